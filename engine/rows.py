@@ -1,0 +1,250 @@
+"""Dataset rows: from whatever a client pushed to one checked form, its line and its hash."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.canonical import canonical_json, fold_text, iter_scalars
+from engine.prompts import text_of_messages
+
+FIELD_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "example_id", "trace_id"),
+    "input": ("input", "prompt", "question", "query"),
+    "expected": ("output", "response", "completion", "answer", "expected"),
+    "messages": ("messages",),
+    "rubric": ("rubric",),
+    "metadata": ("metadata",),
+    "tags": ("tags",),
+}
+"""The published names of each field of a row; the first that is present and not null wins."""
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL text and jsonb hold neither
+_KINDS: Mapping[type, str] = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    tuple: "an array",
+    dict: "an object",
+}
+_SEEN_NAMES_SHOWN = 20
+_SEEN_NAME_CHARS_SHOWN = 50
+
+
+class RowError(Exception):
+    """A row that can't be taken.
+
+    Attributes:
+        code: `not_an_object`, `no_usable_field`, `wrong_type`, `empty_input` or `invalid_text`.
+        message: What is wrong, naming the field.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """One example: what goes in, and what is known about what should come out."""
+
+    input: str
+    expected: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    rubric: str | None = None
+    external_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+def normalize_row(value: object) -> DatasetRow:
+    """Check one row as pushed or downloaded, and bring it to its one form.
+
+    Expected outputs and ids that aren't text become their canonical JSON; a blank id is no
+    id, since it would make every such row a duplicate of the first. Unknown fields are ignored.
+
+    Args:
+        value: One parsed JSON value. Its fields may go by any of `FIELD_ALIASES`.
+
+    Returns:
+        The row. Its `input` is never blank.
+
+    Raises:
+        RowError: `not_an_object`; `no_usable_field` when there is neither an input nor
+            messages; `wrong_type` when a field isn't what it should be or isn't JSON;
+            `empty_input`; `invalid_text` for NUL characters and unpaired surrogates.
+    """
+    if not isinstance(value, dict):
+        raise RowError("not_an_object", f"a row is a JSON object, not {_kind(value)}")
+    fields = {name: _first_present(value, aliases) for name, aliases in FIELD_ALIASES.items()}
+    messages = _checked_messages(*fields["messages"])
+    external_id = _as_text(*fields["id"])
+    return DatasetRow(
+        input=_checked_input(value, *fields["input"], messages),
+        expected=_as_text(*fields["expected"]),
+        messages=messages or None,
+        rubric=_checked_str(*fields["rubric"]),
+        external_id=external_id if external_id and external_id.strip() else None,
+        metadata=_checked_metadata(*fields["metadata"]),
+        tags=_checked_tags(*fields["tags"]),
+    )
+
+
+def row_line(row: DatasetRow) -> bytes:
+    """Encode a row as one line of a snapshot.
+
+    Args:
+        row: The row.
+
+    Returns:
+        Canonical JSON without a newline, with the fields `id`, `input`, `expected`,
+        `messages`, `rubric`, `metadata` and `tags` that the row has. Parsed and given to
+        `normalize_row` it is the same row again.
+
+    Raises:
+        ValueError: The row was not made by `normalize_row` and holds no JSON value.
+    """
+    fields = {
+        "id": row.external_id,
+        "input": row.input,
+        "expected": row.expected,
+        "messages": row.messages,
+        "rubric": row.rubric,
+        "metadata": row.metadata or None,
+        "tags": row.tags or None,
+    }
+    return canonical_json({name: value for name, value in fields.items() if value is not None})
+
+
+def row_hash(row: DatasetRow) -> bytes:
+    """Digest what makes two rows duplicates: their input and expected output.
+
+    Letter case, white space and Unicode compatibility forms don't count; a row without an
+    expected output differs from one whose expected output is empty.
+
+    Args:
+        row: The row.
+
+    Returns:
+        A BLAKE2b digest of 16 bytes.
+    """
+    expected = None if row.expected is None else fold_text(row.expected)
+    content = canonical_json([fold_text(row.input), expected])
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _first_present(value: dict[str, Any], aliases: tuple[str, ...]) -> tuple[str, Any]:
+    """Return the alias in use and its value, or the first alias and None."""
+    name = next((alias for alias in aliases if value.get(alias) is not None), aliases[0])
+    return name, value.get(name)
+
+
+def _checked_input(
+    row: dict[str, Any], name: str, value: Any, messages: list[dict[str, Any]] | None
+) -> str:
+    if value is None and messages is None:
+        accepted = ", ".join((*FIELD_ALIASES["input"], *FIELD_ALIASES["messages"]))
+        raise RowError(
+            "no_usable_field", f"a row needs one of {accepted}; this one has {_names_of(row)}"
+        )
+    if value is None:
+        name, text = "messages", text_of_messages(messages or [])
+    else:
+        text = _checked_str(name, value) or ""
+    if not text.strip():
+        raise RowError("empty_input", f"{name} holds no text")
+    return text
+
+
+def _checked_str(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RowError("wrong_type", f"{name} must be a string, not {_kind(value)}")
+    _check_storable(name, value)
+    return value
+
+
+def _as_text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return _checked_str(name, value)
+    _check_json(name, value)
+    return canonical_json(value).decode()
+
+
+def _checked_messages(name: str, value: Any) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise RowError("wrong_type", f"{name} must be an array, not {_kind(value)}")
+    for index, message in enumerate(value):
+        where = f"{name}[{index}]"
+        if not isinstance(message, dict):
+            raise RowError("wrong_type", f"{where} must be an object, not {_kind(message)}")
+        if not isinstance(message.get("role"), str):
+            raise RowError(
+                "wrong_type", f"{where}.role must be a string, not {_kind(message.get('role'))}"
+            )
+        if not isinstance(message.get("content"), str | list | None):
+            raise RowError(
+                "wrong_type",
+                f"{where}.content must be a string, an array of parts or null,"
+                f" not {_kind(message['content'])}",
+            )
+    _check_json(name, value)
+    return value
+
+
+def _checked_metadata(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RowError("wrong_type", f"{name} must be an object, not {_kind(value)}")
+    _check_json(name, value)
+    return value
+
+
+def _checked_tags(name: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise RowError("wrong_type", f"{name} must be an array of strings, not {_kind(value)}")
+    for index, tag in enumerate(value):
+        if not isinstance(tag, str):
+            raise RowError("wrong_type", f"{name}[{index}] must be a string, not {_kind(tag)}")
+        _check_storable(name, tag)
+    return tuple(value)
+
+
+def _check_json(name: str, value: Any) -> None:
+    """Check a value as it will stand in the row's line, one level down."""
+    in_line = {name: value}
+    try:
+        for scalar in iter_scalars(in_line):
+            if isinstance(scalar, str):
+                _check_storable(name, scalar)
+        canonical_json(in_line)
+    except ValueError as error:
+        raise RowError("wrong_type", f"{name} can't be kept as JSON: {error}") from error
+
+
+def _check_storable(name: str, text: str) -> None:
+    if found := _UNSTORABLE.search(text):
+        what = "a NUL character" if found.group() == "\x00" else "an unpaired surrogate"
+        raise RowError("invalid_text", f"{name} holds {what} at position {found.start()}")
+
+
+def _names_of(row: dict[str, Any]) -> str:
+    """Name a row's fields; repr, because the names may hold what can't be stored."""
+    shown = [repr(str(name)[:_SEEN_NAME_CHARS_SHOWN]) for name in list(row)[:_SEEN_NAMES_SHOWN]]
+    more = len(row) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "no fields"
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), f"a Python {type(value).__name__}")
