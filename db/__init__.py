@@ -1,0 +1,1 @@
+"""Storage: rows, sessions and migrations. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Schema revisions and the code that applies them."""

@@ -1,0 +1,33 @@
+"""Row classes, one module per aggregate."""
+
+from db.models.candidate import Candidate
+from db.models.dataset import DatasetRow, DatasetSnapshot
+from db.models.idempotency import IdempotencyKey
+from db.models.integration import Integration
+from db.models.job import Job
+from db.models.leaderboard import Leaderboard
+from db.models.ranking import Ranking, RankingEntry
+from db.models.run import Run, RunCandidate, RunResult
+from db.models.token import ApiToken, BudgetHold
+from db.models.trace import Trace
+from db.models.workspace import Member, Workspace
+
+__all__ = [
+    "ApiToken",
+    "BudgetHold",
+    "Candidate",
+    "DatasetRow",
+    "DatasetSnapshot",
+    "IdempotencyKey",
+    "Integration",
+    "Job",
+    "Leaderboard",
+    "Member",
+    "Ranking",
+    "RankingEntry",
+    "Run",
+    "RunCandidate",
+    "RunResult",
+    "Trace",
+    "Workspace",
+]

@@ -1,0 +1,60 @@
+"""Rows of the API token aggregate: credentials and the money reserved on them."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, CreatedAt, Id, Instant, Usd
+
+
+class ApiToken(Base):
+    """A credential of a workspace, with an optional budget.
+
+    Attributes:
+        public_id: The part of the token that may be shown; the lookup key.
+        secret_sha256: SHA-256 of the secret part, which itself is never stored.
+        scopes: Granted scopes; empty means all of them (tokens of the published product).
+        budget_used_usd: Settled spend since `budget_window_started_at`, in US dollars.
+        budget_held_usd: The sum of this token's `budget_hold` rows, in US dollars.
+    """
+
+    __tablename__ = "api_token"
+    __table_args__ = (
+        CheckConstraint(
+            "budget_reset_interval IN ('none', 'daily', 'weekly', 'monthly')",
+            name="budget_reset_interval",
+        ),
+        CheckConstraint("budget_held_usd >= 0", name="budget_held"),
+    )
+
+    id: Mapped[Id]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"), index=True)
+    public_id: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    secret_sha256: Mapped[bytes]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    expires_at: Mapped[Instant | None]
+    revoked_at: Mapped[Instant | None]
+    budget_limit_usd: Mapped[Usd | None]
+    budget_reset_interval: Mapped[str] = mapped_column(server_default="none")
+    budget_used_usd: Mapped[Usd] = mapped_column(server_default="0", default=Decimal(0))
+    budget_held_usd: Mapped[Usd] = mapped_column(server_default="0", default=Decimal(0))
+    budget_window_started_at: Mapped[CreatedAt]
+    created_at: Mapped[CreatedAt]
+
+
+class BudgetHold(Base):
+    """The most that a call now under way may cost, set aside until it is settled.
+
+    Attributes:
+        expires_at: When the hold of a server that died is given back.
+    """
+
+    __tablename__ = "budget_hold"
+
+    id: Mapped[Id]
+    token_id: Mapped[UUID] = mapped_column(ForeignKey("api_token.id"), index=True)
+    amount_usd: Mapped[Usd]
+    expires_at: Mapped[Instant] = mapped_column(index=True)

@@ -1,0 +1,63 @@
+"""The only module that opens a session or ends a transaction."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NewType
+
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+ReadSession = NewType("ReadSession", AsyncSession)
+WriteSession = NewType("WriteSession", ReadSession)
+
+
+class Database:
+    """Hands out short-lived sessions over one engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        reader = engine.execution_options(postgresql_readonly=True)
+        self._read = async_sessionmaker(reader, expire_on_commit=False)
+        self._write = async_sessionmaker(engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadSession]:
+        """Yield a session whose transaction PostgreSQL itself holds READ ONLY."""
+        async with self._read() as session:
+            yield ReadSession(session)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteSession]:
+        """Yield a session that commits on success and rolls back on any error."""
+        async with self._write.begin() as session:
+            yield WriteSession(ReadSession(session))
+
+    async def dispose(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+
+def open_database(url: str, *, pool_size: int, connect_timeout_seconds: float = 5.0) -> Database:
+    """Open a pool on *url*; nothing connects until the first session is used.
+
+    Args:
+        url: A SQLAlchemy URL with the asyncpg driver.
+        pool_size: Connections at most; a session waits 10 seconds for one and then fails.
+        connect_timeout_seconds: How long one connection attempt may take.
+    """
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=False,
+        connect_args={
+            "timeout": connect_timeout_seconds,
+            "server_settings": {"application_name": "gero", "timezone": "UTC"},
+        },
+    )
+    return Database(engine)
