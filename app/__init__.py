@@ -1,0 +1,1 @@
+"""The composition root: settings, server, worker, command line, and what they serve."""

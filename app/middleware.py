@@ -1,0 +1,94 @@
+"""What every request passes through before it is routed: its id, its body's limit, its log line."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resolvers.errors import BodyTooLargeError
+from rest_compat.problems import GRAPHQL_PATH, problem_response
+
+log = logging.getLogger("gero.http")
+
+REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
+
+
+class RequestBoundary:
+    """Gives each request an id, bounds its body, and logs how it ended.
+
+    Args:
+        app: What serves the request.
+        max_body_bytes: The largest body; a larger one is answered 413.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if REQUEST_ID.match(given) else str(uuid4()).encode()
+        scope["request_id"] = request_id.decode()
+        began, status = time.perf_counter(), 500
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._bounded(scope, headers, receive, tell)
+        finally:
+            log.info(
+                "%s %s %d %.1f ms %s",
+                scope["method"],
+                scope["path"],
+                status,
+                (time.perf_counter() - began) * 1000,
+                scope["request_id"],
+            )
+
+    async def _bounded(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        read = 0
+        refused = False
+
+        async def count() -> Message:
+            nonlocal read, refused
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > self._max_body_bytes:
+                    refused = True
+                    raise _TooLargeError
+            return message
+
+        try:
+            await self._app(scope, count, send)
+        except _TooLargeError:
+            if not refused:
+                raise
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLargeError(f"the body is over the limit of {self._max_body_bytes} bytes")
+        response = problem_response(error, graphql=scope["path"] == GRAPHQL_PATH)
+        await response(scope, receive, send)
+
+
+class _TooLargeError(Exception):
+    """The body that is being read has passed the limit."""

@@ -1,0 +1,117 @@
+"""The HTTP application: REST, GraphQL, health and static files under one roof."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from fastapi import Depends, FastAPI, Request, Response
+from starlette.responses import JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from app.graphql_http import SpecRouter
+from app.health import check_database
+from app.middleware import RequestBoundary
+from app.services import Process
+from app.settings import Settings
+from app.version import VERSION
+from resolvers.context import Context
+from rest_compat import problems
+from rest_compat.deps import build_context
+from rest_compat.openapi import describe
+from rest_compat.routes import candidates, inference, leaderboards, runs, traces
+from schema.context import GraphQLContext
+from schema.root import OperationLimits, Schema, build_schema
+
+STATIC_DIR = Path(__file__).parent / "static"
+
+
+def create_schema(settings: Settings) -> Schema:
+    """Build the GraphQL schema with the limits of *settings*."""
+    limits = OperationLimits(
+        max_depth=settings.graphql_max_depth,
+        max_tokens=settings.graphql_max_tokens,
+        max_aliases=settings.graphql_max_aliases,
+        max_cost=settings.graphql_max_cost,
+        introspection=settings.graphql_introspection,
+    )
+    return build_schema(limits, status_of=problems.STATUS)
+
+
+def create_app(settings: Settings, process: Process | None = None) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: The process's settings.
+        process: Its services, when somebody else owns and closes them.
+    """
+    owned = process is None
+    shared = process or Process(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if owned:
+            await shared.aclose()
+
+    async def graphql_context(
+        request: Request, ctx: Annotated[Context, Depends(build_context)]
+    ) -> GraphQLContext:
+        base_url = settings.public_url or str(request.base_url).rstrip("/")
+        return GraphQLContext(ctx, base_url)
+
+    app = FastAPI(
+        title="Gero",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = shared.services
+    app.state.authenticator = shared.authenticator
+    problems.install(app)
+    for module in (leaderboards, candidates, runs, inference, traces):
+        app.include_router(module.router)
+    _serve_health(app, shared)
+    describe(app)
+    _serve_contract(app)
+    graphql = SpecRouter(create_schema(settings), graphql_context, graphiql=settings.graphiql)
+    app.include_router(graphql, prefix=problems.GRAPHQL_PATH)
+    app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
+    app.add_middleware(RequestBoundary, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def _serve_health(app: FastAPI, process: Process) -> None:
+    @app.get("/healthz", operation_id="healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """Tell that the process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", operation_id="readyz", tags=["health"], response_model=None)
+    async def readyz() -> Response:
+        """Tell whether requests can be served: database, migrations at head, job engine."""
+        checks = await check_database(process.database)
+        ready = all(check.problem is None for check in checks)
+        body: dict[str, Any] = {
+            "status": "ok" if ready else "unavailable",
+            "checks": {check.name: check.problem or "ok" for check in checks},
+        }
+        return JSONResponse(body, 200 if ready else 503)
+
+
+def _serve_contract(app: FastAPI) -> None:
+    text = contract_text(app)
+
+    @app.get("/openapi.yaml", operation_id="openapi", tags=["health"], response_model=None)
+    async def openapi() -> Response:
+        """Return this contract."""
+        return Response(text, media_type="application/yaml")
+
+
+def contract_text(app: FastAPI) -> str:
+    """Return openapi.yaml, as the repository has it."""
+    return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=100)

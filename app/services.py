@@ -1,0 +1,95 @@
+"""Builds what a process shares among its requests, from the settings."""
+
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from app.settings import Settings
+from db.session import Database, open_database
+from jobs.queue import PgJobQueue
+from providers.chat import HttpChatProvider
+from providers.http import HttpClient
+from providers.huggingface import HuggingFaceHub
+from providers.openrouter import OpenRouterCatalogue
+from providers.vault import Vault
+from resolvers.auth import ADMIN, SYSTEM, Principal, Scope
+from resolvers.context import Context, Limits, Services
+from resolvers.credentials import Authenticator, SessionVerifier
+from resolvers.loaders.base import NO_WORKSPACE
+from resolvers.model_calls import CallGate
+
+
+class Process:
+    """The services of one process, and how to end them.
+
+    Attributes:
+        services: What every request borrows.
+        authenticator: Turns credentials into principals.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._trusted = HttpClient(
+            max_connections=settings.max_provider_connections, public_only=False
+        )
+        self._guarded = HttpClient(
+            max_connections=settings.max_provider_connections,
+            public_only=not settings.allow_private_endpoints,
+        )
+        self.database: Database = open_database(
+            settings.database_url, pool_size=settings.database_pool_size
+        )
+        self.services = Services(
+            database=self.database,
+            queue=PgJobQueue(),
+            vault=Vault(settings.vault_key),
+            chat=HttpChatProvider(
+                trusted=self._trusted,
+                guarded=self._guarded,
+                openrouter_url=settings.openrouter_url,
+                sandbox_url=settings.sandbox_url,
+                allow_private_endpoints=settings.allow_private_endpoints,
+                max_response_bytes=settings.max_provider_response_bytes,
+            ),
+            catalogue=OpenRouterCatalogue(
+                self._trusted,
+                openrouter_url=settings.openrouter_url,
+                sandbox_url=settings.sandbox_url,
+            ),
+            hub=HuggingFaceHub(
+                trusted=self._trusted,
+                guarded=self._guarded,
+                hub_url=settings.huggingface_url,
+                sandbox_url=settings.sandbox_url,
+                allow_private_endpoints=settings.allow_private_endpoints,
+            ),
+            gate=CallGate(settings.run_concurrency),
+            limits=Limits(
+                dataset_max_bytes=settings.dataset_max_bytes,
+                dataset_max_rows=settings.dataset_max_rows,
+                hold_seconds=settings.budget_hold_seconds,
+                default_hold_usd=Decimal(str(settings.budget_default_hold_usd)),
+                idempotency_claim_seconds=settings.idempotency_claim_seconds,
+            ),
+        )
+        sessions = None
+        if settings.jwt_secret is not None:
+            sessions = SessionVerifier(
+                secret=settings.jwt_secret.get_secret_value(),
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+            )
+        self.authenticator = Authenticator(self.database, sessions)
+
+    def system_context(self, workspace_id: UUID | None = None) -> Context:
+        """Return a context for the process's own work, within a workspace if one is given."""
+        principal = Principal(
+            kind="system",
+            workspace_id=workspace_id or NO_WORKSPACE,
+            grants=frozenset({*Scope, ADMIN, SYSTEM}),
+        )
+        return Context(self.services, principal, request_id=f"job-{uuid4()}")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._trusted.aclose()
+        await self._guarded.aclose()
+        await self.database.dispose()

@@ -1,0 +1,115 @@
+"""Runs the API and the worker of a process until a signal ends them."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from typing_extensions import override
+
+from jobs.queue import Worker
+
+DRAIN_SECONDS = 10
+BACKLOG = 2_048
+
+
+class PortInUseError(Exception):
+    """Another process listens there."""
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to whoever runs it."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        PortInUseError: Another process listens there, or *host* is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise PortInUseError(f"can't listen on {host}:{port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address of *listener*, as a client on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
+    return f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve *app* on *listener* while the block runs; requests under way may finish."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+    )
+    server = Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise RuntimeError("the server ended while it started")
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def working(worker: Worker) -> AsyncIterator[None]:
+    """Run *worker* while the block runs; jobs under way get a bounded time to finish."""
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        _, pending = await asyncio.wait({task}, timeout=DRAIN_SECONDS)
+        for late in pending:
+            late.cancel()
+            with suppress(asyncio.CancelledError):
+                await late
+
+
+def stop_signal() -> asyncio.Event:
+    """Return an event that SIGINT or SIGTERM sets."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def run_until_stopped(*parts: Any) -> None:
+    """Enter each of *parts*, and leave them in reverse when a signal comes."""
+    stopping = stop_signal()
+    async with AsyncExitStack() as stack:
+        for part in parts:
+            await stack.enter_async_context(part)
+        await stopping.wait()

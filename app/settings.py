@@ -1,0 +1,180 @@
+"""The settings, read once from the environment, and the errors that wrong ones give."""
+
+import base64
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+VAULT_KEY_BYTES = 32
+
+
+class SettingsError(Exception):
+    """The environment holds a wrong setting; the message is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """Every setting; each is an environment variable, `GERO_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GERO_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: str = Field(
+        description="PostgreSQL 15 or later, as postgresql://user:password@host:port/name. "
+        "`gero up` starts an embedded server when this is not set."
+    )
+    secret_key: SecretStr = Field(
+        description="32 random bytes in base64, which encrypt stored provider keys. Make one with "
+        "`openssl rand -base64 32`, and keep it: without it the stored keys are lost."
+    )
+    jwt_secret: SecretStr | None = Field(
+        default=None,
+        description="The Supabase project's JWT secret (HS256). Without it user sessions are "
+        "refused, and only API tokens work.",
+    )
+    jwt_issuer: str = Field(
+        default="gero",
+        description="The `iss` of user sessions, such as https://<project>.supabase.co/auth/v1.",
+    )
+    jwt_audience: str = Field(default="authenticated", description="The `aud` of user sessions.")
+    cron_secret: SecretStr | None = Field(
+        default=None, description="What operator routes will be called with."
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="The address that clients reach the server at, for the URLs in answers. "
+        "The request's own address when it is not set.",
+    )
+    huggingface_url: str = Field(
+        default="https://huggingface.co",
+        validation_alias=AliasChoices("GERO_HUGGINGFACE_URL", "HF_ENDPOINT", "huggingface_url"),
+        description="The hub that datasets are read from. HF_ENDPOINT is read as well.",
+    )
+    openrouter_url: str = Field(
+        default="https://openrouter.ai/api/v1", description="OpenRouter's API."
+    )
+    sandbox_url: str | None = Field(
+        default=None,
+        description="A sandbox provider, which serves the models named sandbox/... and the "
+        "datasets of gero-sandbox. `gero up` starts one and sets this.",
+    )
+    allow_private_endpoints: bool = Field(
+        default=False,
+        description="Admit candidate endpoints over http and at private addresses. Only for a "
+        "machine of your own: it lets users make the server call your internal network.",
+    )
+    database_pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
+        default=20, description="Database connections of one process."
+    )
+    run_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=16, description="Calls of a run under way at once, for each workspace and provider."
+    )
+    max_provider_connections: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=500, description="Sockets to providers open at once."
+    )
+    max_provider_response_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=10 * MEBIBYTE, description="The largest answer of a model that is read."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=5 * MEBIBYTE, description="The largest request body; above it, 413."
+    )
+    dataset_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=2_048 * MEBIBYTE, description="The largest dataset file, once uncompressed."
+    )
+    dataset_max_rows: Annotated[int, Field(ge=1)] = Field(
+        default=1_000_000, description="Rows of a dataset at most."
+    )
+    budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
+        default=900,
+        description="How long a budget is held for a call whose server died; longer than the "
+        "longest call.",
+    )
+    budget_default_hold_usd: Annotated[float, Field(gt=0)] = Field(
+        default=0.05,
+        description="Held for a call that no price or max_tokens bounds, in US dollars.",
+    )
+    idempotency_claim_seconds: Annotated[int, Field(ge=5)] = Field(
+        default=660,
+        description="How long a repeated request waits for the first one before it takes over; "
+        "longer than the longest call.",
+    )
+    graphql_max_depth: Annotated[int, Field(ge=1)] = Field(
+        default=15, description="Levels of a GraphQL operation."
+    )
+    graphql_max_tokens: Annotated[int, Field(ge=10)] = Field(
+        default=5_000, description="Lexical tokens of a GraphQL document."
+    )
+    graphql_max_aliases: Annotated[int, Field(ge=0)] = Field(
+        default=50, description="Aliases in a GraphQL document."
+    )
+    graphql_max_cost: Annotated[int, Field(ge=1)] = Field(
+        default=200_000,
+        description="Fields that a GraphQL operation may return, by its page sizes.",
+    )
+    graphql_introspection: bool = Field(default=True, description="Answer introspection queries.")
+    graphiql: bool = Field(default=True, description="Serve GraphiQL at /graphql.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe messages that are logged."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+            raise ValueError("must start with postgresql://")
+        return f"postgresql+asyncpg://{rest}"
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        try:
+            key = base64.b64decode(value.get_secret_value(), validate=True)
+        except ValueError as error:
+            raise ValueError("must be base64") from error
+        if len(key) != VAULT_KEY_BYTES:
+            raise ValueError(f"must be {VAULT_KEY_BYTES} bytes in base64, not {len(key)}")
+        return value
+
+    @field_validator("huggingface_url", "openrouter_url", "sandbox_url", "public_url")
+    @classmethod
+    def _is_a_base_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http or https URL")
+        return value.rstrip("/") if value is not None else None
+
+    @property
+    def vault_key(self) -> bytes:
+        """The key that encrypts stored secrets."""
+        return base64.b64decode(self.secret_key.get_secret_value())
+
+
+def variable_names() -> Mapping[str, str]:
+    """Return each setting's environment variable, by the setting's name."""
+    return {name: f"GERO_{name.upper()}" for name in Settings.model_fields}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; *overrides* win over it.
+
+    Raises:
+        SettingsError: A setting is missing, wrong, or unknown.
+    """
+    known = set(variable_names().values()) | {"GERO_DATA_DIR"}
+    unknown = sorted(name for name in os.environ if name.startswith("GERO_") and name not in known)
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is not a setting; `gero doctor` lists them")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        name = field if field.isupper() else f"GERO_{field.upper()}"
+        if problem["type"] == "missing":
+            raise SettingsError(f"{name} is not set") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {message}") from error

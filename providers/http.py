@@ -1,0 +1,181 @@
+"""The HTTP client that every provider uses: pooled, time-limited, size-limited."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+import httpx2
+from httpx_aiohttp.httpx2 import AiohttpTransport
+
+from providers.addresses import PublicResolver, check_literal, refused_cause
+from providers.base import ProviderError, ProviderErrorCode
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class HttpClient:
+    """Sends requests to operators' and users' endpoints; follows no redirect by itself.
+
+    Args:
+        max_connections: Sockets in use at once; further calls wait for one.
+        public_only: Connect to public addresses alone.
+    """
+
+    def __init__(self, *, max_connections: int, public_only: bool) -> None:
+        self._public_only = public_only
+        self._max_connections = max_connections
+        self._client: httpx2.AsyncClient | None = None
+
+    def _open(self) -> httpx2.AsyncClient:
+        # The session needs a running loop, so it is made at the first request.
+        if self._client is None:
+            connector = aiohttp.TCPConnector(
+                limit=self._max_connections,
+                resolver=PublicResolver() if self._public_only else None,
+                use_dns_cache=not self._public_only,
+                family=0,
+            )
+            session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+            self._client = httpx2.AsyncClient(
+                transport=AiohttpTransport(client=session),
+                follow_redirects=False,
+                trust_env=False,
+                headers={"User-Agent": "gero"},
+            )
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        timeout_seconds: float,
+    ) -> AsyncIterator[httpx2.Response]:
+        """Send a request and yield its answer before the body is read.
+
+        Args:
+            method: HTTP method.
+            url: Absolute URL.
+            headers: Sent as they are.
+            content: The body.
+            timeout_seconds: The longest wait for any one read; bound the whole
+                with `asyncio.timeout`.
+
+        Raises:
+            ProviderError: The address is refused, the connection fails or is
+                lost, or a read takes too long.
+        """
+        try:
+            if self._public_only:
+                check_literal(url)
+            request = self._open().build_request(
+                method,
+                url,
+                headers=dict(headers),
+                content=content,
+                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
+            )
+            response = await self._open().send(request, stream=True)
+        except (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
+            raise explain(error, url) from error
+        try:
+            yield response
+        except (httpx2.HTTPError, aiohttp.ClientError) as error:
+            raise explain(error, url) from error
+        finally:
+            await asyncio.shield(response.aclose())
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        timeout_seconds: float,
+        max_bytes: int,
+    ) -> tuple[httpx2.Response, bytes]:
+        """Send a request and read its whole answer.
+
+        Args:
+            method: HTTP method.
+            url: Absolute URL.
+            headers: Sent as they are.
+            content: The body.
+            timeout_seconds: For everything, from the first packet to the last byte.
+            max_bytes: The largest body that is read.
+
+        Returns:
+            The answer's head, and its body with any compression undone.
+
+        Raises:
+            ProviderError: It failed, took too long, or answered too much.
+        """
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self.stream(
+                    method, url, headers=headers, content=content, timeout_seconds=timeout_seconds
+                ) as response,
+            ):
+                return response, await read_bounded(response, max_bytes)
+        except TimeoutError as error:
+            raise ProviderError(
+                ProviderErrorCode.TIMED_OUT,
+                f"no complete answer within {timeout_seconds:g} s",
+            ) from error
+
+
+async def read_bounded(response: httpx2.Response, max_bytes: int) -> bytes:
+    """Return *response*'s body.
+
+    Raises:
+        ProviderError: It is over *max_bytes*.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > max_bytes:
+            raise ProviderError(
+                ProviderErrorCode.RESPONSE_TOO_LARGE,
+                f"the answer is over the limit of {max_bytes} bytes",
+                status=response.status_code,
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def explain(error: Exception, url: str) -> ProviderError:
+    """Say what went wrong with a request to *url*, and whether a repeat is safe."""
+    refused = refused_cause(error)
+    if refused is not None:
+        return ProviderError(ProviderErrorCode.REFUSED_ADDRESS, str(refused))
+    cause = error.__cause__ or error
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return ProviderError(
+            ProviderErrorCode.CONNECTION_FAILED,
+            f"can't connect to {httpx2.URL(url).host}: {cause.os_error.strerror or cause}",
+            is_retryable=True,
+        )
+    if isinstance(cause, TimeoutError | aiohttp.ServerTimeoutError) or isinstance(
+        error, httpx2.ReadTimeout
+    ):
+        return ProviderError(ProviderErrorCode.TIMED_OUT, "no answer in time")
+    if isinstance(error, httpx2.DecodingError):
+        return ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the compression is broken")
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+        return ProviderError(ProviderErrorCode.REJECTED, "not a usable URL")
+    return ProviderError(
+        ProviderErrorCode.CONNECTION_LOST, f"the connection was lost ({type(cause).__name__})"
+    )

@@ -1,0 +1,141 @@
+"""Who is calling, what each use case demands of them, and the check."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
+from uuid import UUID
+
+from resolvers.errors import ForbiddenError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from resolvers.context import Context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Scope(StrEnum):
+    """What a principal can be granted."""
+
+    LEADERBOARDS_READ = "leaderboards:read"
+    LEADERBOARDS_WRITE = "leaderboards:write"
+    LEADERBOARDS_RUN = "leaderboards:run"
+    LEADERBOARDS_INFERENCE = "leaderboards:inference"
+    MODELS_READ = "models:read"
+    MODELS_WRITE = "models:write"
+    MODELS_FINE_TUNE = "models:fine-tune"
+
+
+# Granted beside the published scopes, never to an API token.
+ADMIN = "workspace:admin"
+SYSTEM = "system"
+
+WILDCARDS = {"*", "leaderboards:*", "models:*"}
+
+
+def expand_scopes(scopes: list[str]) -> frozenset[str]:
+    """Return the grants that *scopes* stand for; an empty list stands for all of them."""
+    if not scopes or "*" in scopes:
+        return frozenset(Scope)
+    return frozenset(
+        granted
+        for granted in Scope
+        if granted in scopes or f"{granted.partition(':')[0]}:*" in scopes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller.
+
+    Attributes:
+        workspace_id: The one workspace whose rows the caller can reach.
+        grants: Scopes, with wildcards expanded.
+        token_id: The API token used, if one was.
+        user_id: The session's user, if it is a session.
+        has_budget: Whether calls are charged to the token's budget.
+    """
+
+    kind: Literal["token", "session", "system"]
+    workspace_id: UUID
+    grants: frozenset[str]
+    token_id: UUID | None = None
+    user_id: UUID | None = None
+    has_budget: bool = False
+
+
+def session_grants(role: str) -> frozenset[str]:
+    """Return what a workspace member's *role* may do."""
+    scopes: frozenset[str] = frozenset(Scope)
+    return scopes | {ADMIN} if role in {"owner", "admin"} else scopes
+
+
+UseCase = Callable[Concatenate["Context", P], Awaitable[R]]
+
+
+def requires(grant: str) -> Callable[[UseCase[P, R]], UseCase[P, R]]:
+    """Guard a use case with *grant*, whichever edge it is called from.
+
+    Raises:
+        UnauthenticatedError: From the use case, when nobody is signed in.
+        ForbiddenError: From the use case, when the caller lacks *grant*.
+    """
+
+    def decorate(use_case: UseCase[P, R]) -> UseCase[P, R]:
+        @wraps(use_case)
+        async def guarded(ctx: "Context", /, *args: P.args, **kwargs: P.kwargs) -> R:
+            demand(ctx, grant)
+            return await use_case(ctx, *args, **kwargs)
+
+        guarded.required_grant = grant  # type: ignore[attr-defined]
+        return guarded
+
+    return decorate
+
+
+def demand_caller(ctx: "Context") -> Principal:
+    """Return the caller.
+
+    Raises:
+        UnauthenticatedError: Nobody is signed in.
+    """
+    if ctx.caller is None:
+        raise UnauthenticatedError(
+            "no credential: send an API token (drgero_...) as 'Authorization: Bearer', "
+            "'X-API-Key' or 'X-Dr.Gero-API-Key', or a session token as 'Authorization: Bearer'"
+        )
+    return ctx.caller
+
+
+def demand(ctx: "Context", grant: str) -> None:
+    """Check that the caller has *grant*.
+
+    Raises:
+        UnauthenticatedError: Nobody is signed in.
+        ForbiddenError: The caller lacks *grant*.
+    """
+    caller = demand_caller(ctx)
+    if grant not in caller.grants:
+        held = sorted(caller.grants & set(Scope))
+        raise ForbiddenError(
+            f"this needs {grant!r}, which the credential does not grant",
+            details={"required": grant, "granted": held},
+        )
+
+
+def signed_in(use_case: UseCase[P, R]) -> UseCase[P, R]:
+    """Guard a use case that every authenticated caller may use, whatever its scopes.
+
+    Raises:
+        UnauthenticatedError: From the use case, when nobody is signed in.
+    """
+
+    @wraps(use_case)
+    async def guarded(ctx: "Context", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        demand_caller(ctx)
+        return await use_case(ctx, *args, **kwargs)
+
+    guarded.required_grant = None  # type: ignore[attr-defined]
+    return guarded

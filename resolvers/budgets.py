@@ -1,0 +1,190 @@
+"""Budgets of API tokens: what is held before a call, and what is settled after it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, select, update
+
+from db.base import new_id
+from db.models import ApiToken, BudgetHold
+from db.session import ReadSession, WriteSession
+from resolvers.auth import SYSTEM, requires
+from resolvers.context import Context
+from resolvers.errors import BudgetExceededError, NotFoundError
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A token's budget as it stands.
+
+    Attributes:
+        reset_at: When the next window begins; None for a budget that never resets.
+    """
+
+    limit_usd: Decimal
+    used_usd: Decimal
+    reset_at: datetime | None
+
+    @property
+    def remaining_usd(self) -> Decimal:
+        """What is left in this window, in US dollars."""
+        return max(self.limit_usd - self.used_usd, ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money set aside for one call, in US dollars."""
+
+    id: UUID
+    token_id: UUID
+    amount_usd: Decimal
+
+
+def window_start(interval: str, now: datetime) -> datetime | None:
+    """Return when *now*'s budget window began: UTC midnight, Monday or the first of the month."""
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if interval == "daily":
+        return midnight
+    if interval == "weekly":
+        return midnight - timedelta(days=midnight.weekday())
+    if interval == "monthly":
+        return midnight.replace(day=1)
+    return None
+
+
+def window_end(interval: str, now: datetime) -> datetime | None:
+    """Return when *now*'s budget window ends, or None when it never does."""
+    start = window_start(interval, now)
+    if start is None:
+        return None
+    if interval == "daily":
+        return start + timedelta(days=1)
+    if interval == "weekly":
+        return start + timedelta(days=7)
+    return (start + timedelta(days=32)).replace(day=1)
+
+
+async def hold_budget(
+    session: WriteSession, token_id: UUID, amount_usd: Decimal, *, seconds: int
+) -> Hold:
+    """Set *amount_usd* of a token's budget aside.
+
+    Concurrent holds queue on the token's row, so their sum never passes the limit.
+
+    Args:
+        session: The hold lasts once this commits.
+        token_id: A token with a budget.
+        amount_usd: The most that the call may cost, in US dollars.
+        seconds: After this long without a settlement, the hold is given back.
+
+    Raises:
+        BudgetExceededError: Less than *amount_usd* is left.
+    """
+    now = datetime.now(UTC)
+    token = await session.scalar(select(ApiToken).where(ApiToken.id == token_id).with_for_update())
+    if token is None or token.budget_limit_usd is None:
+        raise NotFoundError(f"token {token_id} has no budget")
+    start = window_start(token.budget_reset_interval, now)
+    if start is not None and token.budget_window_started_at < start:
+        token.budget_window_started_at, token.budget_used_usd = start, ZERO
+    left = token.budget_limit_usd - token.budget_used_usd - token.budget_held_usd
+    if amount_usd > left:
+        end = window_end(token.budget_reset_interval, now)
+        raise BudgetExceededError(
+            f"the token's budget of {token.budget_limit_usd:.2f} USD has {max(left, ZERO):f} USD "
+            f"free, and this call may cost {amount_usd:f} USD",
+            details={
+                "limit_usd": float(token.budget_limit_usd),
+                "used_usd": float(token.budget_used_usd),
+                "held_usd": float(token.budget_held_usd),
+                "needed_usd": float(amount_usd),
+                "reset_at": end.isoformat() if end else None,
+            },
+        )
+    token.budget_held_usd += amount_usd
+    hold = Hold(id=new_id(), token_id=token_id, amount_usd=amount_usd)
+    await session.execute(
+        insert(BudgetHold).values(
+            id=hold.id,
+            token_id=token_id,
+            amount_usd=amount_usd,
+            expires_at=now + timedelta(seconds=seconds),
+        )
+    )
+    return hold
+
+
+async def settle_budget(session: WriteSession, hold: Hold, cost_usd: Decimal | None) -> Budget:
+    """Charge a call's cost and give its hold back, in the transaction that stores its trace.
+
+    A call of unknown cost is charged its hold: the budget may be used too
+    early, and is never overspent.
+
+    Returns:
+        The budget after it.
+    """
+    given_back = await session.scalar(
+        delete(BudgetHold).where(BudgetHold.id == hold.id).returning(BudgetHold.amount_usd)
+    )
+    token = await session.scalar(
+        update(ApiToken)
+        .where(ApiToken.id == hold.token_id)
+        .values(
+            budget_used_usd=ApiToken.budget_used_usd
+            + (hold.amount_usd if cost_usd is None else cost_usd),
+            # Nothing when the call outlived its hold, which was then given back already.
+            budget_held_usd=ApiToken.budget_held_usd - (given_back or ZERO),
+        )
+        .returning(ApiToken)
+    )
+    if token is None:
+        raise NotFoundError(f"token {hold.token_id} does not exist")
+    return _budget(token, datetime.now(UTC))
+
+
+def _budget(token: ApiToken, now: datetime) -> Budget:
+    return Budget(
+        limit_usd=token.budget_limit_usd or ZERO,
+        used_usd=token.budget_used_usd,
+        reset_at=window_end(token.budget_reset_interval, now),
+    )
+
+
+async def find_budget(session: ReadSession, token_id: UUID) -> Budget | None:
+    """Return a token's budget, or None when it has none."""
+    token = await session.get(ApiToken, token_id)
+    if token is None or token.budget_limit_usd is None:
+        return None
+    return _budget(token, datetime.now(UTC))
+
+
+@requires(SYSTEM)
+async def release_expired_holds(ctx: Context) -> int:
+    """Give back the holds of servers that died, and return how many there were."""
+    async with ctx.database.write() as session:
+        expired = (
+            delete(BudgetHold)
+            .where(BudgetHold.expires_at < func.now())
+            .returning(BudgetHold.token_id, BudgetHold.amount_usd)
+            .cte("expired")
+        )
+        sums = (
+            select(
+                expired.c.token_id,
+                func.sum(expired.c.amount_usd).label("amount_usd"),
+                func.count().label("hold_count"),
+            )
+            .group_by(expired.c.token_id)
+            .cte("sums")
+        )
+        released = await session.scalars(
+            update(ApiToken)
+            .where(ApiToken.id == sums.c.token_id)
+            .values(budget_held_usd=ApiToken.budget_held_usd - sums.c.amount_usd)
+            .returning(sums.c.hold_count)
+        )
+        return sum(released.all())

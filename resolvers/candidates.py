@@ -1,0 +1,232 @@
+"""Candidate use cases: the models that a leaderboard compares, and how each is called."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from db.base import new_id
+from db.models import Candidate, Run, RunCandidate
+from db.session import ReadSession
+from providers.base import CatalogueModel, ChatTarget, ProviderError
+from resolvers.auth import Scope, requires
+from resolvers.context import Context
+from resolvers.errors import ConflictError, InvalidInputError, NotFoundError, UpstreamError
+from resolvers.inputs import NewCandidate
+from resolvers.integrations import get_integration_key
+from resolvers.leaderboards import fetch_leaderboard
+from resolvers.loaders.candidates import CandidateById, CandidatesByLeaderboard
+
+MAX_CANDIDATES = 200
+HEADER_OF_METHOD = {"x-api-key": "X-API-Key", "x-drgero-api-key": "X-Dr.Gero-API-Key"}
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_candidates(ctx: Context, leaderboard_id: UUID) -> Sequence[Candidate]:
+    """Return a leaderboard's candidates in the order they were added, batched."""
+    return await ctx.loaders.get(CandidatesByLeaderboard).load(leaderboard_id)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_candidates_by_offset(
+    ctx: Context, leaderboard_id: UUID, *, limit: int, offset: int
+) -> tuple[Sequence[Candidate], int]:
+    """Return at most *limit* candidates behind *offset* others, and their total.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+    """
+    async with ctx.database.read() as session:
+        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+    rows = await list_candidates(ctx, leaderboard_id)
+    return rows[offset : offset + limit], len(rows)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def find_candidate(ctx: Context, candidate_id: UUID) -> Candidate | None:
+    """Return a candidate, removed ones too, batched; None when there is none."""
+    return await ctx.loaders.get(CandidateById).load(candidate_id)
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def add_candidate(
+    ctx: Context, leaderboard_id: UUID, new: NewCandidate, *, id: UUID | None = None
+) -> Candidate:
+    """Add a candidate model to a leaderboard.
+
+    Args:
+        ctx: Who asks.
+        leaderboard_id: Where to.
+        new: The model and how to call it.
+        id: Chosen by the caller so that a repeat returns the same candidate.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+        IntegrationMissingError: An OpenRouter model is asked for, and no key is saved.
+        InvalidInputError: OpenRouter has no such model, or the endpoint's address is refused.
+        ConflictError: The leaderboard has as many candidates as it can.
+        UpstreamError: OpenRouter's catalogue can't be read.
+    """
+    async with ctx.database.read() as session:
+        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+    model = None
+    if new.provider == "openrouter":
+        model = await _catalogue_model(ctx, new.model_id or "")
+    else:
+        await _check_endpoint(ctx, new.endpoint_url or "")
+    row = _candidate_row(ctx, leaderboard_id, new, model, id or new_id())
+    async with ctx.database.write() as session:
+        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
+        made = await session.get(Candidate, row.id)
+        if made is not None:
+            return made
+        present = await session.scalar(
+            select(func.count())
+            .select_from(Candidate)
+            .where(Candidate.leaderboard_id == leaderboard_id, Candidate.removed_at.is_(None))
+        )
+        if (present or 0) >= MAX_CANDIDATES:
+            raise ConflictError(f"a leaderboard has at most {MAX_CANDIDATES} models")
+        session.add(row)
+        await session.flush()
+        await session.refresh(row)
+    return row
+
+
+async def _catalogue_model(ctx: Context, model_id: str) -> CatalogueModel:
+    if not ctx.services.chat.is_offline(model_id):
+        await get_integration_key(ctx, "openrouter")
+    try:
+        model = await ctx.services.catalogue.find_model(model_id)
+    except ProviderError as error:
+        raise UpstreamError(
+            f"OpenRouter's model list can't be read: {error}", details={"provider": "openrouter"}
+        ) from error
+    if model is None:
+        raise InvalidInputError(f"model_id: OpenRouter has no model {model_id!r}")
+    return model
+
+
+async def _check_endpoint(ctx: Context, url: str) -> None:
+    try:
+        await ctx.services.chat.check_endpoint(url)
+    except ProviderError as error:
+        raise InvalidInputError(f"endpoint_url: {error} (got {url!r})") from error
+
+
+def _candidate_row(
+    ctx: Context,
+    leaderboard_id: UUID,
+    new: NewCandidate,
+    model: CatalogueModel | None,
+    candidate_id: UUID,
+) -> Candidate:
+    """Build the row, with the catalogue's prices where the caller states none."""
+    box = None
+    if new.auth_token is not None:
+        secret = new.auth_token.get_secret_value()
+        box = ctx.services.vault.seal(secret, owner=_owner(candidate_id))
+    name = new.display_name or new.model_id or urlsplit(new.endpoint_url or "").path.strip("/")
+    input_price, output_price = new.input_price_per_million_usd, new.output_price_per_million_usd
+    if model is not None:
+        name = new.display_name or model.name
+        input_price = model.input_price_per_million_usd if input_price is None else input_price
+        output_price = model.output_price_per_million_usd if output_price is None else output_price
+    return Candidate(
+        id=candidate_id,
+        workspace_id=ctx.workspace_id,
+        leaderboard_id=leaderboard_id,
+        provider=new.provider,
+        model_id=new.model_id,
+        display_name=name or str(new.endpoint_url),
+        endpoint_url=new.endpoint_url,
+        auth_method=new.auth_method,
+        auth_header_name=new.auth_header_name,
+        auth_token_box=box,
+        params=new.params,
+        input_price_per_million_usd=input_price,
+        output_price_per_million_usd=output_price,
+        timeout_seconds=new.timeout_seconds,
+    )
+
+
+def _owner(candidate_id: UUID) -> str:
+    return f"candidate/{candidate_id}/auth_token"
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def remove_candidate(ctx: Context, leaderboard_id: UUID, candidate_id: UUID) -> Candidate:
+    """Take a candidate off a leaderboard; rankings that it is in keep it.
+
+    Raises:
+        NotFoundError: The leaderboard has no such candidate.
+        ConflictError: It is pinned for production, or in a run under way.
+    """
+    async with ctx.database.write() as session:
+        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
+        row = await session.get(Candidate, candidate_id)
+        if row is None or row.leaderboard_id != leaderboard_id or row.removed_at is not None:
+            raise NotFoundError(f"model {candidate_id} is not on leaderboard {leaderboard_id}")
+        if board.selected_candidate_id == candidate_id:
+            raise ConflictError(
+                f"model {candidate_id} is the pinned selection; select another one first"
+            )
+        run_id = await _active_run(session, candidate_id)
+        if run_id is not None:
+            raise ConflictError(
+                f"model {candidate_id} is in run {run_id}, which is not finished",
+                details={"run_id": str(run_id)},
+            )
+        row.removed_at = datetime.now(UTC)
+    return row
+
+
+async def _active_run(session: ReadSession, candidate_id: UUID) -> UUID | None:
+    statement = (
+        select(Run.id)
+        .join(RunCandidate, RunCandidate.run_id == Run.id)
+        .where(RunCandidate.candidate_id == candidate_id, Run.status.in_(["queued", "running"]))
+        .limit(1)
+    )
+    return await session.scalar(statement)
+
+
+async def chat_target(
+    ctx: Context, how: Candidate | RunCandidate, candidate: Candidate
+) -> ChatTarget:
+    """Return how to call *candidate*, as *how* says (itself, or as a run fixed it).
+
+    Raises:
+        IntegrationMissingError: It is an OpenRouter model, and no key is saved.
+    """
+    return ChatTarget(
+        provider=how.provider,
+        model_id=how.model_id,
+        url=how.endpoint_url,
+        headers=await _credential(ctx, how, candidate),
+        params=how.params,
+        timeout_seconds=how.timeout_seconds,
+        input_price_per_million_usd=how.input_price_per_million_usd,
+        output_price_per_million_usd=how.output_price_per_million_usd,
+    )
+
+
+async def _credential(
+    ctx: Context, how: Candidate | RunCandidate, candidate: Candidate
+) -> dict[str, str]:
+    if how.provider == "openrouter":
+        if ctx.services.chat.is_offline(how.model_id or ""):
+            return {}
+        return {"Authorization": f"Bearer {await get_integration_key(ctx, 'openrouter')}"}
+    if candidate.auth_token_box is None:
+        return {}
+    secret = ctx.services.vault.open(candidate.auth_token_box, owner=_owner(candidate.id))
+    if how.auth_method == "bearer":
+        return {"Authorization": f"Bearer {secret}"}
+    if how.auth_method == "authorization_raw":
+        return {"Authorization": secret}
+    if how.auth_method == "custom_header":
+        return {str(how.auth_header_name): secret}
+    return {HEADER_OF_METHOD[str(how.auth_method)]: secret}

@@ -1,0 +1,89 @@
+"""What one request carries, and the process-wide services it borrows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+from db.session import Database, WriteSession
+from providers.base import ChatProvider, DatasetHub, ModelCatalogue
+from providers.vault import Vault
+from resolvers.auth import Principal
+from resolvers.errors import UnauthenticatedError
+from resolvers.loaders.base import Loaders
+from resolvers.model_calls import CallGate
+
+
+class JobQueue(Protocol):
+    """Where a use case leaves work for later."""
+
+    async def enqueue(
+        self,
+        session: WriteSession,
+        kind: str,
+        *,
+        workspace_id: UUID,
+        subject_id: UUID,
+        arguments: Sequence[dict[str, Any]],
+    ) -> None:
+        """Queue a job for each of *arguments* in *session*'s own transaction.
+
+        They exist if and only if that commits.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds a deployment sets; `app/settings.py` says what each is for."""
+
+    dataset_max_bytes: int
+    dataset_max_rows: int
+    hold_seconds: int
+    default_hold_usd: Decimal
+    idempotency_claim_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Built once by the process, shared by its requests."""
+
+    database: Database
+    queue: JobQueue
+    vault: Vault
+    chat: ChatProvider
+    catalogue: ModelCatalogue
+    hub: DatasetHub
+    gate: CallGate
+    limits: Limits
+
+
+@dataclass(slots=True)
+class Context:
+    """Per-request dependencies; built by the edge, never stored."""
+
+    services: Services
+    caller: Principal | None
+    request_id: str
+    loaders: Loaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        workspace_id = self.caller.workspace_id if self.caller else None
+        self.loaders = Loaders(self.services.database, workspace_id)
+
+    @property
+    def database(self) -> Database:
+        """Where rows live."""
+        return self.services.database
+
+    @property
+    def principal(self) -> Principal:
+        """The caller of a guarded use case."""
+        if self.caller is None:
+            raise UnauthenticatedError("no credential")
+        return self.caller
+
+    @property
+    def workspace_id(self) -> UUID:
+        """The workspace every row of this request belongs to."""
+        return self.principal.workspace_id

@@ -1,0 +1,156 @@
+"""From what a request carries to who is calling: API tokens and user sessions."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import jwt
+from sqlalchemy import select
+
+from db.models import ApiToken, Member
+from db.session import Database
+from resolvers.auth import Principal, expand_scopes, session_grants
+from resolvers.errors import ForbiddenError, UnauthenticatedError
+
+TOKEN_PREFIX = "drgero_"  # noqa: S105 - what tokens begin with
+PUBLIC_ID_CHARACTERS = 12
+TOKEN = re.compile(
+    rf"^{TOKEN_PREFIX}([A-Za-z0-9]{{{PUBLIC_ID_CHARACTERS}}})_([A-Za-z0-9_-]{{43}})$"
+)
+MAX_CREDENTIAL_CHARACTERS = 8_192
+SESSION_LEEWAY_SECONDS = 30
+NO_SECRET = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSecret:
+    """A new token, whole, and the parts of it that are stored."""
+
+    token: str
+    public_id: str
+    secret_sha256: bytes
+
+
+def new_token_secret() -> TokenSecret:
+    """Make a token of 256 random bits behind a public id."""
+    alphabet = string.ascii_letters + string.digits
+    public_id = "".join(secrets.choice(alphabet) for _ in range(PUBLIC_ID_CHARACTERS))
+    secret = secrets.token_urlsafe(32)
+    return TokenSecret(
+        token=f"{TOKEN_PREFIX}{public_id}_{secret}",
+        public_id=public_id,
+        secret_sha256=hashlib.sha256(secret.encode()).digest(),
+    )
+
+
+class SessionVerifier:
+    """Checks Supabase-shaped session tokens: JWTs signed with HS256.
+
+    Args:
+        secret: The project's JWT secret.
+        issuer: The `iss` that tokens must have.
+        audience: The `aud` that tokens must have.
+    """
+
+    def __init__(self, *, secret: str, issuer: str, audience: str) -> None:
+        self._secret = secret
+        self._issuer = issuer
+        self._audience = audience
+
+    def verify(self, token: str) -> UUID:
+        """Return the user whose session *token* is.
+
+        Raises:
+            UnauthenticatedError: The token is malformed, expired, or not ours.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=SESSION_LEEWAY_SECONDS,
+                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
+            )
+            return UUID(claims["sub"])
+        except jwt.ExpiredSignatureError as error:
+            raise UnauthenticatedError("the session has expired; sign in again") from error
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            raise UnauthenticatedError("the session token is not valid") from error
+
+
+class Authenticator:
+    """Turns a credential into a principal.
+
+    Args:
+        sessions: Checks user sessions; None when the server accepts none.
+    """
+
+    def __init__(self, database: Database, sessions: SessionVerifier | None) -> None:
+        self._database = database
+        self._sessions = sessions
+
+    async def authenticate(self, credential: str, *, workspace: str | None) -> Principal:
+        """Return who presents *credential*.
+
+        Args:
+            credential: An API token or a session token.
+            workspace: The workspace a session means, when its user has several.
+
+        Raises:
+            UnauthenticatedError: The credential is unknown, expired or revoked.
+            ForbiddenError: The session's user is not in that workspace, or in none.
+        """
+        if len(credential) > MAX_CREDENTIAL_CHARACTERS:
+            raise UnauthenticatedError("the credential is too long to be one")
+        if credential.startswith(TOKEN_PREFIX):
+            return await self._by_token(credential)
+        if self._sessions is not None and credential.count(".") == 2:  # noqa: PLR2004 - a JWT
+            return await self._by_session(self._sessions.verify(credential), workspace)
+        raise UnauthenticatedError("the credential is not valid: an API token starts with drgero_")
+
+    async def _by_token(self, credential: str) -> Principal:
+        match = TOKEN.match(credential)
+        public_id, secret = match.groups() if match else ("", "")
+        async with self._database.read() as session:
+            token = await session.scalar(select(ApiToken).where(ApiToken.public_id == public_id))
+        presented = hashlib.sha256(secret.encode()).digest()
+        # Compared on a miss too, so that timing does not tell which ids exist.
+        known = hmac.compare_digest(presented, token.secret_sha256 if token else NO_SECRET)
+        if token is None or not known:
+            raise UnauthenticatedError("the API token is not valid")
+        if token.revoked_at is not None:
+            raise UnauthenticatedError("the API token was revoked")
+        if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
+            raise UnauthenticatedError(f"the API token expired at {token.expires_at.isoformat()}")
+        return Principal(
+            kind="token",
+            workspace_id=token.workspace_id,
+            grants=expand_scopes(token.scopes),
+            token_id=token.id,
+            has_budget=token.budget_limit_usd is not None,
+        )
+
+    async def _by_session(self, user_id: UUID, workspace: str | None) -> Principal:
+        statement = select(Member).where(Member.user_id == user_id).order_by(Member.created_at)
+        if workspace is not None:
+            try:
+                statement = statement.where(Member.workspace_id == UUID(workspace))
+            except ValueError as error:
+                raise ForbiddenError(f"X-Workspace-Id: {workspace!r} is not a UUID") from error
+        async with self._database.read() as session:
+            member = await session.scalar(statement.limit(1))
+        if member is None:
+            raise ForbiddenError("the session's user is not a member of that workspace")
+        return Principal(
+            kind="session",
+            workspace_id=member.workspace_id,
+            grants=session_grants(member.role),
+            user_id=user_id,
+        )

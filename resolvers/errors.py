@@ -1,0 +1,143 @@
+"""Every failure a caller can act on. How each is shown is the edges' business."""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Stable, documented codes; clients switch on these, never on messages."""
+
+    INVALID_INPUT = "invalid_input"
+    UNSUPPORTED_OPTION = "unsupported_option"
+    INVALID_DATASET = "invalid_dataset"
+    UNAUTHENTICATED = "unauthenticated"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    RANKING_NOT_READY = "ranking_not_ready"
+    INTEGRATION_MISSING = "integration_missing"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    BODY_TOO_LARGE = "body_too_large"
+    INTERNAL = "internal"
+    UPSTREAM_ERROR = "upstream_error"
+    UNAVAILABLE = "unavailable"
+
+
+class AppError(Exception):
+    """Base of the expected failures; anything else is a bug and gets masked.
+
+    Attributes:
+        details: JSON-ready facts for a program to read; never a secret.
+        retry_after_seconds: When a repeat may succeed, if that is known.
+    """
+
+    code: ClassVar[ErrorCode]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.details = details or {}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvalidInputError(AppError):
+    """A value breaks a rule; the message names the field and the value."""
+
+    code = ErrorCode.INVALID_INPUT
+
+
+class UnsupportedOptionError(AppError):
+    """The request asks for something this endpoint does not do."""
+
+    code = ErrorCode.UNSUPPORTED_OPTION
+
+
+class InvalidDatasetError(AppError):
+    """The dataset can't be read, or holds nothing that can be used."""
+
+    code = ErrorCode.INVALID_DATASET
+
+
+class UnauthenticatedError(AppError):
+    """There is no credential, or it is not valid."""
+
+    code = ErrorCode.UNAUTHENTICATED
+
+
+class BudgetExceededError(AppError):
+    """The token's budget can't cover the most that the call may cost."""
+
+    code = ErrorCode.BUDGET_EXCEEDED
+
+
+class ForbiddenError(AppError):
+    """The caller is known and may not do this."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class NotFoundError(AppError):
+    """The thing named does not exist, or the caller may not know that it does."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class MethodNotAllowedError(AppError):
+    """The path exists and does not take this method."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+
+
+class ConflictError(AppError):
+    """The request contradicts the present state."""
+
+    code = ErrorCode.CONFLICT
+
+
+class RankingNotReadyError(AppError):
+    """No ranking is complete, so there is no model in production yet."""
+
+    code = ErrorCode.RANKING_NOT_READY
+
+
+class IntegrationMissingError(AppError):
+    """The workspace has saved no key at the provider this needs."""
+
+    code = ErrorCode.INTEGRATION_MISSING
+
+
+class IdempotencyConflictError(AppError):
+    """The Idempotency-Key was used before, with another request."""
+
+    code = ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+class BodyTooLargeError(AppError):
+    """The request's body is over the limit."""
+
+    code = ErrorCode.BODY_TOO_LARGE
+
+
+class InternalError(AppError):
+    """Something unexpected, already logged under the request's id."""
+
+    code = ErrorCode.INTERNAL
+
+
+class UpstreamError(AppError):
+    """A provider or an endpoint failed."""
+
+    code = ErrorCode.UPSTREAM_ERROR
+
+
+class UnavailableError(AppError):
+    """The database, or another part this needs, can't be reached."""
+
+    code = ErrorCode.UNAVAILABLE

@@ -1,0 +1,37 @@
+"""From whatever was raised to the application error it amounts to."""
+
+import logging
+
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from resolvers.errors import AppError, InternalError, UnavailableError
+from resolvers.inputs import invalid_input
+
+log = logging.getLogger("gero")
+
+
+def explain_failure(error: BaseException, request_id: str) -> AppError:
+    """Return the application error that *error* amounts to; a bug is logged and masked."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, ValidationError):
+        return invalid_input(error.errors(include_url=False))
+    if is_outage(error):
+        log.warning("request %s: the database can't be reached: %s", request_id, error)
+        return UnavailableError("the database can't be reached; try again", retry_after_seconds=1)
+    log.error("request %s failed", request_id, exc_info=error)
+    return InternalError(
+        f"an internal error; the server's log has it under request id {request_id}",
+        details={"request_id": request_id},
+    )
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether *error* means that the database can't be reached."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(
+        error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError
+    )

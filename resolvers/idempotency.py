@@ -1,0 +1,146 @@
+"""Answering a repeated request as it was answered before, and doing its work once."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db.base import new_id
+from db.models import IdempotencyKey
+from resolvers.auth import SYSTEM, requires, signed_in
+from resolvers.context import Context
+from resolvers.errors import IdempotencyConflictError, InvalidInputError
+
+MAX_KEY_CHARACTERS = 255
+POLL_SECONDS = 0.05
+KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What the first request was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to do a request's work.
+
+    Attributes:
+        resource_id: The id that the new object must have. After a crash it is
+            the same again, so that an object made before the crash is found.
+    """
+
+    key: str
+    resource_id: UUID
+
+
+@signed_in
+async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | StoredAnswer:
+    """Return the answer that *key* was given, or the right to work on it.
+
+    While another request holds the right, this waits for its answer. A holder
+    that died loses it after `idempotency_claim_seconds`.
+
+    Args:
+        ctx: Who asks; keys of different workspaces are strangers.
+        key: The client's.
+        fingerprint: Tells whether it is the same request.
+
+    Raises:
+        InvalidInputError: The key is empty or too long.
+        IdempotencyConflictError: The key was used with another request.
+    """
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise InvalidInputError(f"Idempotency-Key: must have 1 to {MAX_KEY_CHARACTERS} characters")
+    while True:
+        claim = await _try_claim(ctx, key, fingerprint)
+        if claim is not None:
+            return claim
+        row = await _find(ctx, key)
+        if row is None:
+            continue  # its holder failed and let go of it
+        if row.fingerprint != fingerprint:
+            raise IdempotencyConflictError(
+                f"Idempotency-Key {key!r} was used before, with another request"
+            )
+        if row.answer_status is not None:
+            return StoredAnswer(row.answer_status, row.answer_headers or {}, row.answer_body or b"")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None:
+    """Take a key that is new, or whose holder died."""
+    now = datetime.now(UTC)
+    until = now + timedelta(seconds=ctx.services.limits.idempotency_claim_seconds)
+    statement = (
+        insert(IdempotencyKey)
+        .values(
+            workspace_id=ctx.workspace_id,
+            key=key,
+            fingerprint=fingerprint,
+            resource_id=new_id(),
+            claimed_until=until,
+        )
+        .on_conflict_do_update(
+            index_elements=["workspace_id", "key"],
+            set_={"claimed_until": until},
+            where=(IdempotencyKey.answer_status.is_(None))
+            & (IdempotencyKey.claimed_until < now)
+            & (IdempotencyKey.fingerprint == fingerprint),
+        )
+        .returning(IdempotencyKey.resource_id)
+    )
+    async with ctx.database.write() as session:
+        resource_id = await session.scalar(statement)
+    return None if resource_id is None else Claim(key, resource_id)
+
+
+async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
+    async with ctx.database.read() as session:
+        return await session.scalar(
+            select(IdempotencyKey).where(
+                IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == key
+            )
+        )
+
+
+@signed_in
+async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
+    """Remember what the request was answered."""
+    async with ctx.database.write() as session:
+        await session.execute(
+            update(IdempotencyKey)
+            .where(IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == claim.key)
+            .values(
+                answer_status=answer.status, answer_headers=answer.headers, answer_body=answer.body
+            )
+        )
+
+
+@signed_in
+async def release_key(ctx: Context, claim: Claim) -> None:
+    """Let go of a key whose request failed, so that a repeat is a fresh try."""
+    async with ctx.database.write() as session:
+        await session.execute(
+            delete(IdempotencyKey).where(
+                IdempotencyKey.workspace_id == ctx.workspace_id,
+                IdempotencyKey.key == claim.key,
+                IdempotencyKey.answer_status.is_(None),
+            )
+        )
+
+
+@requires(SYSTEM)
+async def forget_old_answers(ctx: Context) -> None:
+    """Delete the answers that are older than a day."""
+    async with ctx.database.write() as session:
+        await session.execute(
+            delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT)
+        )

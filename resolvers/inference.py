@@ -1,0 +1,248 @@
+"""Inference: one request served by the model in production."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+
+from db.base import new_id
+from db.models import Candidate, Leaderboard, Trace
+from engine.canonical import canonical_json
+from engine.prompts import render_prompt, text_of_messages
+from providers.base import ChatTarget, ProviderError
+from resolvers.auth import Scope, requires
+from resolvers.budgets import Budget, Hold, find_budget, hold_budget, settle_budget
+from resolvers.candidates import chat_target
+from resolvers.context import Context
+from resolvers.errors import InvalidInputError, UnsupportedOptionError, UpstreamError
+from resolvers.inputs import InferenceRequest
+from resolvers.leaderboards import fetch_leaderboard
+from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.rankings import require_production_candidate
+
+RETRIES = 1
+LONGEST_WAIT_SECONDS = 2.0
+# Chat templates wrap each message in a few tokens of their own.
+TOKENS_A_MESSAGE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceAnswer:
+    """What the model in production answered.
+
+    Attributes:
+        completion: The endpoint's own chat completion, when it sent one.
+        budget: The token's budget after this call; None when it has none.
+    """
+
+    trace_id: UUID
+    leaderboard_id: UUID
+    candidate: Candidate
+    output: str
+    completion: dict[str, Any] | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: Decimal | None
+    latency_ms: float
+    budget: Budget | None
+
+
+@requires(Scope.LEADERBOARDS_INFERENCE)
+async def infer(
+    ctx: Context,
+    leaderboard_id: UUID,
+    request: InferenceRequest,
+    *,
+    id: UUID | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> InferenceAnswer:
+    """Serve a request; its trace and its charge are stored before this returns.
+
+    Args:
+        ctx: Who asks.
+        leaderboard_id: Whose model in production serves.
+        request: What is asked.
+        id: The trace's id, chosen by the caller.
+        metadata: Kept on the trace.
+
+    Raises:
+        UnsupportedOptionError: Streaming is asked for.
+        InvalidInputError: There is no input.
+        NotFoundError: The workspace has no such leaderboard.
+        RankingNotReadyError: No ranking is complete.
+        BudgetExceededError: The token's budget can't cover the call.
+        UpstreamError: The model failed; the trace says how.
+    """
+    if request.stream:
+        raise UnsupportedOptionError(
+            "stream: true is not supported on this route", details={"field": "stream"}
+        )
+    async with ctx.database.read() as session:
+        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+    messages = _messages(board, request)
+    if id is not None and (answered := await _answered_before(ctx, id)) is not None:
+        return answered
+    candidate = await require_production_candidate(ctx, board)
+    target = await chat_target(ctx, candidate, candidate)
+    hold = await _hold(ctx, target, messages, request.params)
+    outcome = await call_model(
+        ctx.services.chat,
+        target,
+        messages,
+        request.params,
+        retries=RETRIES,
+        longest_wait_seconds=LONGEST_WAIT_SECONDS,
+    )
+    subject = CallSubject(
+        workspace_id=ctx.workspace_id,
+        leaderboard_id=leaderboard_id,
+        candidate_id=candidate.id,
+        source="inference",
+        run_id=None,
+        token_id=ctx.principal.token_id,
+        model=candidate.model_id or candidate.display_name,
+    )
+    values = trace_values(
+        id or new_id(),
+        subject,
+        target,
+        outcome,
+        input=text_of_messages(messages) if request.text is None else request.text,
+        messages=messages,
+        metadata=metadata or {},
+    )
+    budget = await _store(ctx, values, hold, outcome)
+    return _answer(values["id"], board, candidate, outcome, budget)
+
+
+async def _answered_before(ctx: Context, trace_id: UUID) -> InferenceAnswer | None:
+    """Return the answer of a call whose trace was stored before its server died."""
+    async with ctx.database.read() as session:
+        trace = await session.scalar(
+            select(Trace).where(
+                Trace.id == trace_id, Trace.workspace_id == ctx.workspace_id, Trace.status == "ok"
+            )
+        )
+        if trace is None:
+            return None
+        candidate = (
+            await session.scalars(select(Candidate).where(Candidate.id == trace.candidate_id))
+        ).one()
+        token_id = ctx.principal.token_id
+        budget = await find_budget(session, token_id) if token_id else None
+    return InferenceAnswer(
+        trace_id=trace_id,
+        leaderboard_id=trace.leaderboard_id,
+        candidate=candidate,
+        output=trace.output or "",
+        completion=None,
+        prompt_tokens=trace.prompt_tokens,
+        completion_tokens=trace.completion_tokens,
+        cost_usd=trace.cost_usd,
+        latency_ms=trace.latency_ms,
+        budget=budget,
+    )
+
+
+def _messages(board: Leaderboard, request: InferenceRequest) -> Sequence[Mapping[str, Any]]:
+    if request.messages is not None:
+        return request.messages
+    if request.text is None or not request.text.strip():
+        raise InvalidInputError(
+            "input: is required (or prompt, question, query, messages), and must not be blank"
+        )
+    return [{"role": "user", "content": render_prompt(board.system_prompt, request.text)}]
+
+
+async def _hold(
+    ctx: Context,
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+) -> Hold | None:
+    """Set aside the most that the call may cost, if the caller's token has a budget."""
+    token_id = ctx.principal.token_id
+    if token_id is None or not ctx.principal.has_budget:
+        return None
+    limits = ctx.services.limits
+    amount = worst_cost_usd(target, messages, params)
+    if amount is None:
+        amount = limits.default_hold_usd
+    async with ctx.database.write() as session:
+        return await hold_budget(session, token_id, amount, seconds=limits.hold_seconds)
+
+
+def worst_cost_usd(
+    target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+) -> Decimal | None:
+    """Return the most that a call can cost in US dollars, or None when nothing bounds it.
+
+    A byte-level tokenizer makes at most one token of each byte of the prompt.
+    """
+    merged = {**target.params, **params}
+    most = merged.get("max_tokens", merged.get("max_completion_tokens"))
+    if (
+        not isinstance(most, int)
+        or target.input_price_per_million_usd is None
+        or target.output_price_per_million_usd is None
+    ):
+        return None
+    prompt_tokens = len(canonical_json(messages)) + TOKENS_A_MESSAGE * len(messages)
+    total = (
+        target.input_price_per_million_usd * prompt_tokens
+        + target.output_price_per_million_usd * max(most, 0)
+    )
+    return total / 1_000_000
+
+
+async def _store(
+    ctx: Context, values: dict[str, Any], hold: Hold | None, outcome: CallOutcome
+) -> Budget | None:
+    """Store the trace and settle the budget, in one transaction."""
+    async with ctx.database.write() as session:
+        await session.execute(insert(Trace).values(values))
+        if hold is None:
+            return None
+        return await settle_budget(session, hold, outcome.cost_usd)
+
+
+def _answer(
+    trace_id: UUID,
+    board: Leaderboard,
+    candidate: Candidate,
+    outcome: CallOutcome,
+    budget: Budget | None,
+) -> InferenceAnswer:
+    if outcome.answer is None:
+        raise _upstream_error(trace_id, outcome.error)
+    return InferenceAnswer(
+        trace_id=trace_id,
+        leaderboard_id=board.id,
+        candidate=candidate,
+        output=outcome.answer.output,
+        completion=outcome.answer.completion,
+        prompt_tokens=outcome.answer.prompt_tokens,
+        completion_tokens=outcome.answer.completion_tokens,
+        cost_usd=outcome.answer.cost_usd,
+        latency_ms=outcome.latency_ms,
+        budget=budget,
+    )
+
+
+def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamError:
+    if error is None:
+        raise RuntimeError("a call ended with neither an answer nor an error")
+    wait = error.retry_after_seconds
+    return UpstreamError(
+        f"the model in production failed: {error}",
+        details={
+            "reason": error.code.value,
+            "upstream_status": error.status,
+            "upstream_body": error.body,
+            "trace_id": str(trace_id),
+        },
+        retry_after_seconds=None if wait is None else round(wait),
+    )

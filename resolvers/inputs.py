@@ -1,0 +1,339 @@
+"""What use cases take, checked once for both edges, and how a broken rule is told."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from engine.matching import MatchMode, PatternError, check_pattern
+from resolvers.errors import InvalidInputError
+
+SHOWN_VALUE_CHARACTERS = 80
+HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
+# What an endpoint is never sent from a caller's fields.
+RESERVED_PARAMS = frozenset({"model", "messages", "input", "prompt", "question", "query", "stream"})
+# Headers that belong to the connection or to our own request.
+RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"}
+)
+MAX_SEED = 2**63 - 1
+
+
+def _both_cases(name: str) -> AliasChoices:
+    return AliasChoices(name, to_camel(name))
+
+
+def _is_storable(value: object) -> bool:
+    """Tell whether PostgreSQL can store every text in *value*: no NUL, no lone surrogate."""
+    if isinstance(value, str):
+        return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+    if isinstance(value, dict):
+        return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_storable, value))
+    return True
+
+
+class Input(BaseModel):
+    """Parent of the inputs: names in snake_case or camelCase, unknown ones refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=_both_cases),
+        validate_by_name=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        if not _is_storable(value):
+            raise ValueError("must not contain NUL characters or lone surrogates")
+        return value
+
+
+def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
+    """Tell the caller which fields broke which rule, with the values they gave.
+
+    Args:
+        broken: As pydantic lists them.
+    """
+    problems = []
+    for problem in broken:
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown field"
+        elif problem["type"] == "missing":
+            message = "is required"
+        elif _may_show(field, problem["input"]):
+            message = f"{message} (got {_shown(problem['input'])})"
+        problems.append({"field": field, "message": message})
+    text = "; ".join(
+        f"{p['field']}: {p['message']}" if p["field"] else p["message"] for p in problems
+    )
+    return InvalidInputError(text, details={"fields": problems})
+
+
+def _may_show(field: str, value: object) -> bool:
+    secret = any(word in field.casefold() for word in ("token", "secret", "key"))
+    return not secret and isinstance(value, str | int | float | bool | None)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_places=9)]
+Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+Params = Annotated[dict[str, Any], Field(max_length=50)]
+
+
+class Evaluation(Input):
+    """How answers are scored against what was expected."""
+
+    match: MatchMode = Field(default=MatchMode.EXACT, description="How the two are compared.")
+    extract: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
+        default=None,
+        description="A regex applied to the answer first: its first group, else its whole match.",
+    )
+
+    @field_validator("extract")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check_pattern(value)
+            except PatternError as error:
+                raise ValueError(f"is not a valid regex: {error}") from error
+        return value
+
+
+class NewLeaderboard(Input):
+    """A leaderboard to create."""
+
+    name: Name
+    system_prompt: Prompt = Field(
+        validation_alias=AliasChoices(
+            "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
+        ),
+        description="The task. {input}, {question} and {query} stand for the row's input; "
+        "with none of them the input is appended.",
+    )
+    dataset_type: Literal["GET"] = "GET"
+    dataset_url: Url = Field(description="A Hugging Face URL of a .jsonl or .jsonl.gz file.")
+    eval_type: Literal["exact"] = "exact"
+    evaluation: Evaluation = Evaluation()
+
+
+class LeaderboardChanges(Input):
+    """What to change on a leaderboard; what is left out stays."""
+
+    name: Name | None = None
+    system_prompt: Prompt | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
+        ),
+    )
+    dataset_type: Literal["GET"] | None = None
+    dataset_url: Url | None = None
+    eval_type: Literal["exact"] | None = None
+    evaluation: Evaluation | None = None
+    model_selection: Literal["ranking_winner", "manual"] | None = None
+    selected_leaderboard_model_id: UUID | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "selected_leaderboard_model_id",
+            "selectedLeaderboardModelId",
+            "selected_candidate_id",
+            "selectedCandidateId",
+        ),
+        description="The candidate that serves when model_selection is manual.",
+    )
+
+    @model_validator(mode="after")
+    def _null_only_unpins(self) -> Self:
+        for field in self.model_fields_set - {"selected_leaderboard_model_id"}:
+            if getattr(self, field) is None:
+                raise ValueError(f"{field} must not be null")
+        return self
+
+
+class NewCandidate(Input):
+    """A candidate model to add to a leaderboard."""
+
+    provider: Literal["openrouter", "huggingface", "custom"]
+    model_id: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = Field(
+        default=None, description="OpenRouter's name for the model, such as openai/gpt-5.2."
+    )
+    display_name: Name | None = None
+    endpoint_url: Url | None = Field(
+        default=None, description="Where a custom or huggingface endpoint is POSTed to."
+    )
+    auth_method: (
+        Literal["bearer", "x-api-key", "x-drgero-api-key", "authorization_raw", "custom_header"]
+        | None
+    ) = None
+    auth_header_name: str | None = None
+    auth_token: Annotated[SecretStr, Field(max_length=10_000)] | None = Field(
+        default=None, description="Stored encrypted; never returned."
+    )
+    params: Params = Field(
+        default_factory=dict, description="Sent with every call, such as temperature."
+    )
+    input_price_per_million_usd: Price | None = None
+    output_price_per_million_usd: Price | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 60.0
+
+    @field_validator("params")
+    @classmethod
+    def _no_reserved_params(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(RESERVED_PARAMS & value.keys())
+        if taken:
+            raise ValueError(f"{taken[0]} can't be set here")
+        return value
+
+    @field_validator("auth_token")
+    @classmethod
+    def _fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(
+            r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", value.get_secret_value()
+        ):
+            raise ValueError("must be printable ASCII, without spaces at its ends")
+        return value
+
+    @field_validator("auth_header_name")
+    @classmethod
+    def _is_a_header_name(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        if not HEADER_NAME.match(value):
+            raise ValueError("is not a valid HTTP header name")
+        if value.casefold() in RESERVED_HEADERS:
+            raise ValueError("is a header that can't be replaced")
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_the_provider(self) -> Self:
+        if self.provider == "openrouter":
+            if self.model_id is None:
+                raise ValueError("model_id is required when provider is openrouter")
+            for field in ("endpoint_url", "auth_method", "auth_header_name", "auth_token"):
+                if getattr(self, field) is not None:
+                    raise ValueError(f"{field} does not go with provider openrouter")
+        elif self.endpoint_url is None:
+            raise ValueError(f"endpoint_url is required when provider is {self.provider}")
+        elif urlsplit(self.endpoint_url).username is not None:
+            raise ValueError("endpoint_url must not carry a user name; use auth_method")
+        if (self.auth_method is None) != (self.auth_token is None):
+            raise ValueError("auth_method and auth_token go together")
+        if (self.auth_method == "custom_header") != (self.auth_header_name is not None):
+            raise ValueError("auth_header_name goes with auth_method custom_header")
+        return self
+
+
+class RowLimit(Input):
+    """At most so many rows, and which."""
+
+    auto: bool = Field(default=False, description="Let the server choose: at most 1,000 rows.")
+    rows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    algorithm: Literal["LAST_N", "RANDOM_SHUFFLE"] = "LAST_N"
+
+    @model_validator(mode="after")
+    def _rows_or_auto(self) -> Self:
+        if not self.auto and self.rows is None:
+            raise ValueError("rows is required unless auto is true")
+        return self
+
+
+class DatasetSize(Input):
+    """Which rows of the dataset a run uses."""
+
+    mode: Literal["ALL", "LIMIT"] = "ALL"
+    limit: RowLimit | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        default=None, description="Makes a shuffle repeatable; chosen and shown when left out."
+    )
+
+    @model_validator(mode="after")
+    def _limit_goes_with_its_mode(self) -> Self:
+        if (self.mode == "LIMIT") != (self.limit is not None):
+            raise ValueError("limit goes with mode LIMIT")
+        return self
+
+
+class NewRun(Input):
+    """What a run is asked to rank."""
+
+    dataset: DatasetSize = DatasetSize()
+    leaderboard_model_ids: Annotated[list[UUID], Field(min_length=1, max_length=200)] | None = (
+        Field(
+            default=None,
+            validation_alias=AliasChoices(
+                "leaderboard_model_ids", "leaderboardModelIds", "candidate_ids", "candidateIds"
+            ),
+            description="The candidates to rank; all of them when left out.",
+        )
+    )
+
+
+class InferenceRequest(BaseModel):
+    """A request to the model in production; other fields are forwarded to it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    input: str | None = Field(default=None, max_length=2_000_000)
+    prompt: str | None = Field(default=None, max_length=2_000_000)
+    question: str | None = Field(default=None, max_length=2_000_000)
+    query: str | None = Field(default=None, max_length=2_000_000)
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=2_000)] | None = Field(
+        default=None, description="OpenAI chat messages, sent as they are."
+    )
+    stream: bool = Field(default=False, description="Must be false: this route does not stream.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        if not _is_storable(value):
+            raise ValueError("must not contain NUL characters or lone surrogates")
+        return value
+
+    @property
+    def text(self) -> str | None:
+        """The input, under whichever of its names it came."""
+        return next(
+            (t for t in (self.input, self.prompt, self.question, self.query) if t is not None), None
+        )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is forwarded to the model beside the messages."""
+        extra = self.model_extra or {}
+        return {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
+
+
+class NewIntegration(Input):
+    """A provider key to save."""
+
+    provider: Literal["openrouter", "huggingface"]
+    token: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]

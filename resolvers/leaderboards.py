@@ -1,0 +1,187 @@
+"""Leaderboard use cases."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+
+from db.base import new_id
+from db.models import Candidate, Leaderboard
+from db.session import ReadSession
+from resolvers.auth import Scope, requires
+from resolvers.context import Context
+from resolvers.datasets import check_dataset
+from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
+from resolvers.inputs import LeaderboardChanges, NewLeaderboard
+from resolvers.loaders.leaderboards import LeaderboardById
+from resolvers.paging import Page, PageRequest, cut_page, slice_statement
+
+
+def _visible(workspace_id: UUID) -> Select[tuple[Leaderboard]]:
+    return select(Leaderboard).where(
+        Leaderboard.workspace_id == workspace_id, Leaderboard.deleted_at.is_(None)
+    )
+
+
+async def fetch_leaderboard(
+    session: ReadSession, workspace_id: UUID, leaderboard_id: UUID, *, for_update: bool = False
+) -> Leaderboard:
+    """Return one leaderboard within a session that is already open.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+    """
+    statement = _visible(workspace_id).where(Leaderboard.id == leaderboard_id)
+    row = await session.scalar(statement.with_for_update() if for_update else statement)
+    if row is None:
+        raise NotFoundError(f"leaderboard {leaderboard_id} does not exist")
+    return row
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_leaderboards(ctx: Context, request: PageRequest) -> Page[Leaderboard]:
+    """Return a slice of the workspace's leaderboards."""
+    statement = slice_statement(_visible(ctx.workspace_id), Leaderboard, request)
+    async with ctx.database.read() as session:
+        rows = (await session.scalars(statement)).all()
+    return cut_page(rows, request)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_leaderboards_by_offset(
+    ctx: Context, *, limit: int, offset: int
+) -> tuple[Sequence[Leaderboard], int]:
+    """Return at most *limit* leaderboards, newest first, behind *offset* others, and their total."""
+    async with ctx.database.read() as session:
+        statement = _visible(ctx.workspace_id).order_by(Leaderboard.id.desc())
+        rows = (await session.scalars(statement.limit(limit).offset(offset))).all()
+        total = await session.scalar(
+            select(func.count()).select_from(_visible(ctx.workspace_id).subquery())
+        )
+    return rows, total or 0
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def count_leaderboards(ctx: Context) -> int:
+    """Return how many leaderboards the workspace has."""
+    async with ctx.database.read() as session:
+        total = await session.scalar(
+            select(func.count()).select_from(_visible(ctx.workspace_id).subquery())
+        )
+    return total or 0
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def find_leaderboard(ctx: Context, leaderboard_id: UUID) -> Leaderboard | None:
+    """Return one leaderboard, batched with its siblings, or None when there is none."""
+    return await ctx.loaders.get(LeaderboardById).load(leaderboard_id)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def get_leaderboard(ctx: Context, leaderboard_id: UUID) -> Leaderboard:
+    """Return one leaderboard.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+    """
+    async with ctx.database.read() as session:
+        return await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def create_leaderboard(
+    ctx: Context, new: NewLeaderboard, *, id: UUID | None = None
+) -> Leaderboard:
+    """Create a leaderboard.
+
+    Args:
+        ctx: Who asks.
+        new: What it is to be.
+        id: Chosen by the caller so that a repeat returns the same leaderboard.
+
+    Raises:
+        InvalidDatasetError: The dataset's first rows can't be used.
+    """
+    await check_dataset(ctx, new.dataset_url)
+    row = Leaderboard(
+        id=id or new_id(),
+        workspace_id=ctx.workspace_id,
+        name=new.name,
+        system_prompt=new.system_prompt,
+        dataset_type=new.dataset_type,
+        dataset_url=new.dataset_url,
+        eval_type=new.eval_type,
+        evaluation=new.evaluation.model_dump(mode="json"),
+        model_selection="ranking_winner",
+    )
+    async with ctx.database.write() as session:
+        made = await session.get(Leaderboard, row.id)
+        if made is not None:
+            return made
+        session.add(row)
+        await session.flush()
+        await session.refresh(row)
+    return row
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def update_leaderboard(
+    ctx: Context, leaderboard_id: UUID, changes: LeaderboardChanges
+) -> Leaderboard:
+    """Change what *changes* names; runs under way keep what they started with.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+        InvalidDatasetError: The new dataset URL is not a dataset file.
+        InvalidInputError: The selected candidate is not on this leaderboard.
+        ConflictError: Manual selection is asked for with no candidate selected.
+    """
+    if changes.dataset_url is not None:
+        await check_dataset(ctx, changes.dataset_url)
+    given = changes.model_dump(mode="json", include=set(changes.model_fields_set))
+    async with ctx.database.write() as session:
+        row = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
+        if "selected_leaderboard_model_id" in given:
+            del given["selected_leaderboard_model_id"]
+            row.selected_candidate_id = await _selectable(
+                session, leaderboard_id, changes.selected_leaderboard_model_id
+            )
+        for name, value in given.items():
+            setattr(row, name, value)
+        if row.model_selection == "manual" and row.selected_candidate_id is None:
+            raise ConflictError(
+                "model_selection manual needs selected_leaderboard_model_id, which is not set"
+            )
+        row.updated_at = datetime.now(UTC)
+    return row
+
+
+async def _selectable(
+    session: ReadSession, leaderboard_id: UUID, candidate_id: UUID | None
+) -> UUID | None:
+    """Return *candidate_id* if it may be pinned on the leaderboard."""
+    if candidate_id is None:
+        return None
+    statement = select(Candidate.id).where(
+        Candidate.id == candidate_id,
+        Candidate.leaderboard_id == leaderboard_id,
+        Candidate.removed_at.is_(None),
+    )
+    if await session.scalar(statement) is None:
+        raise InvalidInputError(
+            f"selected_leaderboard_model_id: {candidate_id} is not a model of this leaderboard"
+        )
+    return candidate_id
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def delete_leaderboard(ctx: Context, leaderboard_id: UUID) -> None:
+    """Delete a leaderboard: nobody sees it again, and its runs stop.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+    """
+    async with ctx.database.write() as session:
+        row = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
+        row.deleted_at = datetime.now(UTC)

@@ -1,0 +1,154 @@
+"""One call of a model, retried where that is safe, and the trace that it leaves."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from providers.base import ChatAnswer, ChatProvider, ChatTarget, ProviderError, ProviderErrorCode
+
+BACKOFF_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 60.0
+# After these the model may have answered somebody, and charged for it.
+MAY_HAVE_GENERATED = {
+    ProviderErrorCode.CONNECTION_LOST,
+    ProviderErrorCode.TIMED_OUT,
+    ProviderErrorCode.RESPONSE_TOO_LARGE,
+    ProviderErrorCode.INVALID_RESPONSE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """How a call ended.
+
+    Attributes:
+        latency_ms: Of the last attempt, request sent to answer read.
+        attempts: How often the model was asked.
+    """
+
+    answer: ChatAnswer | None
+    error: ProviderError | None
+    latency_ms: float
+    attempts: int
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What it cost in US dollars; None when that is not known."""
+        if self.answer is not None:
+            return self.answer.cost_usd
+        if self.error is not None and self.error.code in MAY_HAVE_GENERATED:
+            return None
+        return Decimal(0)
+
+
+async def call_model(
+    chat: ChatProvider,
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    *,
+    retries: int,
+    longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+) -> CallOutcome:
+    """Ask a model, again after failures in which nothing was generated.
+
+    Waits grow exponentially with full jitter, and are never shorter than the
+    provider's Retry-After; one that asks for more than *longest_wait_seconds*
+    is not asked again.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    attempts = 0
+    while True:
+        attempts += 1
+        began = time.perf_counter()
+        try:
+            answer = await chat.complete(target, messages, params)
+        except ProviderError as error:
+            latency_ms = (time.perf_counter() - began) * 1000
+            wait = _wait_seconds(error, attempts)
+            if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
+                return CallOutcome(None, error, latency_ms, attempts)
+            await asyncio.sleep(wait)
+        else:
+            return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
+
+
+def _wait_seconds(error: ProviderError, attempts: int) -> float:
+    backoff = random.uniform(0, BACKOFF_SECONDS * 2 ** (attempts - 1))  # noqa: S311 - jitter
+    return max(backoff, error.retry_after_seconds or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CallSubject:
+    """What a call was made for."""
+
+    workspace_id: UUID
+    leaderboard_id: UUID
+    candidate_id: UUID
+    source: Literal["run", "inference"]
+    run_id: UUID | None
+    token_id: UUID | None
+    model: str
+
+
+def trace_values(
+    trace_id: UUID,
+    subject: CallSubject,
+    target: ChatTarget,
+    outcome: CallOutcome,
+    *,
+    input: str | None,
+    messages: Sequence[Mapping[str, Any]],
+    expected: str | None = None,
+    score: float | None = None,
+    metadata: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the columns of the trace of a call."""
+    answer, error = outcome.answer, outcome.error
+    return {
+        "id": trace_id,
+        "workspace_id": subject.workspace_id,
+        "leaderboard_id": subject.leaderboard_id,
+        "run_id": subject.run_id,
+        "candidate_id": subject.candidate_id,
+        "token_id": subject.token_id,
+        "source": subject.source,
+        "status": "error" if error else "ok",
+        "provider": target.provider,
+        "model": subject.model,
+        "input": input,
+        "messages": list(messages),
+        "output": answer.output if answer else None,
+        "expected": expected,
+        "score": score,
+        "error": error.summary if error else None,
+        "latency_ms": outcome.latency_ms,
+        "prompt_tokens": answer.prompt_tokens if answer else None,
+        "completion_tokens": answer.completion_tokens if answer else None,
+        "cost_usd": outcome.cost_usd,
+        "trace_metadata": {**metadata, "attempts": outcome.attempts},
+        "created_at": datetime.now(UTC),
+    }
+
+
+class CallGate:
+    """Bounds the calls under way for each workspace and provider, within one process.
+
+    Args:
+        width: Calls at once.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._gates: dict[tuple[UUID, str], asyncio.Semaphore] = {}
+
+    def of(self, workspace_id: UUID, provider: str) -> asyncio.Semaphore:
+        """Return the gate that a workspace's calls of *provider* go through."""
+        return self._gates.setdefault((workspace_id, provider), asyncio.Semaphore(self._width))

@@ -1,0 +1,177 @@
+"""Keyset pages: which slice of a list is asked for, and how a statement returns it."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from resolvers.errors import InvalidInputError
+
+T = TypeVar("T")
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A total order of a list: by a column, then by id.
+
+    Attributes:
+        column: The column's name; `id` is in order of creation.
+        parse: Reads the column's value back from a cursor.
+    """
+
+    column: str = "id"
+    parse: Callable[[str], Any] = UUID
+    descending: bool = True
+
+
+NEWEST_FIRST = Order()
+OLDEST_FIRST = Order(descending=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A slice of an ordered list.
+
+    Attributes:
+        size: Rows at most.
+        after: The last row before the slice, as (column value, id).
+        before: The first row behind the slice, as (column value, id).
+        backward: Take the slice's rows nearest to its end.
+    """
+
+    size: int = DEFAULT_PAGE_SIZE
+    order: Order = NEWEST_FIRST
+    after: tuple[Any, UUID] | None = None
+    before: tuple[Any, UUID] | None = None
+    backward: bool = False
+
+
+def read_page(
+    *,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    order: Order = NEWEST_FIRST,
+) -> PageRequest:
+    """Read a connection's arguments.
+
+    Raises:
+        InvalidInputError: A size is out of bounds, both sizes are given, or a
+            cursor is not one of this list's.
+    """
+    if first is not None and last is not None:
+        raise InvalidInputError("first and last can't be given together")
+    name, size = ("last", last) if last is not None else ("first", first)
+    size = DEFAULT_PAGE_SIZE if size is None else size
+    if not 0 <= size <= MAX_PAGE_SIZE:
+        raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
+    return PageRequest(
+        size=size,
+        order=order,
+        after=None if after is None else _read_cursor("after", after, order),
+        before=None if before is None else _read_cursor("before", before, order),
+        backward=last is not None,
+    )
+
+
+def write_cursor(row: Any, order: Order) -> str:
+    """Return the cursor of *row*: its sort value and its id."""
+    value = getattr(row, order.column)
+    text = (
+        None if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
+    )
+    packed = orjson.dumps([order.column, text, str(row.id)])
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _read_cursor(name: str, cursor: str, order: Order) -> tuple[Any, UUID]:
+    try:
+        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        column, text, row_id = orjson.loads(packed)
+        if column != order.column:
+            raise ValueError(column)
+        return (None if text is None else order.parse(text)), UUID(row_id)
+    except (ValueError, TypeError, AttributeError, ArithmeticError, binascii.Error) as error:
+        raise InvalidInputError(f"{name}: {cursor!r} is not a cursor of this list") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A slice's rows, in order, and whether there are more on either side."""
+
+    rows: Sequence[T]
+    order: Order = NEWEST_FIRST
+    has_next: bool = False
+    has_previous: bool = False
+
+
+def slice_statement(statement: Select[Any], entity: Any, request: PageRequest) -> Select[Any]:
+    """Narrow *statement* to the slice, and one row more to tell whether there are others.
+
+    Nulls sort last, whichever the direction.
+    """
+    order = request.order
+    column: InstrumentedAttribute[Any] = getattr(entity, order.column)
+    descending = order.descending != request.backward
+    if request.after is not None:
+        statement = statement.where(
+            _beyond(entity, column, request.after, descending=order.descending)
+        )
+    if request.before is not None:
+        statement = statement.where(
+            _beyond(entity, column, request.before, descending=not order.descending)
+        )
+    ordering: list[ColumnElement[Any]] = []
+    if order.column != "id":
+        ordering.append(column.desc() if descending else column.asc())
+    ordering.append(entity.id.desc() if descending else entity.id.asc())
+    return statement.order_by(*ordering).limit(request.size + 1)
+
+
+def _beyond(
+    entity: Any, column: Any, mark: tuple[Any, UUID], *, descending: bool
+) -> ColumnElement[bool]:
+    """Return the condition for rows that come after *mark*."""
+    value, row_id = mark
+    id_beyond = entity.id < row_id if descending else entity.id > row_id
+    if column.key == "id":
+        return id_beyond  # type: ignore[no-any-return]
+    value_beyond = column < value if descending else column > value
+    return or_(value_beyond, and_(column == value, id_beyond))
+
+
+def cut_page(rows: Iterable[T], request: PageRequest) -> Page[T]:
+    """Make a page of what a `slice_statement` returned."""
+    kept = list(rows)
+    more = len(kept) > request.size
+    kept = kept[: request.size]
+    if request.backward:
+        kept.reverse()
+    return Page(
+        rows=kept,
+        order=request.order,
+        has_next=request.before is not None if request.backward else more,
+        has_previous=more if request.backward else request.after is not None,
+    )
+
+
+def by_number(column: str, *, descending: bool) -> Order:
+    """Order by a numeric column that is never null."""
+    return Order(column=column, parse=Decimal, descending=descending)
+
+
+def reverse(order: Order) -> Order:
+    """Return the opposite of *order*."""
+    return replace(order, descending=not order.descending)

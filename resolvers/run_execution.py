@@ -1,0 +1,381 @@
+"""The work of a run: reading its dataset, making its calls, storing them once, ranking."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_unless_stored
+
+from db.base import new_id
+from db.models import (
+    Candidate,
+    DatasetRow,
+    Job,
+    Leaderboard,
+    Ranking,
+    RankingEntry,
+    Run,
+    RunCandidate,
+    RunResult,
+    Trace,
+)
+from db.session import ReadSession, WriteSession
+from engine.matching import MatchMode, PatternError, score_answer
+from engine.prompts import render_prompt
+from engine.ranking import CandidateResults, rank_candidates
+from engine.selection import RowSelection, select_positions
+from providers.base import ChatTarget, DatasetError
+from resolvers.auth import SYSTEM, requires
+from resolvers.candidates import chat_target
+from resolvers.context import Context
+from resolvers.datasets import take_snapshot
+from resolvers.errors import InvalidDatasetError, UpstreamError
+from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.runs import RUN_SHARD
+
+# Large enough to keep every call slot busy, small enough to be redone.
+SHARD_ROWS = 25
+RETRIES = 4
+UNFINISHED = ("queued", "running")
+
+
+@requires(SYSTEM)
+async def prepare_run(ctx: Context, run_id: UUID) -> None:
+    """Read a queued run's dataset into a snapshot, and queue its calls in shards.
+
+    Raises:
+        InvalidDatasetError: The dataset can't be used; repeating this won't help.
+        UpstreamError: The hub failed; repeating this may help.
+    """
+    async with ctx.database.read() as session:
+        run = await session.get(Run, run_id)
+        board = await session.get(Leaderboard, run.leaderboard_id) if run else None
+    if run is None or board is None or run.status != "queued":
+        return  # another worker was faster, or the run failed meanwhile
+    if board.deleted_at is not None:
+        await fail_run(ctx, run_id, "the leaderboard was deleted")
+        return
+    try:
+        snapshot = await take_snapshot(ctx, board, run.dataset_url or "")
+    except DatasetError as error:
+        if error.is_retryable:
+            raise UpstreamError(str(error)) from error
+        raise InvalidDatasetError(str(error)) from error
+    positions = select_positions(snapshot.row_count, RowSelection(**run.dataset_size))
+    async with ctx.database.write() as session:
+        begun = await session.scalar(
+            update(Run)
+            .where(Run.id == run_id, Run.status == "queued")
+            .values(
+                status="running",
+                snapshot_id=snapshot.id,
+                row_count=len(positions),
+                started_at=datetime.now(UTC),
+            )
+            .returning(Run.id)
+        )
+        if begun is not None:
+            await ctx.services.queue.enqueue(
+                session,
+                RUN_SHARD,
+                workspace_id=run.workspace_id,
+                subject_id=run_id,
+                arguments=[
+                    {"positions": positions[start : start + SHARD_ROWS]}
+                    for start in range(0, len(positions), SHARD_ROWS)
+                ],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrant:
+    """A run's candidate, ready to be called."""
+
+    target: ChatTarget
+    subject: CallSubject
+
+
+@requires(SYSTEM)
+async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Sequence[int]) -> None:
+    """Make the calls of some of a run's rows that are not stored yet; the last shard ranks.
+
+    Args:
+        ctx: The worker's.
+        run_id: A run that is under way; of any other, nothing is done.
+        job_id: The shard's own job, which is finished here.
+        positions: The rows, by their place in the snapshot.
+
+    Raises:
+        IntegrationMissingError: A key that the run needs was taken away.
+    """
+    async with ctx.database.read() as session:
+        run = await session.get(Run, run_id)
+        board = await session.get(Leaderboard, run.leaderboard_id) if run else None
+        if run is None or board is None or run.status != "running":
+            return
+        pairs = await _candidates(session, run_id)
+        missing = await _missing(session, run, [how.candidate_id for how, _ in pairs], positions)
+    if board.deleted_at is not None:
+        await fail_run(ctx, run_id, "the leaderboard was deleted")
+        return
+    entrants = {
+        how.candidate_id: await _entrant(ctx, run, how, candidate) for how, candidate in pairs
+    }
+    await _call_all(ctx, run, [(entrants[candidate_id], row) for candidate_id, row in missing])
+    await _finish_shard(ctx, run_id, job_id)
+
+
+async def _candidates(
+    session: ReadSession, run_id: UUID
+) -> Sequence[tuple[RunCandidate, Candidate]]:
+    statement = (
+        select(RunCandidate, Candidate)
+        .join(Candidate, Candidate.id == RunCandidate.candidate_id)
+        .where(RunCandidate.run_id == run_id)
+        .order_by(RunCandidate.position)
+    )
+    return [(row[0], row[1]) for row in await session.execute(statement)]
+
+
+async def _missing(
+    session: ReadSession, run: Run, candidate_ids: Sequence[UUID], positions: Sequence[int]
+) -> list[tuple[UUID, DatasetRow]]:
+    """Return the (candidate, row) pairs that have no result yet.
+
+    They go row by row over all candidates, so that a run that stops has
+    compared them evenly.
+    """
+    rows = await session.scalars(
+        select(DatasetRow)
+        .where(DatasetRow.snapshot_id == run.snapshot_id, DatasetRow.position.in_(positions))
+        .order_by(DatasetRow.position)
+    )
+    stored = await session.execute(
+        select(RunResult.candidate_id, RunResult.position).where(
+            RunResult.run_id == run.id, RunResult.position.in_(positions)
+        )
+    )
+    done = {(row[0], row[1]) for row in stored}
+    return [
+        (candidate_id, row)
+        for row in rows
+        for candidate_id in candidate_ids
+        if (candidate_id, row.position) not in done
+    ]
+
+
+async def _entrant(ctx: Context, run: Run, how: RunCandidate, candidate: Candidate) -> _Entrant:
+    return _Entrant(
+        target=await chat_target(ctx, how, candidate),
+        subject=CallSubject(
+            workspace_id=run.workspace_id,
+            leaderboard_id=run.leaderboard_id,
+            candidate_id=candidate.id,
+            source="run",
+            run_id=run.id,
+            token_id=run.token_id,
+            model=how.model_id or candidate.display_name,
+        ),
+    )
+
+
+async def _call_all(ctx: Context, run: Run, units: Sequence[tuple[_Entrant, DatasetRow]]) -> None:
+    """Make the calls, a bounded number at once, while another task stores what is back."""
+    finished: asyncio.Queue[tuple[dict[str, Any], dict[str, Any]] | None] = asyncio.Queue()
+
+    async def call(entrant: _Entrant, row: DatasetRow) -> None:
+        async with ctx.services.gate.of(run.workspace_id, entrant.target.provider):
+            finished.put_nowait(await _call(ctx, run, entrant, row))
+
+    async def call_each() -> None:
+        try:
+            async with asyncio.TaskGroup() as calls:
+                for entrant, row in units:
+                    calls.create_task(call(entrant, row))
+        finally:
+            finished.put_nowait(None)
+
+    # Storing outlives a failed call, so that every answer that came back is kept.
+    storing = asyncio.create_task(_store_each(ctx, finished))
+    try:
+        await call_each()
+    finally:
+        await storing
+
+
+async def _store_each(
+    ctx: Context, finished: asyncio.Queue[tuple[dict[str, Any], dict[str, Any]] | None]
+) -> None:
+    """Store answers as they come back: those that came while one commit ran share the next."""
+    last = False
+    while not last:
+        batch = [await finished.get()]
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                batch.append(finished.get_nowait())
+        stored = [pair for pair in batch if pair is not None]
+        last = len(stored) < len(batch)
+        if stored:
+            async with ctx.database.write() as session:
+                await session.execute(insert(Trace), [trace for trace, _ in stored])
+                await session.execute(
+                    insert_unless_stored(RunResult).on_conflict_do_nothing(),
+                    [result for _, result in stored],
+                )
+
+
+async def _call(
+    ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask one candidate one row; return the trace's columns and the result's."""
+    messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
+    outcome = await call_model(ctx.services.chat, entrant.target, messages, {}, retries=RETRIES)
+    score, error = _score(run.evaluation, outcome, row)
+    trace = trace_values(
+        new_id(),
+        entrant.subject,
+        entrant.target,
+        outcome,
+        input=row.input,
+        messages=messages,
+        expected=row.expected,
+        score=score,
+        metadata={"position": row.position},
+    )
+    result = {
+        "id": new_id(),
+        "run_id": run.id,
+        "candidate_id": entrant.subject.candidate_id,
+        "position": row.position,
+        "trace_id": trace["id"],
+        "output": trace["output"],
+        "score": score,
+        "error": error,
+        **{name: trace[name] for name in ("latency_ms", "cost_usd", "created_at")},
+        **{name: trace[name] for name in ("prompt_tokens", "completion_tokens")},
+    }
+    return trace, result
+
+
+def _score(
+    evaluation: dict[str, Any], outcome: CallOutcome, row: DatasetRow
+) -> tuple[float, str | None]:
+    """Return an outcome's score, and its error; an error scores 0, as users would see it fail."""
+    if outcome.answer is None:
+        return 0.0, outcome.error.summary if outcome.error else None
+    try:
+        score = score_answer(
+            outcome.answer.output,
+            row.expected or "",
+            match=MatchMode(evaluation["match"]),
+            extract=evaluation.get("extract"),
+        )
+    except PatternError as error:
+        return 0.0, f"invalid_expected: {error}"
+    return score, None
+
+
+async def _finish_shard(ctx: Context, run_id: UUID, job_id: UUID) -> None:
+    """Mark a shard done, and rank the run if it was the last one.
+
+    The run's row is locked first: of two shards that end together, the later
+    one sees the other done.
+    """
+    async with ctx.database.write() as session:
+        run = await session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+        if run is None or run.status != "running":
+            return
+        await session.execute(
+            update(Job)
+            .where(Job.id == job_id)
+            .values(status="succeeded", finished_at=datetime.now(UTC))
+        )
+        left = await session.scalar(
+            select(func.count())
+            .select_from(Job)
+            .where(Job.subject_id == run_id, Job.kind == RUN_SHARD, Job.status.in_(UNFINISHED))
+        )
+        if not left:
+            await _complete(session, run)
+
+
+async def _complete(session: WriteSession, run: Run) -> None:
+    """Rank a run whose every result is stored."""
+    now = datetime.now(UTC)
+    ranking = Ranking(
+        id=new_id(),
+        workspace_id=run.workspace_id,
+        leaderboard_id=run.leaderboard_id,
+        run_id=run.id,
+        row_count=run.row_count or 0,
+        completed_at=now,
+    )
+    session.add(ranking)
+    await session.flush()
+    for ranked in rank_candidates(await _results(session, run.id)):
+        session.add(
+            RankingEntry(
+                ranking_id=ranking.id,
+                candidate_id=ranked.candidate_id,
+                rank=ranked.rank,
+                score=ranked.score,
+                row_count=ranked.row_count,
+                error_count=ranked.error_count,
+                latency_ms_p50=ranked.latency_ms_p50,
+                latency_ms_p95=ranked.latency_ms_p95,
+                cost_usd=ranked.cost_usd,
+                cost_usd_per_1k=ranked.cost_usd_per_1k,
+            )
+        )
+    run.status, run.finished_at = "completed", now
+
+
+async def _results(session: WriteSession, run_id: UUID) -> list[CandidateResults]:
+    """Gather a run's results by candidate; a cost that is unknown makes its sum unknown."""
+    scores: dict[UUID, list[float]] = defaultdict(list)
+    latencies: dict[UUID, list[float]] = defaultdict(list)
+    costs: dict[UUID, Decimal | None] = defaultdict(Decimal)
+    errors: dict[UUID, int] = defaultdict(int)
+    statement = select(
+        RunResult.candidate_id,
+        RunResult.score,
+        RunResult.error,
+        RunResult.latency_ms,
+        RunResult.cost_usd,
+    ).where(RunResult.run_id == run_id)
+    for candidate_id, score, error, latency_ms, cost_usd in await session.execute(statement):
+        scores[candidate_id].append(score)
+        if error is None:
+            latencies[candidate_id].append(latency_ms)
+        else:
+            errors[candidate_id] += 1
+        total = costs[candidate_id]
+        costs[candidate_id] = None if total is None or cost_usd is None else total + cost_usd
+    return [
+        CandidateResults(
+            candidate_id=candidate_id,
+            scores=scores[candidate_id],
+            latencies_ms=latencies[candidate_id],
+            cost_usd=costs[candidate_id],
+            error_count=errors[candidate_id],
+        )
+        for candidate_id in scores
+    ]
+
+
+@requires(SYSTEM)
+async def fail_run(ctx: Context, run_id: UUID, reason: str) -> None:
+    """End a run that can't go on; what it has stored stays."""
+    async with ctx.database.write() as session:
+        await session.execute(
+            update(Run)
+            .where(Run.id == run_id, Run.status.in_(UNFINISHED))
+            .values(status="failed", error=reason, finished_at=datetime.now(UTC))
+        )

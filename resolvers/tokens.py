@@ -1,0 +1,96 @@
+"""API token use cases."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from db.base import new_id
+from db.models import ApiToken
+from resolvers.auth import ADMIN, WILDCARDS, Scope, requires
+from resolvers.context import Context
+from resolvers.credentials import new_token_secret
+from resolvers.errors import InvalidInputError
+
+LIFETIMES = {
+    "1h": timedelta(hours=1),
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+    "180d": timedelta(days=180),
+    "1y": timedelta(days=365),
+}
+RESET_INTERVALS = ("none", "daily", "weekly", "monthly")
+MAX_NAME_CHARACTERS = 200
+MAX_BUDGET_USD = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made; the only time that it is known whole."""
+
+    id: UUID
+    token: str
+    expires_at: datetime | None
+
+
+@requires(ADMIN)
+async def create_api_token(
+    ctx: Context,
+    *,
+    name: str,
+    scopes: list[str],
+    expires_in: str | None,
+    budget_limit_usd: Decimal | None,
+    budget_reset_interval: str,
+) -> NewToken:
+    """Create an API token of the caller's workspace.
+
+    Args:
+        ctx: Whose workspace it is for.
+        name: For people.
+        scopes: At least one; `*` grants everything.
+        expires_in: One of `LIFETIMES`, or None for a token that does not expire.
+        budget_limit_usd: The most its calls may cost in one window, in US dollars.
+        budget_reset_interval: One of `RESET_INTERVALS`.
+
+    Raises:
+        InvalidInputError: A value is out of its bounds.
+    """
+    if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or re.search(r"\x00", name):
+        raise InvalidInputError(f"name: must have 1 to {MAX_NAME_CHARACTERS} characters")
+    if not scopes:
+        raise InvalidInputError("scopes: name at least one; '*' grants everything")
+    known = {*Scope, *WILDCARDS}
+    for scope in scopes:
+        if scope not in known:
+            raise InvalidInputError(f"scopes: {scope!r} is not one of {', '.join(sorted(known))}")
+    if expires_in is not None and expires_in not in LIFETIMES:
+        raise InvalidInputError(f"expires_in: {expires_in!r} is not one of {', '.join(LIFETIMES)}")
+    if budget_reset_interval not in RESET_INTERVALS:
+        raise InvalidInputError(
+            f"budget_reset_interval: {budget_reset_interval!r} is not one of "
+            f"{', '.join(RESET_INTERVALS)}"
+        )
+    if budget_limit_usd is not None and not 0 <= budget_limit_usd <= MAX_BUDGET_USD:
+        raise InvalidInputError(
+            f"budget_limit: must be 0 to {MAX_BUDGET_USD} (got {budget_limit_usd})"
+        )
+    secret = new_token_secret()
+    now = datetime.now(UTC)
+    row = ApiToken(
+        id=new_id(),
+        workspace_id=ctx.workspace_id,
+        public_id=secret.public_id,
+        name=name.strip(),
+        secret_sha256=secret.secret_sha256,
+        scopes=scopes,
+        expires_at=None if expires_in is None else now + LIFETIMES[expires_in],
+        budget_limit_usd=budget_limit_usd,
+        budget_reset_interval=budget_reset_interval,
+    )
+    async with ctx.database.write() as session:
+        session.add(row)
+    return NewToken(id=row.id, token=secret.token, expires_at=row.expires_at)

@@ -1,0 +1,1 @@
+"""REST edge: one router per resource; parse, call one use case, shape."""

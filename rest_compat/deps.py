@@ -1,0 +1,114 @@
+"""What the routes share: the caller's context, and answering repeats alike."""
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Query, Request, Response
+from fastapi.routing import APIRoute
+from typing_extensions import override
+
+from resolvers.context import Context, Services
+from resolvers.credentials import Authenticator
+from resolvers.errors import UnauthenticatedError
+from resolvers.idempotency import Claim, StoredAnswer, claim_key, keep_answer, release_key
+
+TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key")
+REPLAYED_HEADER = "Idempotent-Replayed"
+# Belong to one answer, and are made anew for a repeat.
+UNKEPT_HEADERS = frozenset({"content-length", "x-request-id"})
+CLIENT_ERROR = 400
+
+
+def find_credential(request: Request) -> str | None:
+    """Return the credential of *request*, in whichever of its forms it came.
+
+    Raises:
+        UnauthenticatedError: The Authorization header is not a Bearer one.
+    """
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, credential = authorization.partition(" ")
+        if scheme.casefold() != "bearer" or not credential.strip():
+            raise UnauthenticatedError("Authorization: must be 'Bearer' and a credential")
+        return credential.strip()
+    return next((value for name in TOKEN_HEADERS if (value := request.headers.get(name))), None)
+
+
+async def build_context(request: Request) -> Context:
+    """Return the request's context, built once."""
+    present: Context | None = getattr(request.state, "ctx", None)
+    if present is not None:
+        return present
+    services: Services = request.app.state.services
+    authenticator: Authenticator = request.app.state.authenticator
+    credential = find_credential(request)
+    caller = None
+    if credential is not None:
+        workspace = request.headers.get("X-Workspace-Id")
+        caller = await authenticator.authenticate(credential, workspace=workspace)
+    ctx = Context(services, caller, request.scope.get("request_id", ""))
+    request.state.ctx = ctx
+    return ctx
+
+
+Ctx = Annotated[Context, Depends(build_context)]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
+Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Items to pass over first.")]
+
+
+def new_resource_id(request: Request) -> UUID | None:
+    """Return the id that a repeatable request's new object must have, if it is one."""
+    claim: Claim | None = getattr(request.state, "claim", None)
+    return None if claim is None else claim.resource_id
+
+
+NewId = Annotated[UUID | None, Depends(new_resource_id)]
+
+
+class RepeatableRoute(APIRoute):
+    """A route that creates or spends: it honours `Idempotency-Key`.
+
+    The first successful answer is kept for a day. A failed request keeps
+    nothing, so its repeat is a fresh try.
+    """
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_once(request: Request) -> Response:
+            key = request.headers.get("Idempotency-Key")
+            if key is None:
+                return await handle(request)
+            ctx = await build_context(request)
+            claim = await claim_key(ctx, key, _fingerprint(request, await request.body()))
+            if isinstance(claim, StoredAnswer):
+                headers = {**claim.headers, REPLAYED_HEADER: "true"}
+                return Response(claim.body, claim.status, headers)
+            request.state.claim = claim
+            try:
+                response = await handle(request)
+            except BaseException:
+                await release_key(ctx, claim)
+                raise
+            await _keep(ctx, claim, response)
+            return response
+
+        return handle_once
+
+
+def _fingerprint(request: Request, body: bytes) -> bytes:
+    head = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    return hashlib.sha256(head + body).digest()
+
+
+async def _keep(ctx: Context, claim: Claim, response: Response) -> None:
+    if response.status_code >= CLIENT_ERROR:
+        await release_key(ctx, claim)
+        return
+    headers = {
+        name: value for name, value in response.headers.items() if name not in UNKEPT_HEADERS
+    }
+    await keep_answer(ctx, claim, StoredAnswer(response.status_code, headers, bytes(response.body)))

@@ -1,0 +1,118 @@
+"""What openapi.yaml says beside the routes themselves: credentials, failures, servers."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from rest_compat.shapes import Problem
+
+DESCRIPTION: Final = """\
+Rank language models on your own task, and serve the winner behind one endpoint.
+
+The same use cases answer GraphQL at `/graphql`. Names in bodies may be snake_case or camelCase;
+answers are snake_case. Unknown fields are refused.
+"""
+SCHEMES: Final = {
+    "apiToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token (drgero_...) or a user session's JWT.",
+    },
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "geroApiKey": {"type": "apiKey", "in": "header", "name": "X-Dr.Gero-API-Key"},
+}
+PUBLIC: Final = {"healthz", "readyz", "openapi"}
+COMMON: Final = {
+    400: "The body, the query or an option is not valid.",
+    401: "There is no credential, or it is not valid.",
+    403: "The credential does not grant this.",
+    500: "An internal error, which is logged.",
+    503: "The database can't be reached; try again.",
+}
+NOT_FOUND: Final = {404: "There is no such thing in the workspace."}
+TOO_LARGE: Final = {413: "The body is too large."}
+ALSO: Final[dict[str, dict[int, str]]] = {
+    "createLeaderboard": {409: "The Idempotency-Key was used otherwise.", 502: "The hub failed."},
+    "updateLeaderboard": {409: "Nothing is selected for manual selection.", 502: "The hub failed."},
+    "addLeaderboardModel": {
+        409: "A key at OpenRouter is needed, or there are too many models.",
+        502: "OpenRouter failed.",
+    },
+    "removeLeaderboardModel": {409: "It is pinned, or in a run under way."},
+    "startRun": {409: "There are no candidate models."},
+    "infer": {
+        402: "The token's budget can't cover the call.",
+        409: "No ranking is complete.",
+        502: "The model in production failed.",
+    },
+}
+ALSO["inferAlias"] = ALSO["infer"]
+IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body get the same answer; the same key with another body, "
+    "409. Answers are kept for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def describe(app: FastAPI) -> None:
+    """Make *app* describe itself as the published contract does."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version="3.1.0",
+        description=DESCRIPTION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        servers=[{"url": "http://127.0.0.1:8000", "description": "A server of your own."}],
+        routes=app.routes,
+        separate_input_output_schemas=False,
+    )
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema()
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["components"]["securitySchemes"] = SCHEMES
+    document["tags"] = [
+        {"name": name}
+        for name in ("leaderboards", "models", "runs", "inference", "traces", "health")
+    ]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _finish(path, operation, repeatable=method == "post")
+    return document
+
+
+def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
+    """Replace FastAPI's own failures by ours, and say which credential is needed."""
+    name = operation["operationId"]
+    responses = operation["responses"]
+    responses.pop("422", None)
+    if name in PUBLIC:
+        operation["security"] = []
+        if name == "readyz":
+            responses["503"] = {"description": "A check failed; the answer says which."}
+        return
+    operation["security"] = [{scheme: []} for scheme in SCHEMES]
+    failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
+    if "requestBody" in operation:
+        failures |= TOO_LARGE
+    for status, description in sorted(failures.items()):
+        responses[str(status)] = {
+            "description": description,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    if repeatable:
+        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)

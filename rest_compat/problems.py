@@ -1,0 +1,129 @@
+"""Application errors as the published JSON, and the one table from code to status."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from resolvers.errors import (
+    AppError,
+    BodyTooLargeError,
+    ErrorCode,
+    InvalidInputError,
+    MethodNotAllowedError,
+    NotFoundError,
+)
+from resolvers.failures import explain_failure
+from resolvers.inputs import invalid_input
+
+GRAPHQL_PATH = "/graphql"
+NOT_AN_OBJECT = {"missing", "model_attributes_type", "model_type", "dict_type"}
+
+STATUS: Final[dict[ErrorCode, HTTPStatus]] = {
+    ErrorCode.INVALID_INPUT: HTTPStatus.BAD_REQUEST,
+    ErrorCode.UNSUPPORTED_OPTION: HTTPStatus.BAD_REQUEST,
+    ErrorCode.INVALID_DATASET: HTTPStatus.BAD_REQUEST,
+    ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.BUDGET_EXCEEDED: HTTPStatus.PAYMENT_REQUIRED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    ErrorCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ErrorCode.CONFLICT: HTTPStatus.CONFLICT,
+    ErrorCode.RANKING_NOT_READY: HTTPStatus.CONFLICT,
+    ErrorCode.INTEGRATION_MISSING: HTTPStatus.CONFLICT,
+    ErrorCode.IDEMPOTENCY_CONFLICT: HTTPStatus.CONFLICT,
+    ErrorCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ErrorCode.UPSTREAM_ERROR: HTTPStatus.BAD_GATEWAY,
+    ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def error_body(error: AppError) -> dict[str, Any]:
+    """Return the published form of *error*."""
+    return {"error": str(error), "code": error.code.value, "details": error.details}
+
+
+def problem_response(error: AppError, *, graphql: bool = False) -> Response:
+    """Return *error* as an answer, in GraphQL's own form where that is spoken."""
+    status = STATUS[error.code]
+    body: dict[str, Any] = error_body(error)
+    if graphql:
+        extensions = {"code": error.code, "status": int(status), "details": error.details}
+        body = {"errors": [{"message": str(error), "extensions": extensions}]}
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+def _of_request(request: Request) -> tuple[str, bool]:
+    return request.scope.get("request_id", ""), request.url.path == GRAPHQL_PATH
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    request_id, graphql = _of_request(request)
+    return problem_response(explain_failure(error, request_id), graphql=graphql)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return await _on_error(request, error)
+    problems = []
+    for problem in error.errors():
+        if problem["type"] == "json_invalid":
+            reason = problem.get("ctx", {}).get("error", "")
+            return problem_response(InvalidInputError(f"the body is not valid JSON: {reason}"))
+        problems.append(problem)
+    if any(
+        problem["loc"] == ("body",) and problem["type"] in NOT_AN_OBJECT for problem in problems
+    ):
+        return problem_response(
+            InvalidInputError(
+                "the body must be a JSON object, sent with Content-Type: application/json"
+            )
+        )
+    # The first part of a place says where it was read: body, query or path.
+    return problem_response(
+        invalid_input([{**problem, "loc": problem["loc"][1:]} for problem in problems])
+    )
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return await _on_error(request, error)
+    _, graphql = _of_request(request)
+    path, method = request.url.path, request.method
+    translated: AppError
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        translated = NotFoundError(f"there is nothing at {path}")
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        translated = MethodNotAllowedError(f"{path} does not take {method}")
+    elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        translated = BodyTooLargeError(str(error.detail))
+    else:
+        translated = InvalidInputError(str(error.detail))
+    response = problem_response(translated, graphql=graphql)
+    if error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers on *app*."""
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(AppError, _on_error)
+    app.add_exception_handler(ValidationError, _on_error)
+    for kind in (DBAPIError, PoolTimeoutError, OSError):
+        app.add_exception_handler(kind, _on_error)
+    app.add_exception_handler(Exception, _on_error)

@@ -1,0 +1,217 @@
+"""What the routes answer: the published JSON of each resource."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return *instant* in UTC, with milliseconds and Z."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(rfc3339, return_type=str),
+    Field(json_schema_extra={"format": "date-time"}),
+]
+Usd = Annotated[
+    Decimal,
+    PlainSerializer(float, return_type=float),
+    Field(description="US dollars."),
+]
+
+
+class Shape(BaseModel):
+    """Parent of the answers."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Problem(Shape):
+    """Any failure."""
+
+    error: str = Field(description="For people.")
+    code: str = Field(description="For programs; stable.")
+    details: dict[str, Any] = Field(description="What the failure is about.")
+
+
+class EvaluationShape(Shape):
+    """How answers are scored."""
+
+    match: str
+    extract: str | None = None
+
+
+class LeaderboardShape(Shape):
+    """A leaderboard."""
+
+    id: UUID
+    workspace_id: UUID
+    name: str
+    system_prompt: str
+    dataset_type: Literal["GET", "PUSH"]
+    dataset_url: str | None
+    eval_type: Literal["exact", "judge", "human"]
+    evaluation: EvaluationShape
+    model_selection: Literal["ranking_winner", "manual"]
+    selected_leaderboard_model_id: UUID | None = Field(
+        validation_alias="selected_candidate_id", description="The pinned model."
+    )
+    created_at: Instant
+    updated_at: Instant
+
+
+class CandidateShape(Shape):
+    """A candidate model; its credential is never shown."""
+
+    id: UUID
+    leaderboard_id: UUID
+    provider: Literal["openrouter", "huggingface", "custom"]
+    model_id: str | None
+    display_name: str
+    endpoint_url: str | None
+    auth_method: str | None
+    auth_header_name: str | None
+    has_auth_token: bool = Field(validation_alias="auth_token_box")
+    params: dict[str, Any]
+    input_price_per_million_usd: Usd | None
+    output_price_per_million_usd: Usd | None
+    timeout_seconds: float
+    created_at: Instant
+
+
+class ProgressShape(Shape):
+    """How far a run has come, in calls."""
+
+    done: int
+    failed: int
+    total: int | None = Field(description="Unknown until the dataset has been read.")
+
+
+class RankingEntryShape(Shape):
+    """A candidate's place."""
+
+    rank: int
+    leaderboard_model_id: UUID = Field(validation_alias="candidate_id")
+    score: float = Field(description="Mean over the rows; errors count as 0.")
+    row_count: int
+    error_count: int
+    latency_ms_p50: float | None
+    latency_ms_p95: float | None
+    cost_usd: Usd | None
+    cost_usd_per_1k: Usd | None = Field(description="US dollars for 1,000 requests.")
+
+
+class RankingShape(Shape):
+    """What a run found, best first."""
+
+    completed_at: Instant
+    row_count: int
+    entries: list[RankingEntryShape]
+
+
+class RunShape(Shape):
+    """A run."""
+
+    id: UUID
+    leaderboard_id: UUID
+    kind: Literal["ranking"]
+    status: Literal["queued", "running", "completed", "failed"]
+    progress: ProgressShape
+    cost_usd: Usd
+    error: str | None = Field(description="Why a failed run failed.")
+    snapshot_id: UUID | None
+    row_count: int | None
+    dataset_size: dict[str, Any]
+    ranking: RankingShape | None
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+
+
+class ListShape(Shape):
+    """What every list has beside its items."""
+
+    count: int = Field(description="Items in this answer.")
+    total: int = Field(description="Items in all.")
+    limit: int
+    offset: int
+
+
+class LeaderboardList(ListShape):
+    """Leaderboards, newest first."""
+
+    leaderboards: list[LeaderboardShape]
+
+
+class CandidateList(ListShape):
+    """A leaderboard's candidate models, in the order they were added."""
+
+    models: list[CandidateShape]
+
+
+class RunList(ListShape):
+    """A leaderboard's runs, newest first."""
+
+    runs: list[RunShape]
+
+
+class TraceShape(Shape):
+    """A model call."""
+
+    id: UUID
+    leaderboard_id: UUID
+    run_id: UUID | None
+    source: Literal["run", "inference", "dataset", "manual"]
+    status: Literal["ok", "error"]
+    provider: str
+    model: str
+    leaderboard_model_id: UUID | None = Field(validation_alias="candidate_id")
+    input: str | None
+    messages: list[Any] | None
+    output: str | None
+    expected: str | None
+    score: float | None
+    error: str | None
+    latency_ms: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: Usd | None
+    token_id: UUID | None
+    metadata: dict[str, Any] = Field(validation_alias="trace_metadata")
+    created_at: Instant
+
+
+class TraceList(Shape):
+    """Traces, newest first."""
+
+    leaderboard_id: UUID
+    traces_url: str
+    count: int
+    limit: int
+    offset: int
+    batch_count: int = Field(description="UTC days looked at.")
+    scanned_rows: int = Field(description="Matching traces looked at, those passed over included.")
+    rows: list[TraceShape]
+
+
+class InferenceShape(BaseModel):
+    """An OpenAI chat completion, and what is ours beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[dict[str, Any]]
+    usage: dict[str, Any] | None
+    output: str
+    trace_id: UUID
+    leaderboard_id: UUID
+    cost_usd: Usd | None
+    latency_ms: float

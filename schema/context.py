@@ -1,0 +1,25 @@
+"""Carries the request's context through Strawberry."""
+
+from typing import TypeAlias
+
+import strawberry
+from strawberry.fastapi import BaseContext
+
+from resolvers.context import Context
+
+
+class GraphQLContext(BaseContext):
+    """What `info.context` is.
+
+    Attributes:
+        ctx: The use cases' own context.
+        base_url: Where the client reaches this server.
+    """
+
+    def __init__(self, ctx: Context, base_url: str) -> None:
+        super().__init__()
+        self.ctx = ctx
+        self.base_url = base_url
+
+
+Info: TypeAlias = strawberry.Info[GraphQLContext, None]

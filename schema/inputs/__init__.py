@@ -1,0 +1,1 @@
+"""One module of input types per noun."""

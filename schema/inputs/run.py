@@ -1,0 +1,56 @@
+"""Inputs about runs."""
+
+import strawberry
+
+from schema.enums import CallStatus, DatasetSizeMode, RowAlgorithm
+
+
+@strawberry.input(description="Which of a run's results.")
+class ResultFilterInput:
+    """`resolvers.runs.ResultFilter`."""
+
+    candidate_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Of this candidate."
+    )
+    status: CallStatus | None = strawberry.field(
+        default=None, description="Answered, or ended in an error."
+    )
+
+
+@strawberry.input(description="At most so many rows, and which.")
+class RowLimitInput:
+    """`resolvers.inputs.RowLimit`."""
+
+    auto: bool = strawberry.field(
+        default=False, description="Let the server choose: at most 1,000."
+    )
+    rows: int | None = strawberry.field(default=None, description="Rows at most.")
+    algorithm: RowAlgorithm = strawberry.field(
+        default=RowAlgorithm.LAST_N, description="Which rows."
+    )
+
+
+@strawberry.input(description="Which rows of the dataset a run uses.")
+class DatasetSizeInput:
+    """`resolvers.inputs.DatasetSize`."""
+
+    mode: DatasetSizeMode = strawberry.field(
+        default=DatasetSizeMode.ALL, description="All of them, or a limited number."
+    )
+    limit: RowLimitInput | None = strawberry.field(
+        default=None, description="Goes with mode LIMIT."
+    )
+    seed: int | None = strawberry.field(default=None, description="Makes a shuffle repeatable.")
+
+
+@strawberry.input(description="What to rank.")
+class StartRunInput:
+    """`resolvers.inputs.NewRun`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="The leaderboard.")
+    dataset: DatasetSizeInput | None = strawberry.field(
+        default=strawberry.UNSET, description="Which rows; every row when left out."
+    )
+    candidate_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET, description="Which candidates; all of them when left out."
+    )

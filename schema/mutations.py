@@ -1,0 +1,256 @@
+"""The Mutation root: one field for each thing that a user does."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db.models import Candidate as CandidateRow
+from db.models import Integration as IntegrationRow
+from db.models import Leaderboard as LeaderboardRow
+from db.models import Run as RunRow
+from db.models import Trace as TraceRow
+from resolvers import candidates, inference, integrations, leaderboards, runs, traces
+from resolvers.inference import InferenceAnswer
+from resolvers.inputs import (
+    InferenceRequest,
+    LeaderboardChanges,
+    NewCandidate,
+    NewIntegration,
+    NewLeaderboard,
+    NewRun,
+)
+from schema.context import Info
+from schema.enums import IntegrationProvider
+from schema.inputs.candidate import AddCandidateInput, RemoveCandidateInput
+from schema.inputs.fields import given_fields
+from schema.inputs.inference import InferInput, SaveIntegrationInput
+from schema.inputs.leaderboard import (
+    CreateLeaderboardInput,
+    DeleteLeaderboardInput,
+    UpdateLeaderboardInput,
+)
+from schema.inputs.run import StartRunInput
+from schema.scalars import read_id
+from schema.types.candidate import CandidateModel
+from schema.types.leaderboard import Leaderboard
+from schema.types.run import Run
+from schema.types.trace import Trace
+
+OWN_ID = frozenset({"id"})
+LEADERBOARD_ID = frozenset({"leaderboard_id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The source of a payload: what a mutation changed, under each name that payloads use."""
+
+    leaderboard: LeaderboardRow | None = None
+    candidate: CandidateRow | None = None
+    run: RunRow | None = None
+    integration: IntegrationRow | None = None
+    deleted_id: UUID | None = None
+
+
+@strawberry.type(description="What creating or changing a leaderboard changed.")
+class LeaderboardPayload:
+    """Over `Changed`."""
+
+    leaderboard: Leaderboard = strawberry.field(description="The leaderboard, as it is now.")
+
+
+@strawberry.type(description="What deleting a leaderboard changed.")
+class DeleteLeaderboardPayload:
+    """Over `Changed`."""
+
+    deleted_id: strawberry.ID = strawberry.field(description="The leaderboard that is gone.")
+
+
+@strawberry.type(description="What adding or removing a candidate changed.")
+class CandidatePayload:
+    """Over `Changed`."""
+
+    candidate: CandidateModel = strawberry.field(description="The candidate, as it is now.")
+    leaderboard: Leaderboard = strawberry.field(description="Its leaderboard.")
+
+
+@strawberry.type(description="The run that was started.")
+class StartRunPayload:
+    """Over `Changed`."""
+
+    run: Run = strawberry.field(description="The run; follow its status and progress.")
+
+
+@strawberry.type(description="A provider key that is saved; the key itself is never shown.")
+class Integration:
+    """Over rows of `db.models.Integration`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    provider: IntegrationProvider = strawberry.field(description="The provider.")
+    updated_at: datetime = strawberry.field(description="When the key was saved.")
+
+
+@strawberry.type(description="What saving a key changed.")
+class SaveIntegrationPayload:
+    """Over `Changed`."""
+
+    integration: Integration = strawberry.field(description="The saved key.")
+
+
+async def inference_trace(root: strawberry.Parent[InferenceAnswer], info: Info) -> TraceRow:
+    """Return the call."""
+    return await traces.get_trace(info.context.ctx, root.trace_id)
+
+
+@strawberry.type(description="What the model in production answered.")
+class InferPayload:
+    """Over `resolvers.inference.InferenceAnswer`."""
+
+    output: str = strawberry.field(description="The answer's text.")
+    completion: JSON | None = strawberry.field(
+        description="The endpoint's whole chat completion, when it sent one."
+    )
+    trace_id: strawberry.ID = strawberry.field(description="The call's trace.")
+    candidate: CandidateModel = strawberry.field(description="Who answered.")
+    prompt_tokens: int | None = strawberry.field(description="Tokens sent.")
+    completion_tokens: int | None = strawberry.field(description="Tokens generated.")
+    cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
+    latency_ms: float = strawberry.field(description="Request sent to answer read.")
+    trace: Trace = strawberry.field(resolver=inference_trace, description="The call.")
+
+
+async def create_leaderboard(
+    info: Info,
+    input: Annotated[CreateLeaderboardInput, strawberry.argument(description="What to create.")],
+) -> Changed:
+    """Create a leaderboard."""
+    new = NewLeaderboard.model_validate(given_fields(input))
+    return Changed(leaderboard=await leaderboards.create_leaderboard(info.context.ctx, new))
+
+
+async def update_leaderboard(
+    info: Info,
+    input: Annotated[UpdateLeaderboardInput, strawberry.argument(description="What to change.")],
+) -> Changed:
+    """Change a leaderboard."""
+    changes = LeaderboardChanges.model_validate(given_fields(input, without=OWN_ID))
+    leaderboard_id = read_id("id", input.id)
+    return Changed(
+        leaderboard=await leaderboards.update_leaderboard(info.context.ctx, leaderboard_id, changes)
+    )
+
+
+async def delete_leaderboard(
+    info: Info,
+    input: Annotated[DeleteLeaderboardInput, strawberry.argument(description="What to delete.")],
+) -> Changed:
+    """Delete a leaderboard."""
+    leaderboard_id = read_id("id", input.id)
+    await leaderboards.delete_leaderboard(info.context.ctx, leaderboard_id)
+    return Changed(deleted_id=leaderboard_id)
+
+
+async def add_candidate(
+    info: Info,
+    input: Annotated[AddCandidateInput, strawberry.argument(description="What to add.")],
+) -> Changed:
+    """Add a candidate."""
+    ctx = info.context.ctx
+    new = NewCandidate.model_validate(given_fields(input, without=LEADERBOARD_ID))
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    candidate = await candidates.add_candidate(ctx, leaderboard_id, new)
+    return Changed(
+        candidate=candidate,
+        leaderboard=await leaderboards.find_leaderboard(ctx, leaderboard_id),
+    )
+
+
+async def remove_candidate(
+    info: Info,
+    input: Annotated[RemoveCandidateInput, strawberry.argument(description="What to remove.")],
+) -> Changed:
+    """Take a candidate off."""
+    ctx = info.context.ctx
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    candidate = await candidates.remove_candidate(
+        ctx, leaderboard_id, read_id("candidateId", input.candidate_id)
+    )
+    return Changed(
+        candidate=candidate,
+        leaderboard=await leaderboards.find_leaderboard(ctx, leaderboard_id),
+    )
+
+
+async def start_run(
+    info: Info,
+    input: Annotated[StartRunInput, strawberry.argument(description="What to rank.")],
+) -> Changed:
+    """Queue a run."""
+    given = given_fields(input, without=LEADERBOARD_ID)
+    new = NewRun.model_validate({name: value for name, value in given.items() if value is not None})
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    return Changed(run=await runs.start_run(info.context.ctx, leaderboard_id, new))
+
+
+async def infer(
+    info: Info,
+    input: Annotated[InferInput, strawberry.argument(description="What to ask.")],
+) -> InferenceAnswer:
+    """Ask the model in production."""
+    given = given_fields(input, without=LEADERBOARD_ID)
+    params = given.pop("params", None) or {}
+    ctx = info.context.ctx
+    return await inference.infer(
+        ctx,
+        read_id("leaderboardId", input.leaderboard_id),
+        InferenceRequest.model_validate({**params, **given}),
+        metadata={"request_id": ctx.request_id},
+    )
+
+
+async def save_integration(
+    info: Info,
+    input: Annotated[SaveIntegrationInput, strawberry.argument(description="What to save.")],
+) -> Changed:
+    """Save a provider key."""
+    new = NewIntegration.model_validate(given_fields(input))
+    return Changed(integration=await integrations.save_integration(info.context.ctx, new))
+
+
+@strawberry.type(description="What can be done.")
+class Mutation:
+    """The mutation root."""
+
+    create_leaderboard: LeaderboardPayload = strawberry.mutation(
+        resolver=create_leaderboard,
+        description="Create a leaderboard, once its dataset's first rows have been read.",
+    )
+    update_leaderboard: LeaderboardPayload = strawberry.mutation(
+        resolver=update_leaderboard,
+        description="Change a leaderboard; runs under way keep what they started with.",
+    )
+    delete_leaderboard: DeleteLeaderboardPayload = strawberry.mutation(
+        resolver=delete_leaderboard, description="Delete a leaderboard; its runs stop."
+    )
+    add_candidate: CandidatePayload = strawberry.mutation(
+        resolver=add_candidate, description="Add a candidate model to a leaderboard."
+    )
+    remove_candidate: CandidatePayload = strawberry.mutation(
+        resolver=remove_candidate,
+        description="Take a candidate off its leaderboard; rankings that it is in keep it.",
+    )
+    start_run: StartRunPayload = strawberry.mutation(
+        resolver=start_run, description="Queue a run of a leaderboard's candidates."
+    )
+    infer: InferPayload = strawberry.mutation(
+        resolver=infer,
+        description="Ask the model in production; the trace is stored before the answer is sent.",
+    )
+    save_integration: SaveIntegrationPayload = strawberry.mutation(
+        resolver=save_integration,
+        description="Check a provider key and save it; for owners and admins, signed in as users.",
+    )

@@ -1,0 +1,128 @@
+"""Connections: the slice of a list that is asked for, in Relay's form."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar
+
+import strawberry
+
+from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, Order, Page, write_cursor
+from schema.enums import ListOrder
+
+T = TypeVar("T")
+
+First = Annotated[
+    int | None, strawberry.argument(description="Take so many from the start; at most 200.")
+]
+After = Annotated[str | None, strawberry.argument(description="Start behind this cursor.")]
+Last = Annotated[
+    int | None, strawberry.argument(description="Take so many from the end; at most 200.")
+]
+Before = Annotated[str | None, strawberry.argument(description="End before this cursor.")]
+OrderBy = Annotated[ListOrder, strawberry.argument(description="The order of the list.")]
+
+ORDERS = {ListOrder.NEWEST_FIRST: NEWEST_FIRST, ListOrder.OLDEST_FIRST: OLDEST_FIRST}
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSource:
+    """The source of an edge."""
+
+    node: Any
+    order: Order
+
+    @property
+    def cursor(self) -> str:
+        """The item's place."""
+        return write_cursor(self.node, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfoSource:
+    """The source of a page's information."""
+
+    page: Page[Any]
+
+    @property
+    def has_next_page(self) -> bool:
+        """Whether the list goes on."""
+        return self.page.has_next
+
+    @property
+    def has_previous_page(self) -> bool:
+        """Whether the list begins earlier."""
+        return self.page.has_previous
+
+    @property
+    def start_cursor(self) -> str | None:
+        """The first item's cursor."""
+        return write_cursor(self.page.rows[0], self.page.order) if self.page.rows else None
+
+    @property
+    def end_cursor(self) -> str | None:
+        """The last item's cursor."""
+        return write_cursor(self.page.rows[-1], self.page.order) if self.page.rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The source of a connection: a page of rows, and how to count the whole list."""
+
+    page: Page[Any]
+    count: Callable[[], Awaitable[int]]
+
+    @property
+    def nodes(self) -> Sequence[Any]:
+        """The items."""
+        return self.page.rows
+
+    @property
+    def edges(self) -> Sequence[EdgeSource]:
+        """The items with their places."""
+        return [EdgeSource(row, self.page.order) for row in self.page.rows]
+
+    @property
+    def page_info(self) -> PageInfoSource:
+        """Where the slice lies."""
+        return PageInfoSource(self.page)
+
+    @property
+    def total_count(self) -> Awaitable[int]:
+        """The whole list's length, counted when it is asked for."""
+        return self.count()
+
+
+def slice_of(page: Page[Any], count: Callable[..., Awaitable[int]], *args: object) -> Slice:
+    """Return the source of a connection; `count(*args)` runs only when asked for."""
+    return Slice(page, partial(count, *args))
+
+
+@strawberry.type(description="Where a slice of a list lies.")
+class PageInfo:
+    """Over `PageInfoSource`."""
+
+    has_next_page: bool = strawberry.field(description="Whether there are more behind it.")
+    has_previous_page: bool = strawberry.field(description="Whether there are more before it.")
+    start_cursor: str | None = strawberry.field(description="The cursor of its first item.")
+    end_cursor: str | None = strawberry.field(description="The cursor of its last item.")
+
+
+@strawberry.type(description="An item and its place in the list.")
+class Edge(Generic[T]):
+    """Over `EdgeSource`."""
+
+    cursor: str = strawberry.field(description="Its place, for after and before.")
+    node: T = strawberry.field(description="The item.")
+
+
+@strawberry.type(description="A slice of a list.")
+class Connection(Generic[T]):
+    """Over `Slice`: Relay's connection, with the items themselves as `nodes`."""
+
+    nodes: list[T] = strawberry.field(description="The items.")
+    edges: list[Edge[T]] = strawberry.field(description="The items with their cursors.")
+    page_info: PageInfo = strawberry.field(description="Where the slice lies.")
+    total_count: int = strawberry.field(
+        description="Items in the whole list; counted only when asked for."
+    )

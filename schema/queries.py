@@ -1,0 +1,133 @@
+"""The Query root."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import strawberry
+
+from db.models import Leaderboard as LeaderboardRow
+from db.models import Run as RunRow
+from db.models import Trace as TraceRow
+from db.models import Workspace as WorkspaceRow
+from resolvers import leaderboards as leaderboard_cases
+from resolvers import runs as run_cases
+from resolvers import traces as trace_cases
+from resolvers import workspaces as workspace_cases
+from resolvers.auth import Principal
+from resolvers.paging import read_page
+from resolvers.traces import TRACE_ORDER
+from schema.context import Info
+from schema.enums import ListOrder
+from schema.inputs.trace import TraceFilterInput, read_trace_filter
+from schema.paging import (
+    ORDERS,
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    OrderBy,
+    Slice,
+    slice_of,
+)
+from schema.scalars import read_id
+from schema.types.leaderboard import Leaderboard
+from schema.types.run import Run
+from schema.types.trace import Trace
+from schema.types.workspace import Viewer, Workspace
+
+Id = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+
+
+async def viewer(info: Info) -> Principal:
+    """Return the caller."""
+    return await workspace_cases.get_viewer(info.context.ctx)
+
+
+async def workspace(info: Info) -> WorkspaceRow:
+    """Return the caller's workspace."""
+    return await workspace_cases.get_workspace(info.context.ctx)
+
+
+async def workspaces(info: Info) -> Sequence[WorkspaceRow]:
+    """Return the caller's workspaces."""
+    return await workspace_cases.list_workspaces(info.context.ctx)
+
+
+async def leaderboard(info: Info, id: Id) -> LeaderboardRow:
+    """Return one leaderboard."""
+    return await leaderboard_cases.get_leaderboard(info.context.ctx, read_id("id", id))
+
+
+async def leaderboards(
+    info: Info,
+    *,
+    first: First = None,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
+    order_by: OrderBy = ListOrder.NEWEST_FIRST,
+) -> Slice:
+    """Return a slice of the workspace's leaderboards."""
+    ctx = info.context.ctx
+    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
+    page = await leaderboard_cases.list_leaderboards(ctx, request)
+    return slice_of(page, leaderboard_cases.count_leaderboards, ctx)
+
+
+async def run(info: Info, id: Id) -> RunRow:
+    """Return one run."""
+    return await run_cases.get_run(info.context.ctx, read_id("id", id))
+
+
+async def trace(info: Info, id: Id) -> TraceRow:
+    """Return one trace."""
+    return await trace_cases.get_trace(info.context.ctx, read_id("id", id))
+
+
+async def traces(
+    info: Info,
+    *,
+    first: First = None,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
+    filter: Annotated[
+        TraceFilterInput | None, strawberry.argument(description="Which traces.")
+    ] = None,
+) -> Slice:
+    """Return a slice of the workspace's traces."""
+    ctx = info.context.ctx
+    request = read_page(first=first, after=after, last=last, before=before, order=TRACE_ORDER)
+    where = read_trace_filter(filter)
+    page = await trace_cases.list_traces(ctx, request, where)
+    return slice_of(page, trace_cases.count_traces, ctx, where)
+
+
+@strawberry.type(description="What can be read.")
+class Query:
+    """The query root."""
+
+    viewer: Viewer = strawberry.field(
+        resolver=viewer, description="The caller, as the credential tells."
+    )
+    workspace: Workspace = strawberry.field(
+        resolver=workspace, description="The caller's workspace."
+    )
+    workspaces: list[Workspace] = strawberry.field(
+        resolver=workspaces,
+        description="The workspaces that the caller may choose with X-Workspace-Id.",
+    )
+    leaderboard: Leaderboard = strawberry.field(
+        resolver=leaderboard, description="One leaderboard, or an error coded not_found."
+    )
+    leaderboards: Connection[Leaderboard] = strawberry.field(
+        resolver=leaderboards, description="The workspace's leaderboards."
+    )
+    run: Run = strawberry.field(resolver=run, description="One run, or an error coded not_found.")
+    trace: Trace = strawberry.field(
+        resolver=trace, description="One trace, or an error coded not_found."
+    )
+    traces: Connection[Trace] = strawberry.field(
+        resolver=traces, description="The workspace's model calls, newest first."
+    )

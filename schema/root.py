@@ -1,0 +1,71 @@
+"""The executable schema, with its limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import (
+    DisableIntrospection,
+    MaxAliasesLimiter,
+    MaxTokensLimiter,
+    ParserCache,
+    QueryDepthLimiter,
+    SchemaExtension,
+)
+from strawberry.types import ExecutionContext
+from typing_extensions import override
+
+from resolvers.errors import ErrorCode
+from schema.failures import DocumentedErrors
+from schema.limits import CostLimit
+from schema.mutations import Mutation
+from schema.queries import Query
+
+# Parsed documents kept, of a few kilobytes each.
+CACHED_DOCUMENTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OperationLimits:
+    """Bounds of a GraphQL operation; `app/settings.py` says what each is for."""
+
+    max_depth: int
+    max_tokens: int
+    max_aliases: int
+    max_cost: int
+    introspection: bool
+
+
+class Schema(strawberry.Schema):
+    """Leaves logging to `DocumentedErrors`, which knows a bug from an answer."""
+
+    @override
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Log nothing here."""
+
+
+def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Schema:
+    """Build the executable schema.
+
+    Args:
+        limits: What an operation may ask for.
+        status_of: The HTTP status that REST answers each code with.
+    """
+
+    def documented() -> SchemaExtension:
+        return DocumentedErrors(status_of=status_of)
+
+    extensions = [
+        documented,
+        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
+        lambda: QueryDepthLimiter(max_depth=limits.max_depth),
+        lambda: MaxTokensLimiter(max_token_count=limits.max_tokens),
+        lambda: MaxAliasesLimiter(max_alias_count=limits.max_aliases),
+        lambda: CostLimit(max_cost=limits.max_cost),
+    ]
+    if not limits.introspection:
+        extensions.append(DisableIntrospection)
+    return Schema(query=Query, mutation=Mutation, extensions=extensions)

@@ -1,0 +1,57 @@
+"""The CandidateModel object type."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db.models import Candidate as CandidateRow
+from db.models import Leaderboard as LeaderboardRow
+from resolvers import leaderboards
+from schema.context import Info
+from schema.enums import AuthMethod, CandidateProvider
+from schema.types.refs import LeaderboardRef
+
+
+async def leaderboard(root: strawberry.Parent[CandidateRow], info: Info) -> LeaderboardRow | None:
+    """Return the candidate's leaderboard."""
+    return await leaderboards.find_leaderboard(info.context.ctx, root.leaderboard_id)
+
+
+def has_auth_token(root: strawberry.Parent[CandidateRow]) -> bool:
+    """Tell whether a credential is stored."""
+    return root.auth_token_box is not None
+
+
+@strawberry.type(description="A model that a leaderboard compares; its credential is never shown.")
+class CandidateModel:
+    """Over rows of `db.models.Candidate`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id; REST says leaderboard_model_id.")
+    provider: CandidateProvider = strawberry.field(description="Who serves it.")
+    model_id: str | None = strawberry.field(description="The provider's name for it.")
+    display_name: str = strawberry.field(description="Its name for people.")
+    endpoint_url: str | None = strawberry.field(
+        description="Where it is called, unless OpenRouter serves it."
+    )
+    auth_method: AuthMethod | None = strawberry.field(description="How its credential is sent.")
+    auth_header_name: str | None = strawberry.field(description="The header of CUSTOM_HEADER.")
+    has_auth_token: bool = strawberry.field(
+        resolver=has_auth_token, description="Whether a credential is stored for it."
+    )
+    params: JSON = strawberry.field(description="Sent with every call, such as temperature.")
+    input_price_per_million_usd: Decimal | None = strawberry.field(
+        description="US dollars a million prompt tokens."
+    )
+    output_price_per_million_usd: Decimal | None = strawberry.field(
+        description="US dollars a million completion tokens."
+    )
+    timeout_seconds: float = strawberry.field(description="The longest a call may take.")
+    created_at: datetime = strawberry.field(description="When it was added.")
+    removed_at: datetime | None = strawberry.field(
+        description="When it was taken off; rankings that it is in keep it."
+    )
+    leaderboard: LeaderboardRef | None = strawberry.field(
+        resolver=leaderboard, description="Its leaderboard; null once that is deleted."
+    )

@@ -1,0 +1,87 @@
+"""The Dataset, DatasetSnapshot and DatasetRow object types."""
+
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+from db.models import DatasetRow as DatasetRowRow
+from db.models import DatasetSnapshot as SnapshotRow
+from db.models import Leaderboard as LeaderboardRow
+from resolvers import datasets
+from schema.context import Info
+from schema.enums import DatasetType
+
+
+@strawberry.type(description="What a leaderboard's dataset held when a run read it; never changes.")
+class DatasetSnapshot:
+    """Over rows of `db.models.DatasetSnapshot`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    number: int = strawberry.field(description="1, 2, 3, ... within the leaderboard.")
+    content_sha256: str = strawberry.field(
+        name="contentSha256",
+        description="SHA-256 of the rows as canonical JSON, one a line.",
+    )
+    row_count: int = strawberry.field(description="Rows in it.")
+    size_bytes: float = strawberry.field(description="Bytes of those lines.")
+    source_url: str | None = strawberry.field(description="Where the rows were read.")
+    created_at: datetime = strawberry.field(description="When they were read.")
+
+
+def row_id(root: strawberry.Parent[DatasetRowRow]) -> str:
+    """Return the row's id: its snapshot and its place there."""
+    return f"{root.snapshot_id}:{root.position}"
+
+
+def metadata(root: strawberry.Parent[DatasetRowRow]) -> JSON:
+    """Return what the source says of the row besides."""
+    return JSON(root.row_metadata)
+
+
+@strawberry.type(description="One example of a dataset.")
+class DatasetRow:
+    """Over rows of `db.models.DatasetRow`."""
+
+    id: strawberry.ID = strawberry.field(
+        resolver=row_id, description="Its snapshot's id and its position."
+    )
+    position: int = strawberry.field(description="Its place in the snapshot, from 0.")
+    external_id: str | None = strawberry.field(description="The id that the source gave it.")
+    input: str = strawberry.field(description="What models are asked.")
+    expected: str | None = strawberry.field(description="What they should answer.")
+    messages: JSON | None = strawberry.field(description="The conversation the input is from.")
+    tags: list[str] = strawberry.field(description="Its tags.")
+    metadata: JSON = strawberry.field(
+        resolver=metadata, description="What the source says of it besides."
+    )
+
+
+async def latest_snapshot(
+    root: strawberry.Parent[LeaderboardRow], info: Info
+) -> SnapshotRow | None:
+    """Return the newest snapshot."""
+    return await datasets.find_latest_snapshot(info.context.ctx, root.id)
+
+
+def dataset_type(root: strawberry.Parent[LeaderboardRow]) -> str:
+    """Return where the rows come from."""
+    return root.dataset_type
+
+
+def url(root: strawberry.Parent[LeaderboardRow]) -> str | None:
+    """Return where the rows are read."""
+    return root.dataset_url
+
+
+@strawberry.type(description="A leaderboard's dataset.")
+class Dataset:
+    """Over rows of `db.models.Leaderboard`."""
+
+    type: DatasetType = strawberry.field(
+        resolver=dataset_type, description="Where its rows come from."
+    )
+    url: str | None = strawberry.field(resolver=url, description="Where its rows are read.")
+    latest_snapshot: DatasetSnapshot | None = strawberry.field(
+        resolver=latest_snapshot, description="The newest snapshot; null before the first run."
+    )

@@ -1,0 +1,57 @@
+"""The Workspace and Viewer object types."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+from db.models import Workspace as WorkspaceRow
+from resolvers import workspaces
+from resolvers.auth import Principal
+from schema.context import Info
+
+
+@strawberry.type(description="A tenant; it owns everything else.")
+class Workspace:
+    """Over rows of `db.models.Workspace`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    name: str = strawberry.field(description="Its name.")
+    created_at: datetime = strawberry.field(description="When it was created.")
+
+
+async def workspace(info: Info) -> WorkspaceRow:
+    """Return the caller's workspace."""
+    return await workspaces.get_workspace(info.context.ctx)
+
+
+def scopes(root: strawberry.Parent[Principal]) -> Sequence[str]:
+    """Return what the caller may do."""
+    return sorted(root.grants)
+
+
+def user_id(root: strawberry.Parent[Principal]) -> UUID | None:
+    """Return the session's user."""
+    return root.user_id
+
+
+def token_id(root: strawberry.Parent[Principal]) -> UUID | None:
+    """Return the API token used."""
+    return root.token_id
+
+
+@strawberry.type(description="The caller, as the credential tells.")
+class Viewer:
+    """Over `resolvers.auth.Principal`."""
+
+    workspace: Workspace = strawberry.field(
+        resolver=workspace, description="The workspace whose rows are seen."
+    )
+    user_id: strawberry.ID | None = strawberry.field(
+        resolver=user_id, description="The session's user, if it is a session."
+    )
+    token_id: strawberry.ID | None = strawberry.field(
+        resolver=token_id, description="The API token used, if one was."
+    )
+    scopes: list[str] = strawberry.field(resolver=scopes, description="What the credential grants.")
