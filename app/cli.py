@@ -39,7 +39,7 @@ FAILED: Final = 1
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 DATA_DIR = click.option(
     "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     default=lambda: Path(os.environ.get("GERO_DATA_DIR", DEFAULT_DATA_DIR)),
     show_default=str(DEFAULT_DATA_DIR),
     help="Where the embedded database, its secrets and connection.json are.",
@@ -96,7 +96,7 @@ def main() -> None:
 async def up(*, port: int, host: str, data_dir: Path, no_demo: bool) -> None:
     """Start everything: database, API, worker, offline sandbox and a ranked demo."""
     _log()
-    await run_up(host=host, port=port, data_dir=data_dir.absolute(), demo=not no_demo)
+    await run_up(host=host, port=port, data_dir=data_dir, demo=not no_demo)
 
 
 @main.command()
@@ -222,7 +222,7 @@ async def data_dir_database(data_dir: Path) -> AsyncIterator[dict[str, str]]:
     if "GERO_DATABASE_URL" in os.environ:
         yield {}
         return
-    cluster = data_dir.absolute() / "postgres"
+    cluster = data_dir / "postgres"
     if not cluster.is_dir():
         raise click.ClickException(
             f"no database: GERO_DATABASE_URL is not set, and {data_dir} is not the data "
@@ -235,7 +235,7 @@ async def data_dir_database(data_dir: Path) -> AsyncIterator[dict[str, str]]:
             # `gero up` runs there, and has the server up.
             yield {"database_url": EmbeddedPostgres(cluster).dsn}
         else:
-            yield await stack.enter_async_context(embedded_database(data_dir.absolute()))
+            yield await stack.enter_async_context(embedded_database(data_dir))
 
 
 def _without_secret_key() -> dict[str, str]:

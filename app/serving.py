@@ -46,7 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise PortInUseError(f"can't listen on {host}:{port}: {error.strerror}") from error
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 - positional only
     return listener
 
 

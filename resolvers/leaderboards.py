@@ -52,7 +52,7 @@ async def list_leaderboards(ctx: Context, request: PageRequest) -> Page[Leaderbo
 async def list_leaderboards_by_offset(
     ctx: Context, *, limit: int, offset: int
 ) -> tuple[Sequence[Leaderboard], int]:
-    """Return at most *limit* leaderboards, newest first, behind *offset* others, and their total."""
+    """Return at most *limit* leaderboards behind *offset* others, newest first, and their total."""
     async with ctx.database.read() as session:
         statement = _visible(ctx.workspace_id).order_by(Leaderboard.id.desc())
         rows = (await session.scalars(statement.limit(limit).offset(offset))).all()

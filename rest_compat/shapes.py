@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 
 def rfc3339(instant: datetime) -> str:
@@ -23,6 +23,10 @@ Usd = Annotated[
     PlainSerializer(float, return_type=float),
     Field(description="US dollars."),
 ]
+
+
+def _is_present(value: object) -> bool:
+    return value is not None
 
 
 class Shape(BaseModel):
@@ -76,7 +80,9 @@ class CandidateShape(Shape):
     endpoint_url: str | None
     auth_method: str | None
     auth_header_name: str | None
-    has_auth_token: bool = Field(validation_alias="auth_token_box")
+    has_auth_token: Annotated[bool, BeforeValidator(_is_present)] = Field(
+        validation_alias="auth_token_box", description="Whether a credential is stored."
+    )
     params: dict[str, Any]
     input_price_per_million_usd: Usd | None
     output_price_per_million_usd: Usd | None

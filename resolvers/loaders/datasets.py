@@ -35,10 +35,14 @@ class RowByPlace(Loader[tuple[UUID, int], DatasetRow | None]):
     async def fetch(
         self, session: ReadSession, keys: Sequence[tuple[UUID, int]]
     ) -> Mapping[tuple[UUID, int], DatasetRow | None]:
-        places = func.unnest(
-            literal([key[0] for key in keys], ARRAY(Uuid())),
-            literal([key[1] for key in keys], ARRAY(Integer())),
-        ).table_valued("snapshot_id", "position")
+        places = (
+            func.unnest(
+                literal([key[0] for key in keys], ARRAY(Uuid())),
+                literal([key[1] for key in keys], ARRAY(Integer())),
+            )
+            .table_valued("snapshot_id", "position")
+            .render_derived()
+        )
         statement = select(DatasetRow).join(
             places,
             (DatasetRow.snapshot_id == places.c.snapshot_id)

@@ -57,7 +57,11 @@ class SliceByParent(Loader[SliceKey, Page[T]], Generic[T]):
     def _statement(
         self, request: PageRequest, where: Any, parents: Sequence[UUID]
     ) -> Select[tuple[UUID, T]]:
-        asked = func.unnest(literal(list(parents), ARRAY(Uuid()))).table_valued("parent_id")
+        asked = (
+            func.unnest(literal(list(parents), ARRAY(Uuid())))
+            .table_valued("parent_id")
+            .render_derived()
+        )
         inner = self.children(where).where(
             getattr(self.entity, self.parent_column) == asked.c.parent_id
         )

@@ -25,6 +25,9 @@ router = APIRouter(
 )
 
 
+EVERYTHING = NewRun()
+
+
 async def shape_run(ctx: Context, run: Run) -> RunShape:
     """Gather what the published run shows, batched with the other runs of a list."""
     progress, ranking = await asyncio.gather(
@@ -68,7 +71,7 @@ async def list_runs(
 
 @router.post("/run", operation_id="startRun", status_code=HTTPStatus.ACCEPTED)
 async def start_run(
-    ctx: Ctx, leaderboard_id: UUID, new_id: NewId, body: Annotated[NewRun, Body()] = NewRun()
+    ctx: Ctx, leaderboard_id: UUID, new_id: NewId, body: Annotated[NewRun, Body()] = EVERYTHING
 ) -> RunShape:
     """Queue a run of the leaderboard's candidates; an empty body runs them all on every row."""
     return await shape_run(ctx, await runs.start_run(ctx, leaderboard_id, body, id=new_id))

@@ -1,0 +1,207 @@
+"""Real peers for every test: PostgreSQL, the sandbox provider, the API over HTTP, a worker.
+
+One template database a session, one clone of it a test.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import jwt
+import pytest
+from sqlalchemy import event
+
+from app.embedded_postgres import EmbeddedPostgres
+from app.sandbox.server import create_sandbox
+from app.server import create_app
+from app.services import Process
+from app.serving import listen, serving, url_of, working
+from app.settings import Settings, load_settings
+from app.worker import create_worker
+from db.migrations.runner import migrate
+from db.session import open_database
+from tests.factories import Tenant, make_tenant
+
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+JWT_SECRET = "a secret of the tests, long enough for HS256"
+# A test's database lives as long as the test: nothing of it must survive a crash.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+LONGEST_WAIT_SECONDS = 30
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=FAST) as server:
+        yield server
+
+
+def plain_dsn(url: str, database: str) -> str:
+    return url.replace("+asyncpg", "").replace("/gero?", f"/{database}?")
+
+
+@pytest.fixture(scope="session")
+async def admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(plain_dsn(postgres.dsn, "postgres"))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: EmbeddedPostgres, admin: asyncpg.Connection) -> str:
+    name = f"template_{uuid4().hex}"
+    await admin.execute(f"CREATE DATABASE {name}")
+    database = open_database(postgres.dsn.replace("/gero?", f"/{name}?"), pool_size=2)
+    await migrate(database.engine)
+    await database.dispose()
+    return name
+
+
+@pytest.fixture
+async def database_url(
+    postgres: EmbeddedPostgres, admin: asyncpg.Connection, template: str
+) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield postgres.dsn.replace("/gero?", f"/{name}?")
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+async def sandbox_url() -> AsyncIterator[str]:
+    listener = listen("127.0.0.1", 0)
+    async with serving(create_sandbox(latency_scale=0), listener):
+        yield url_of(listener)
+
+
+@pytest.fixture
+def setting_overrides() -> dict[str, Any]:
+    """Override in a module or by indirect parametrisation to run with other settings."""
+    return {}
+
+
+@pytest.fixture
+def settings(database_url: str, sandbox_url: str, setting_overrides: dict[str, Any]) -> Settings:
+    return load_settings(
+        **{
+            "database_url": database_url,
+            "secret_key": SECRET_KEY,
+            "jwt_secret": JWT_SECRET,
+            "sandbox_url": sandbox_url,
+            "openrouter_url": f"{sandbox_url}/api/v1",
+            "huggingface_url": sandbox_url,
+            "allow_private_endpoints": True,
+            "database_pool_size": 10,
+            **setting_overrides,
+        }
+    )
+
+
+@pytest.fixture
+async def process(settings: Settings) -> AsyncIterator[Process]:
+    made = Process(settings)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def base_url(settings: Settings, process: Process) -> AsyncIterator[str]:
+    listener = listen("127.0.0.1", 0)
+    async with serving(create_app(settings, process), listener):
+        yield url_of(listener)
+
+
+@pytest.fixture
+async def worker(settings: Settings, process: Process) -> AsyncIterator[None]:
+    async with working(create_worker(process, settings.database_url)):
+        yield
+
+
+@pytest.fixture
+async def tenant(process: Process) -> Tenant:
+    return await make_tenant(process)
+
+
+@pytest.fixture
+async def anonymous(base_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=base_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(base_url: str, tenant: Tenant) -> AsyncIterator[httpx2.AsyncClient]:
+    """A REST and GraphQL client of `tenant`, over real HTTP."""
+    async with httpx2.AsyncClient(base_url=base_url, headers=tenant.headers, timeout=30) as made:
+        yield made
+
+
+def session_token(user_id: object, **claims: Any) -> str:
+    """Sign a session as Supabase would; a claim of None is left out."""
+    now = int(time.time())
+    body = {
+        "iss": "gero",
+        "aud": "authenticated",
+        "sub": str(user_id),
+        "iat": now,
+        "exp": now + 600,
+        **claims,
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+    return jwt.encode(body, JWT_SECRET, algorithm="HS256")
+
+
+async def ask(client: httpx2.AsyncClient, query: str, **variables: Any) -> Any:
+    """POST a GraphQL operation and return its whole answer."""
+    response = await client.post("/graphql", json={"query": query, "variables": variables})
+    return response.json()
+
+
+async def await_run(client: httpx2.AsyncClient, leaderboard_id: object, run_id: object) -> Any:
+    """Poll REST until a run has ended, and return it."""
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+        while True:
+            listed = (await client.get(f"/api/leaderboards/{leaderboard_id}/runs")).json()
+            run = next(each for each in listed["runs"] if each["id"] == str(run_id))
+            if run["status"] in {"completed", "failed"}:
+                return run
+            await asyncio.sleep(0.05)
+
+
+@dataclass
+class SqlLog:
+    """The statements that a process's pool ran while recording."""
+
+    statements: list[str] = field(default_factory=list)
+    recording: bool = False
+
+    @contextmanager
+    def record(self) -> Iterator[list[str]]:
+        self.statements, self.recording = [], True
+        try:
+            yield self.statements
+        finally:
+            self.recording = False
+
+
+@pytest.fixture
+def sql(process: Process) -> Iterator[SqlLog]:
+    log = SqlLog()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if log.recording:
+            log.statements.append(statement)
+
+    engine = process.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield log
+    event.remove(engine, "before_cursor_execute", note)
+
+
+REPLAY_DATA = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "recorded.jsonl"
