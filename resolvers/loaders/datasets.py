@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Integer, Uuid, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from typing_extensions import override
 
 from db.models import DatasetRow, DatasetSnapshot
@@ -69,7 +70,7 @@ class LatestSnapshotByLeaderboard(Loader[UUID, DatasetSnapshot | None]):
                 among(DatasetSnapshot.leaderboard_id, keys),
                 DatasetSnapshot.workspace_id == self.workspace_id,
             )
-            .distinct(DatasetSnapshot.leaderboard_id)
+            .ext(distinct_on(DatasetSnapshot.leaderboard_id))
             .order_by(DatasetSnapshot.leaderboard_id, DatasetSnapshot.number.desc())
         )
         return {row.leaderboard_id: row for row in await session.scalars(statement)}

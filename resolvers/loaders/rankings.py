@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from typing_extensions import override
 
 from db.models import Candidate, Ranking, RankingEntry
@@ -22,7 +23,7 @@ class LatestRankingByLeaderboard(Loader[UUID, Ranking | None]):
         statement = (
             select(Ranking)
             .where(among(Ranking.leaderboard_id, keys), Ranking.workspace_id == self.workspace_id)
-            .distinct(Ranking.leaderboard_id)
+            .ext(distinct_on(Ranking.leaderboard_id))
             .order_by(Ranking.leaderboard_id, Ranking.completed_at.desc(), Ranking.id.desc())
         )
         return {row.leaderboard_id: row for row in await session.scalars(statement)}
@@ -80,7 +81,7 @@ class WinnerByLeaderboard(Loader[UUID, UUID | None]):
         latest = (
             select(Ranking.id, Ranking.leaderboard_id)
             .where(among(Ranking.leaderboard_id, keys), Ranking.workspace_id == self.workspace_id)
-            .distinct(Ranking.leaderboard_id)
+            .ext(distinct_on(Ranking.leaderboard_id))
             .order_by(Ranking.leaderboard_id, Ranking.completed_at.desc(), Ranking.id.desc())
             .subquery()
         )
@@ -89,7 +90,7 @@ class WinnerByLeaderboard(Loader[UUID, UUID | None]):
             .join(RankingEntry, RankingEntry.ranking_id == latest.c.id)
             .join(Candidate, Candidate.id == RankingEntry.candidate_id)
             .where(Candidate.removed_at.is_(None))
-            .distinct(latest.c.leaderboard_id)
+            .ext(distinct_on(latest.c.leaderboard_id))
             .order_by(latest.c.leaderboard_id, RankingEntry.rank)
         )
         return {row[0]: row[1] for row in await session.execute(statement)}
