@@ -32,7 +32,7 @@ async def examine(settings: Settings) -> list[Check]:
 async def _check_version(process: Process) -> Check:
     async with process.database.engine.connect() as connection:
         info = connection.dialect.server_version_info or (0,)
-    too_old = info[0] < 15  # noqa: PLR2004 - the oldest that is tested
+    too_old = int(info[0]) < 15  # noqa: PLR2004 - the oldest that is tested
     return Check(
         "version", f"PostgreSQL {info[0]} is too old: use 15 or later" if too_old else None
     )

@@ -109,7 +109,7 @@ class SpecRouter(GraphQLRouter[GraphQLContext, None]):
         could_not_begin = failed and all(error.path is None for error in result.errors or ())
         spec = wants_spec_type(request.headers.get("Accept", ""))
         if spec and could_not_begin:
-            answer.pop("data", None)  # type: ignore[misc]
+            answer.pop("data", None)
         request.state.graphql_answer = (spec, could_not_begin)
         return answer
 

@@ -64,7 +64,7 @@ class PgJobQueue:
         arguments: Sequence[dict[str, Any]],
     ) -> None:
         """Queue a job for each of *arguments* in *session*'s own transaction."""
-        jobs = [
+        jobs: list[dict[str, Any]] = [
             {
                 "id": new_id(),
                 "workspace_id": workspace_id,

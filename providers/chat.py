@@ -160,7 +160,8 @@ def read_answer(content: bytes, target: ChatTarget) -> ChatAnswer:
             body=content[:SHOWN_BODY_CHARACTERS].decode("utf-8", "replace").replace("\x00", ""),
         )
     fields = value if isinstance(value, dict) else {}
-    usage = fields.get("usage") if isinstance(fields.get("usage"), dict) else {}
+    stated = fields.get("usage")
+    usage: dict[str, Any] = stated if isinstance(stated, dict) else {}
     prompt_tokens = _count(usage, "prompt_tokens")
     completion_tokens = _count(usage, "completion_tokens")
     return ChatAnswer(

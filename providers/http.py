@@ -1,6 +1,7 @@
 """The HTTP client that every provider uses: pooled, time-limited, size-limited."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -34,7 +35,7 @@ class HttpClient:
                 limit=self._max_connections,
                 resolver=PublicResolver() if self._public_only else None,
                 use_dns_cache=not self._public_only,
-                family=0,
+                family=socket.AF_UNSPEC,
             )
             session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
             self._client = httpx2.AsyncClient(

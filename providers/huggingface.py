@@ -84,7 +84,7 @@ class HuggingFaceHub:
         try:
             async with self._follow(self._locate(url), token) as response:
                 _check_head(response, url)
-                chunks = response.aiter_bytes()
+                chunks: AsyncIterator[bytes] = response.aiter_bytes()
                 if urlsplit(url).path.endswith(".gz"):
                     chunks = _gunzip(chunks, url)
                 yield _lines(chunks, url, max_bytes)

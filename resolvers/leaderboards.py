@@ -18,7 +18,7 @@ from resolvers.loaders.leaderboards import LeaderboardById
 from resolvers.paging import Page, PageRequest, cut_page, slice_statement
 
 
-def _visible(workspace_id: UUID) -> Select[tuple[Leaderboard]]:
+def _visible(workspace_id: UUID) -> Select[Leaderboard]:
     return select(Leaderboard).where(
         Leaderboard.workspace_id == workspace_id, Leaderboard.deleted_at.is_(None)
     )

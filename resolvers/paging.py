@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from resolvers.errors import InvalidInputError
 
 T = TypeVar("T")
+# A statement, whatever its columns.
+AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
@@ -117,7 +119,7 @@ class Page(Generic[T]):
     has_previous: bool = False
 
 
-def slice_statement(statement: Select[Any], entity: Any, request: PageRequest) -> Select[Any]:
+def slice_statement(statement: AnySelect, entity: Any, request: PageRequest) -> AnySelect:
     """Narrow *statement* to the slice, and one row more to tell whether there are others.
 
     Nulls sort last, whichever the direction.

@@ -160,7 +160,7 @@ async def _newest_days(ctx: Context, leaderboard_id: UUID, count: int) -> list[d
 
 
 async def _stream(
-    ctx: Context, statement: Select[tuple[Trace]], *, limit: int, offset: int
+    ctx: Context, statement: Select[Trace], *, limit: int, offset: int
 ) -> AsyncIterator[Sequence[Trace]]:
     """Yield traces a batch at a time, each from a session of its own.
 

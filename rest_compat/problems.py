@@ -78,7 +78,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return await _on_error(request, error)
-    problems = []
+    problems: list[Any] = []
     for problem in error.errors():
         if problem["type"] == "json_invalid":
             reason = problem.get("ctx", {}).get("error", "")
@@ -93,9 +93,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
             )
         )
     # The first part of a place says where it was read: body, query or path.
-    return problem_response(
-        invalid_input([{**problem, "loc": problem["loc"][1:]} for problem in problems])
-    )
+    placed: list[Any] = [{**problem, "loc": problem["loc"][1:]} for problem in problems]
+    return problem_response(invalid_input(placed))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -118,7 +118,7 @@ class _Cost:
     def _page_size(self, node: FieldNode, field: GraphQLField | None) -> int:
         if field is None or "first" not in field.args:
             return 1
-        for argument in node.arguments:
+        for argument in node.arguments or ():
             if argument.name.value in SIZE_ARGUMENTS:
                 size = self._value(argument.value)
                 if isinstance(size, int):

@@ -26,6 +26,7 @@ from resolvers.inputs import (
 )
 from schema.context import Info
 from schema.enums import IntegrationProvider
+from schema.fields import resolved
 from schema.inputs.candidate import AddCandidateInput, RemoveCandidateInput
 from schema.inputs.fields import given_fields
 from schema.inputs.inference import InferInput, SaveIntegrationInput
@@ -120,7 +121,7 @@ class InferPayload:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
-    trace: Trace = strawberry.field(resolver=inference_trace, description="The call.")
+    trace: Trace = resolved(inference_trace, "The call.")
 
 
 async def create_leaderboard(
@@ -225,32 +226,30 @@ async def save_integration(
 class Mutation:
     """The mutation root."""
 
-    create_leaderboard: LeaderboardPayload = strawberry.mutation(
-        resolver=create_leaderboard,
-        description="Create a leaderboard, once its dataset's first rows have been read.",
+    create_leaderboard: LeaderboardPayload = resolved(
+        create_leaderboard,
+        "Create a leaderboard, once its dataset's first rows have been read.",
     )
-    update_leaderboard: LeaderboardPayload = strawberry.mutation(
-        resolver=update_leaderboard,
-        description="Change a leaderboard; runs under way keep what they started with.",
+    update_leaderboard: LeaderboardPayload = resolved(
+        update_leaderboard,
+        "Change a leaderboard; runs under way keep what they started with.",
     )
-    delete_leaderboard: DeleteLeaderboardPayload = strawberry.mutation(
-        resolver=delete_leaderboard, description="Delete a leaderboard; its runs stop."
+    delete_leaderboard: DeleteLeaderboardPayload = resolved(
+        delete_leaderboard, "Delete a leaderboard; its runs stop."
     )
-    add_candidate: CandidatePayload = strawberry.mutation(
-        resolver=add_candidate, description="Add a candidate model to a leaderboard."
+    add_candidate: CandidatePayload = resolved(
+        add_candidate, "Add a candidate model to a leaderboard."
     )
-    remove_candidate: CandidatePayload = strawberry.mutation(
-        resolver=remove_candidate,
-        description="Take a candidate off its leaderboard; rankings that it is in keep it.",
+    remove_candidate: CandidatePayload = resolved(
+        remove_candidate,
+        "Take a candidate off its leaderboard; rankings that it is in keep it.",
     )
-    start_run: StartRunPayload = strawberry.mutation(
-        resolver=start_run, description="Queue a run of a leaderboard's candidates."
+    start_run: StartRunPayload = resolved(start_run, "Queue a run of a leaderboard's candidates.")
+    infer: InferPayload = resolved(
+        infer,
+        "Ask the model in production; the trace is stored before the answer is sent.",
     )
-    infer: InferPayload = strawberry.mutation(
-        resolver=infer,
-        description="Ask the model in production; the trace is stored before the answer is sent.",
-    )
-    save_integration: SaveIntegrationPayload = strawberry.mutation(
-        resolver=save_integration,
-        description="Check a provider key and save it; for owners and admins, signed in as users.",
+    save_integration: SaveIntegrationPayload = resolved(
+        save_integration,
+        "Check a provider key and save it; for owners and admins, signed in as users.",
     )

@@ -18,6 +18,7 @@ from resolvers.paging import read_page
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import ListOrder
+from schema.fields import resolved
 from schema.inputs.trace import TraceFilterInput, read_trace_filter
 from schema.paging import (
     ORDERS,
@@ -108,26 +109,16 @@ async def traces(
 class Query:
     """The query root."""
 
-    viewer: Viewer = strawberry.field(
-        resolver=viewer, description="The caller, as the credential tells."
+    viewer: Viewer = resolved(viewer, "The caller, as the credential tells.")
+    workspace: Workspace = resolved(workspace, "The caller's workspace.")
+    workspaces: list[Workspace] = resolved(
+        workspaces,
+        "The workspaces that the caller may choose with X-Workspace-Id.",
     )
-    workspace: Workspace = strawberry.field(
-        resolver=workspace, description="The caller's workspace."
+    leaderboard: Leaderboard = resolved(
+        leaderboard, "One leaderboard, or an error coded not_found."
     )
-    workspaces: list[Workspace] = strawberry.field(
-        resolver=workspaces,
-        description="The workspaces that the caller may choose with X-Workspace-Id.",
-    )
-    leaderboard: Leaderboard = strawberry.field(
-        resolver=leaderboard, description="One leaderboard, or an error coded not_found."
-    )
-    leaderboards: Connection[Leaderboard] = strawberry.field(
-        resolver=leaderboards, description="The workspace's leaderboards."
-    )
-    run: Run = strawberry.field(resolver=run, description="One run, or an error coded not_found.")
-    trace: Trace = strawberry.field(
-        resolver=trace, description="One trace, or an error coded not_found."
-    )
-    traces: Connection[Trace] = strawberry.field(
-        resolver=traces, description="The workspace's model calls, newest first."
-    )
+    leaderboards: Connection[Leaderboard] = resolved(leaderboards, "The workspace's leaderboards.")
+    run: Run = resolved(run, "One run, or an error coded not_found.")
+    trace: Trace = resolved(trace, "One trace, or an error coded not_found.")
+    traces: Connection[Trace] = resolved(traces, "The workspace's model calls, newest first.")

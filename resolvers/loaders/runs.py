@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import defer
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ from db.models import Candidate, Run, RunCandidate, RunResult
 from db.session import ReadSession
 from resolvers.loaders.base import Loader, among
 from resolvers.loaders.slices import SliceByParent
+from resolvers.paging import AnySelect
 
 
 class RunById(Loader[UUID, Run | None]):
@@ -37,7 +38,7 @@ class RunsByLeaderboard(SliceByParent[Run]):
     parent_column = "leaderboard_id"
 
     @override
-    def children(self, where: Any) -> Select[Any]:
+    def children(self, where: Any) -> AnySelect:
         return select(Run).where(Run.workspace_id == self.workspace_id)
 
 
@@ -149,7 +150,7 @@ class ResultFilter:
     outcome: Literal["ok", "error"] | None = None
 
 
-def narrow_results(statement: Select[Any], where: ResultFilter) -> Select[Any]:
+def narrow_results(statement: AnySelect, where: ResultFilter) -> AnySelect:
     """Add the conditions of a `ResultFilter`."""
     if where.candidate_id is not None:
         statement = statement.where(RunResult.candidate_id == where.candidate_id)
@@ -166,7 +167,7 @@ class ResultsByRun(SliceByParent[RunResult]):
     parent_column = "run_id"
 
     @override
-    def children(self, where: Any) -> Select[Any]:
+    def children(self, where: Any) -> AnySelect:
         statement = select(RunResult).join(Run, Run.id == RunResult.run_id)
         statement = statement.where(Run.workspace_id == self.workspace_id)
         return statement if where is None else narrow_results(statement, where)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from db.session import ReadSession
 from resolvers.loaders.base import Loader
-from resolvers.paging import Page, PageRequest, cut_page, slice_statement
+from resolvers.paging import AnySelect, Page, PageRequest, cut_page, slice_statement
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class SliceByParent(Loader[SliceKey, Page[T]], Generic[T]):
     parent_column: ClassVar[str]
 
     @abstractmethod
-    def children(self, where: Any) -> Select[Any]:
+    def children(self, where: Any) -> AnySelect:
         """Return the statement for all children that *where* admits, of whichever parent."""
 
     def options(self, entity: Any) -> Sequence[Any]:
@@ -56,7 +56,7 @@ class SliceByParent(Loader[SliceKey, Page[T]], Generic[T]):
 
     def _statement(
         self, request: PageRequest, where: Any, parents: Sequence[UUID]
-    ) -> Select[tuple[UUID, T]]:
+    ) -> Select[UUID, T]:
         asked = (
             func.unnest(literal(list(parents), ARRAY(Uuid())))
             .table_valued("parent_id")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import defer
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ from db.models import Trace
 from db.session import ReadSession
 from resolvers.loaders.base import Loader, among
 from resolvers.loaders.slices import SliceByParent
+from resolvers.paging import AnySelect
 
 WIDE_COLUMNS = ("input", "messages", "output", "expected")
 FILTERED_COLUMNS = ("source", "status", "leaderboard_id", "run_id", "candidate_id")
@@ -38,7 +39,7 @@ class TraceFilter:
     until: datetime | None = None
 
 
-def narrow_traces(statement: Select[Any], where: TraceFilter) -> Select[Any]:
+def narrow_traces(statement: AnySelect, where: TraceFilter) -> AnySelect:
     """Add the conditions of a `TraceFilter`."""
     for name in FILTERED_COLUMNS:
         wanted = getattr(where, name)
@@ -108,7 +109,7 @@ class TracesByLeaderboard(SliceByParent[Trace]):
     parent_column = "leaderboard_id"
 
     @override
-    def children(self, where: Any) -> Select[Any]:
+    def children(self, where: Any) -> AnySelect:
         statement = select(Trace).where(Trace.workspace_id == self.workspace_id)
         return statement if where is None else narrow_traces(statement, where)
 

@@ -1,7 +1,7 @@
 """/v1/leaderboard/{leaderboard_id}/traces, and its alias under /api."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
@@ -10,14 +10,15 @@ from starlette.responses import StreamingResponse
 
 from db.models import Trace
 from resolvers import traces
-from resolvers.traces import TraceFilter, TraceListing
+from resolvers.loaders.traces import TraceFilter
+from resolvers.traces import TraceListing
 from rest_compat.deps import Ctx, Offset
 from rest_compat.shapes import TraceList, TraceShape
 
 router = APIRouter(tags=["traces"])
 
 NDJSON = "application/x-ndjson"
-ANSWERS = {
+ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Traces, newest first: one JSON object a line, or one JSON object.",
         "content": {

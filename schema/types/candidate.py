@@ -11,6 +11,7 @@ from db.models import Leaderboard as LeaderboardRow
 from resolvers import leaderboards
 from schema.context import Info
 from schema.enums import AuthMethod, CandidateProvider
+from schema.fields import resolved
 from schema.types.refs import LeaderboardRef
 
 
@@ -37,9 +38,7 @@ class CandidateModel:
     )
     auth_method: AuthMethod | None = strawberry.field(description="How its credential is sent.")
     auth_header_name: str | None = strawberry.field(description="The header of CUSTOM_HEADER.")
-    has_auth_token: bool = strawberry.field(
-        resolver=has_auth_token, description="Whether a credential is stored for it."
-    )
+    has_auth_token: bool = resolved(has_auth_token, "Whether a credential is stored for it.")
     params: JSON = strawberry.field(description="Sent with every call, such as temperature.")
     input_price_per_million_usd: Decimal | None = strawberry.field(
         description="US dollars a million prompt tokens."
@@ -52,6 +51,6 @@ class CandidateModel:
     removed_at: datetime | None = strawberry.field(
         description="When it was taken off; rankings that it is in keep it."
     )
-    leaderboard: LeaderboardRef | None = strawberry.field(
-        resolver=leaderboard, description="Its leaderboard; null once that is deleted."
+    leaderboard: LeaderboardRef | None = resolved(
+        leaderboard, "Its leaderboard; null once that is deleted."
     )

@@ -11,6 +11,7 @@ from db.models import Leaderboard as LeaderboardRow
 from resolvers import datasets
 from schema.context import Info
 from schema.enums import DatasetType
+from schema.fields import resolved
 
 
 @strawberry.type(description="What a leaderboard's dataset held when a run read it; never changes.")
@@ -43,18 +44,14 @@ def metadata(root: strawberry.Parent[DatasetRowRow]) -> JSON:
 class DatasetRow:
     """Over rows of `db.models.DatasetRow`."""
 
-    id: strawberry.ID = strawberry.field(
-        resolver=row_id, description="Its snapshot's id and its position."
-    )
+    id: strawberry.ID = resolved(row_id, "Its snapshot's id and its position.")
     position: int = strawberry.field(description="Its place in the snapshot, from 0.")
     external_id: str | None = strawberry.field(description="The id that the source gave it.")
     input: str = strawberry.field(description="What models are asked.")
     expected: str | None = strawberry.field(description="What they should answer.")
     messages: JSON | None = strawberry.field(description="The conversation the input is from.")
     tags: list[str] = strawberry.field(description="Its tags.")
-    metadata: JSON = strawberry.field(
-        resolver=metadata, description="What the source says of it besides."
-    )
+    metadata: JSON = resolved(metadata, "What the source says of it besides.")
 
 
 async def latest_snapshot(
@@ -78,10 +75,8 @@ def url(root: strawberry.Parent[LeaderboardRow]) -> str | None:
 class Dataset:
     """Over rows of `db.models.Leaderboard`."""
 
-    type: DatasetType = strawberry.field(
-        resolver=dataset_type, description="Where its rows come from."
-    )
-    url: str | None = strawberry.field(resolver=url, description="Where its rows are read.")
-    latest_snapshot: DatasetSnapshot | None = strawberry.field(
-        resolver=latest_snapshot, description="The newest snapshot; null before the first run."
+    type: DatasetType = resolved(dataset_type, "Where its rows come from.")
+    url: str | None = resolved(url, "Where its rows are read.")
+    latest_snapshot: DatasetSnapshot | None = resolved(
+        latest_snapshot, "The newest snapshot; null before the first run."
     )

@@ -15,6 +15,7 @@ from resolvers.paging import read_page
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import DatasetType, EvalType, ListOrder, ModelSelection
+from schema.fields import resolved
 from schema.inputs.trace import TraceFilterInput, read_trace_filter
 from schema.paging import (
     ORDERS,
@@ -116,21 +117,15 @@ class Leaderboard:
     model_selection: ModelSelection = strawberry.field(description="Which model serves production.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
-    inference_url: str = strawberry.field(
-        resolver=inference_url, description="Where the model in production is called."
+    inference_url: str = resolved(inference_url, "Where the model in production is called.")
+    dataset: Dataset = resolved(dataset, "Its dataset.")
+    candidates: list[CandidateModel] = resolved(
+        leaderboard_candidates, "Whom it compares, in the order added."
     )
-    dataset: Dataset = strawberry.field(resolver=dataset, description="Its dataset.")
-    candidates: list[CandidateModel] = strawberry.field(
-        resolver=leaderboard_candidates, description="Whom it compares, in the order added."
+    production_candidate: CandidateModel | None = resolved(
+        production_candidate,
+        "Who serves production; null before the first ranking.",
     )
-    production_candidate: CandidateModel | None = strawberry.field(
-        resolver=production_candidate,
-        description="Who serves production; null before the first ranking.",
-    )
-    ranking: Ranking | None = strawberry.field(
-        resolver=ranking, description="The newest ranking; null before the first."
-    )
-    runs: Connection[Run] = strawberry.field(resolver=leaderboard_runs, description="Its runs.")
-    traces: Connection[Trace] = strawberry.field(
-        resolver=leaderboard_traces, description="Its model calls, newest first."
-    )
+    ranking: Ranking | None = resolved(ranking, "The newest ranking; null before the first.")
+    runs: Connection[Run] = resolved(leaderboard_runs, "Its runs.")
+    traces: Connection[Trace] = resolved(leaderboard_traces, "Its model calls, newest first.")

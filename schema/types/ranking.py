@@ -12,6 +12,7 @@ from db.models import RankingEntry as EntryRow
 from db.models import Run as RunRow
 from resolvers import candidates, rankings, runs
 from schema.context import Info
+from schema.fields import resolved
 from schema.types.refs import CandidateRef, RunRef
 
 
@@ -50,7 +51,7 @@ class RankingEntry:
     cost_usd_per_1k: Decimal | None = strawberry.field(
         name="costUsdPer1k", description="US dollars for 1,000 requests."
     )
-    candidate: CandidateRef = strawberry.field(resolver=candidate, description="Who it is.")
+    candidate: CandidateRef = resolved(candidate, "Who it is.")
 
 
 @strawberry.type(description="What a completed run found.")
@@ -60,7 +61,5 @@ class Ranking:
     id: strawberry.ID = strawberry.field(description="Its id.")
     completed_at: datetime = strawberry.field(description="When its run was completed.")
     row_count: int = strawberry.field(description="Rows that every candidate was asked.")
-    entries: list[RankingEntry] = strawberry.field(
-        resolver=entries, description="The candidates, best first."
-    )
-    run: RunRef = strawberry.field(resolver=run, description="The run that found it.")
+    entries: list[RankingEntry] = resolved(entries, "The candidates, best first.")
+    run: RunRef = resolved(run, "The run that found it.")

@@ -1,8 +1,15 @@
 """The object types by name, so that types can refer to each other in a circle."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
+
+if TYPE_CHECKING:
+    from schema.types.candidate import CandidateModel
+    from schema.types.leaderboard import Leaderboard
+    from schema.types.ranking import Ranking
+    from schema.types.run import Run
+    from schema.types.trace import Trace
 
 CandidateRef = Annotated["CandidateModel", strawberry.lazy("schema.types.candidate")]
 LeaderboardRef = Annotated["Leaderboard", strawberry.lazy("schema.types.leaderboard")]

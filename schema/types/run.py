@@ -17,11 +17,12 @@ from db.models import Run as RunRow
 from db.models import RunResult as ResultRow
 from db.models import Trace as TraceRow
 from resolvers import candidates, datasets, leaderboards, rankings, runs, traces
+from resolvers.loaders.runs import ResultFilter
 from resolvers.loaders.runs import RunProgress as Progress
 from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
-from resolvers.runs import ResultFilter
 from schema.context import Info
 from schema.enums import ResultOrder, RunKind, RunStatus
+from schema.fields import resolved
 from schema.inputs.run import ResultFilterInput
 from schema.paging import After, Before, Connection, First, Last, Slice, slice_of
 from schema.scalars import read_optional_id
@@ -62,9 +63,7 @@ class RunResult:
 
     id: strawberry.ID = strawberry.field(description="Its id.")
     position: int = strawberry.field(description="The row's place in the snapshot, from 0.")
-    output: str | None = strawberry.field(
-        resolver=result_output, description="What the model answered."
-    )
+    output: str | None = resolved(result_output, "What the model answered.")
     score: float = strawberry.field(description="0 to 1; an error scores 0.")
     error: str | None = strawberry.field(description="Why the call failed: a code and a message.")
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
@@ -72,13 +71,9 @@ class RunResult:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     created_at: datetime = strawberry.field(description="When it was answered.")
-    candidate: CandidateRef | None = strawberry.field(
-        resolver=result_candidate, description="Who was asked."
-    )
-    row: DatasetRow | None = strawberry.field(resolver=result_row, description="What was asked.")
-    trace: TraceRef | None = strawberry.field(
-        resolver=result_trace, description="The call; null once its retention has passed."
-    )
+    candidate: CandidateRef | None = resolved(result_candidate, "Who was asked.")
+    row: DatasetRow | None = resolved(result_row, "What was asked.")
+    trace: TraceRef | None = resolved(result_trace, "The call; null once its retention has passed.")
 
 
 @strawberry.type(description="How far a run has come, in calls: one a row and candidate.")
@@ -176,20 +171,14 @@ class Run:
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its calls began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
-    progress: RunProgress = strawberry.field(resolver=progress, description="How far it has come.")
-    cost_usd: Decimal = strawberry.field(
-        resolver=cost_usd, description="US dollars so far, of the calls whose cost is known."
+    progress: RunProgress = resolved(progress, "How far it has come.")
+    cost_usd: Decimal = resolved(cost_usd, "US dollars so far, of the calls whose cost is known.")
+    ranking: RankingRef | None = resolved(ranking, "What it found.")
+    snapshot: DatasetSnapshot | None = resolved(
+        snapshot, "The rows it uses; null until they have been read."
     )
-    ranking: RankingRef | None = strawberry.field(resolver=ranking, description="What it found.")
-    snapshot: DatasetSnapshot | None = strawberry.field(
-        resolver=snapshot, description="The rows it uses; null until they have been read."
+    leaderboard: LeaderboardRef | None = resolved(
+        leaderboard, "Its leaderboard; null once that is deleted."
     )
-    leaderboard: LeaderboardRef | None = strawberry.field(
-        resolver=leaderboard, description="Its leaderboard; null once that is deleted."
-    )
-    candidates: list[CandidateRef] = strawberry.field(
-        resolver=run_candidates, description="Whom it ranks."
-    )
-    results: Connection[RunResult] = strawberry.field(
-        resolver=results, description="What was answered."
-    )
+    candidates: list[CandidateRef] = resolved(run_candidates, "Whom it ranks.")
+    results: Connection[RunResult] = resolved(results, "What was answered.")

@@ -14,6 +14,7 @@ from db.models import Trace as TraceRow
 from resolvers import candidates, leaderboards, runs, traces
 from schema.context import Info
 from schema.enums import CallStatus, TraceSource
+from schema.fields import resolved
 from schema.types.refs import CandidateRef, LeaderboardRef, RunRef
 
 
@@ -68,14 +69,10 @@ class Trace:
     status: CallStatus = strawberry.field(description="How it ended.")
     provider: str = strawberry.field(description="Who served the model.")
     model: str = strawberry.field(description="The model that was called.")
-    input: str | None = strawberry.field(resolver=input_text, description="What was asked.")
-    messages: JSON | None = strawberry.field(
-        resolver=messages, description="What the model was sent."
-    )
-    output: str | None = strawberry.field(resolver=output, description="What it answered.")
-    expected: str | None = strawberry.field(
-        resolver=expected, description="What it should have answered, in a run."
-    )
+    input: str | None = resolved(input_text, "What was asked.")
+    messages: JSON | None = resolved(messages, "What the model was sent.")
+    output: str | None = resolved(output, "What it answered.")
+    expected: str | None = resolved(expected, "What it should have answered, in a run.")
     score: float | None = strawberry.field(description="The answer's score, in a run.")
     error: str | None = strawberry.field(description="Why it failed: a code and a message.")
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
@@ -83,12 +80,10 @@ class Trace:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     token_id: strawberry.ID | None = strawberry.field(description="The API token it is charged to.")
-    metadata: JSON = strawberry.field(resolver=metadata, description="What is known of it besides.")
+    metadata: JSON = resolved(metadata, "What is known of it besides.")
     created_at: datetime = strawberry.field(description="When it was answered.")
-    run: RunRef | None = strawberry.field(resolver=run, description="The run it belongs to.")
-    leaderboard: LeaderboardRef | None = strawberry.field(
-        resolver=leaderboard, description="Its leaderboard; null once that is deleted."
+    run: RunRef | None = resolved(run, "The run it belongs to.")
+    leaderboard: LeaderboardRef | None = resolved(
+        leaderboard, "Its leaderboard; null once that is deleted."
     )
-    candidate: CandidateRef | None = strawberry.field(
-        resolver=candidate, description="Who was called."
-    )
+    candidate: CandidateRef | None = resolved(candidate, "Who was called.")

@@ -10,6 +10,7 @@ from db.models import Workspace as WorkspaceRow
 from resolvers import workspaces
 from resolvers.auth import Principal
 from schema.context import Info
+from schema.fields import resolved
 
 
 @strawberry.type(description="A tenant; it owns everything else.")
@@ -45,13 +46,7 @@ def token_id(root: strawberry.Parent[Principal]) -> UUID | None:
 class Viewer:
     """Over `resolvers.auth.Principal`."""
 
-    workspace: Workspace = strawberry.field(
-        resolver=workspace, description="The workspace whose rows are seen."
-    )
-    user_id: strawberry.ID | None = strawberry.field(
-        resolver=user_id, description="The session's user, if it is a session."
-    )
-    token_id: strawberry.ID | None = strawberry.field(
-        resolver=token_id, description="The API token used, if one was."
-    )
-    scopes: list[str] = strawberry.field(resolver=scopes, description="What the credential grants.")
+    workspace: Workspace = resolved(workspace, "The workspace whose rows are seen.")
+    user_id: strawberry.ID | None = resolved(user_id, "The session's user, if it is a session.")
+    token_id: strawberry.ID | None = resolved(token_id, "The API token used, if one was.")
+    scopes: list[str] = resolved(scopes, "What the credential grants.")

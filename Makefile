@@ -1,0 +1,67 @@
+# Every way to work on the project; `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV := .cache/uv/bin/uv
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NODE_TOOLS := tests/contracts/node
+PORT ?= 8000
+
+.PHONY: help setup run test check lint types contracts lock drift bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(INSTALLED) ## Make the environment in .venv, from hashes
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; name it with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .cache/uv
+	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(INSTALLED): requirements.lock pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
+	@exec $(BIN)/gero up --port $(PORT)
+
+# The contract tests use public npm tools; without npm they are skipped, and say so.
+$(NODE_TOOLS)/node_modules/.installed: $(NODE_TOOLS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --silent --no-audit --no-fund --prefix $(NODE_TOOLS) && touch $@; fi
+
+test: $(INSTALLED) $(NODE_TOOLS)/node_modules/.installed ## Run the whole suite
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+check: lint types contracts test ## Run everything that CI runs
+
+lint: $(INSTALLED) ## Check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types, twice
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+contracts: $(INSTALLED) ## Check the import contracts
+	@$(BIN)/lint-imports --no-cache
+
+drift: $(INSTALLED) ## Write schema.graphql, openapi.yaml and docs/reference anew
+	@$(BIN)/gero export-schema > schema.graphql
+	@$(BIN)/gero export-openapi > openapi.yaml
+	@$(BIN)/python -m app.reference
+
+lock: $(UV) ## Pin the newest versions that pyproject.toml admits
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+		--group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+
+bench: $(INSTALLED) ## Measure, as ratios to references in the same run
+	@$(BIN)/python -m bench.run_overhead
+
+clean: ## Remove what was made, but not data
+	@rm -rf .venv .cache dist $(NODE_TOOLS)/node_modules

@@ -1,0 +1,1 @@
+"""Repeatable benchmarks, each a ratio against a reference in the same run."""
