@@ -78,7 +78,8 @@ def _fail(message: str, code: int) -> None:
 def _log(settings: Settings | None = None) -> None:
     level = settings.log_level if settings else os.environ.get("GERO_LOG_LEVEL", "warning")
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("pgqueuer").setLevel(logging.WARNING)
+    for name in ("pgqueuer", "httpx2"):  # a line for each job and call
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @click.group()

@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from app.services import Process
 from db.models import Leaderboard
+from engine.matching import MatchMode
 from resolvers.candidates import add_candidate
 from resolvers.inputs import Evaluation, NewCandidate, NewLeaderboard, NewRun
 from resolvers.leaderboards import create_leaderboard
@@ -46,7 +47,7 @@ async def create_demo_leaderboard(process: Process) -> None:
         name="Demo: everyday tasks (simulated models)",
         system_prompt=PROMPT,
         dataset_url=DATASET_URL,
-        evaluation=Evaluation(match="normalized", extract=r"Answer:\s*(.+)"),
+        evaluation=Evaluation(match=MatchMode.NORMALIZED, extract=r"Answer:\s*(.+)"),
     )
     if present is None:
         await create_leaderboard(ctx, new, id=LEADERBOARD_ID)

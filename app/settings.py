@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -167,7 +168,9 @@ def load_settings(**overrides: Any) -> Settings:
     known = set(variable_names().values()) | {"GERO_DATA_DIR"}
     unknown = sorted(name for name in os.environ if name.startswith("GERO_") and name not in known)
     if unknown:
-        raise SettingsError(f"{unknown[0]} is not a setting; `gero doctor` lists them")
+        close = get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise SettingsError(f"{unknown[0]} is not a setting{hint}")
     try:
         return Settings(**overrides)
     except ValidationError as error:

@@ -125,6 +125,7 @@ class ChatProvider(Protocol):
         Raises:
             ProviderError: The call failed; it says whether a repeat is safe.
         """
+        ...
 
     async def check_endpoint(self, url: str) -> None:
         """Check that candidates may use *url*, before it is stored.
@@ -132,9 +133,11 @@ class ChatProvider(Protocol):
         Raises:
             ProviderError: Its scheme or address is not allowed.
         """
+        ...
 
     def is_offline(self, model_id: str) -> bool:
         """Tell whether the sandbox serves *model_id*, so that it needs no key."""
+        ...
 
 
 class ModelCatalogue(Protocol):
@@ -146,6 +149,7 @@ class ModelCatalogue(Protocol):
         Raises:
             ProviderError: The catalogue can't be read.
         """
+        ...
 
     async def find_key_problem(self, key: str) -> str | None:
         """Return why OpenRouter refuses *key*, or None when it is valid.
@@ -153,6 +157,7 @@ class ModelCatalogue(Protocol):
         Raises:
             ProviderError: OpenRouter can't be asked.
         """
+        ...
 
 
 class DatasetHub(Protocol):
@@ -164,6 +169,7 @@ class DatasetHub(Protocol):
         Raises:
             DatasetError: It does not; the message says what is expected.
         """
+        ...
 
     def open_lines(
         self, url: str, *, token: str | None, max_bytes: int
@@ -178,6 +184,7 @@ class DatasetHub(Protocol):
         Raises:
             DatasetError: On entering or while reading; the message says what is wrong.
         """
+        ...
 
     async def find_key_problem(self, key: str) -> str | None:
         """Return why the hub refuses *key*, or None when it is valid.
@@ -185,6 +192,7 @@ class DatasetHub(Protocol):
         Raises:
             ProviderError: The hub can't be asked.
         """
+        ...
 
 
 class DatasetError(Exception):

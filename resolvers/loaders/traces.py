@@ -95,7 +95,10 @@ class TraceBodyById(Loader[UUID, TraceText]):
         statement = select(Trace.id, *columns).where(
             among(Trace.id, keys), Trace.workspace_id == self.workspace_id
         )
-        return {row[0]: TraceText(*row[1:]) for row in await session.execute(statement)}
+        return {
+            row.id: TraceText(row.input, row.messages, row.output, row.expected)
+            for row in await session.execute(statement)
+        }
 
     @override
     def absent(self, key: UUID) -> TraceText:

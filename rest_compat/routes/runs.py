@@ -13,7 +13,6 @@ from resolvers.context import Context
 from resolvers.inputs import NewRun
 from rest_compat.deps import Ctx, Limit, NewId, Offset, RepeatableRoute
 from rest_compat.shapes import (
-    ProgressShape,
     RankingEntryShape,
     RankingShape,
     RunList,
@@ -26,6 +25,7 @@ router = APIRouter(
 
 
 EVERYTHING = NewRun()
+RUN_COLUMNS = RunShape.model_fields.keys() - {"progress", "cost_usd", "ranking"}
 
 
 async def shape_run(ctx: Context, run: Run) -> RunShape:
@@ -41,21 +41,13 @@ async def shape_run(ctx: Context, run: Run) -> RunShape:
             row_count=ranking.row_count,
             entries=[RankingEntryShape.model_validate(entry) for entry in entries],
         )
-    return RunShape(
-        id=run.id,
-        leaderboard_id=run.leaderboard_id,
-        kind="ranking",
-        status=run.status,
-        progress=ProgressShape.model_validate(progress),
-        cost_usd=progress.cost_usd,
-        error=run.error,
-        snapshot_id=run.snapshot_id,
-        row_count=run.row_count,
-        dataset_size=run.dataset_size,
-        ranking=shaped,
-        created_at=run.created_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
+    return RunShape.model_validate(
+        {
+            **{name: getattr(run, name) for name in RUN_COLUMNS},
+            "progress": progress,
+            "cost_usd": progress.cost_usd,
+            "ranking": shaped,
+        }
     )
 
 

@@ -1,0 +1,155 @@
+"""The `gero` command as a user runs it: processes, signals, files and exit codes."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+GERO = Path(sys.executable).parent / "gero"
+LONGEST_SECONDS = 60
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GERO_")}
+    return {**kept, **more}
+
+
+def gero(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [GERO, *arguments], cwd=cwd, env=environment(**more), capture_output=True, text=True,
+        timeout=LONGEST_SECONDS, check=False,
+    )  # fmt: skip
+
+
+class Up:
+    """A `gero up` in a process group of its own."""
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        self.data_dir = data_dir
+        self.output = (data_dir.parent / "up.log").open("a+")
+        self.process = subprocess.Popen(
+            [GERO, "up", "--port", "0", "--data-dir", data_dir, *options],
+            cwd=data_dir.parent, env=environment(), stdout=self.output, stderr=self.output,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def connection(self) -> dict[str, Any]:
+        """Wait until it is ready, and return what connection.json says."""
+        deadline = time.monotonic() + LONGEST_SECONDS
+        path = self.data_dir / "connection.json"
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.said()
+            if path.exists():
+                found: dict[str, Any] = json.loads(path.read_text())
+                if found["pid"] == self.process.pid:
+                    return found
+            time.sleep(0.05)
+        raise AssertionError(self.said())
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while text not in self.said():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        return Path(self.output.name).read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=LONGEST_SECONDS)
+        self.output.close()
+        return code
+
+
+def servers_in(data_dir: Path) -> list[int]:
+    """Return the postgres processes whose working directory lies in *data_dir*."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and data_dir in (entry / "cwd").resolve().parents:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> None:
+    up = Up(data_dir)
+    connection = up.connection()
+    up.wait_for("Three calls to try")
+    assert set(connection) == {
+        "base_url", "graphql_url", "api_token", "session_token", "cron_secret", "workspace_id",
+        "demo_leaderboard_id", "pid",
+    }  # fmt: skip
+    assert (data_dir / "connection.json").stat().st_mode & 0o777 == 0o600
+    headers = {"Authorization": f"Bearer {connection['api_token']}"}
+    runs = f"/api/leaderboards/{connection['demo_leaderboard_id']}/runs"
+    async with httpx2.AsyncClient(base_url=connection["base_url"], headers=headers) as client:
+        before = (await client.get(runs)).json()["runs"]
+        assert [run["status"] for run in before] == ["completed"]
+        session = {"Authorization": f"Bearer {connection['session_token']}"}
+        assert (await client.get("/api/leaderboards", headers=session)).status_code == 200
+    second = await asyncio.to_thread(
+        gero, "up", "--port", "0", "--data-dir", str(data_dir), cwd=data_dir.parent
+    )
+    assert second.returncode == 1
+    assert second.stderr == f"gero: {data_dir} is in use by another `gero up`\n"
+    token = await asyncio.to_thread(
+        gero, "token", "create", "--data-dir", str(data_dir), "--name", "ci",
+        "--scope", "leaderboards:read", "--budget-usd", "1", "--budget-reset", "daily", "--json",
+        cwd=data_dir.parent,
+    )  # fmt: skip
+    made = json.loads(token.stdout)["token"]
+    up.end(signal.SIGKILL)
+
+    again = Up(data_dir)
+    connection = again.connection()
+    async with httpx2.AsyncClient(base_url=connection["base_url"]) as client:
+        after = await client.get(runs, headers={"X-API-Key": made})
+        assert after.json()["runs"] == before
+    again.wait_for("Gero is ready")
+    assert again.end(signal.SIGTERM) == 0
+    assert servers_in(data_dir) == []
+    assert not (data_dir / "connection.json").exists()
+
+
+def test_a_port_in_use_is_said_and_ends_with_1(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = gero("up", "--port", port, "--data-dir", str(data_dir), cwd=data_dir.parent)
+    assert ended.returncode == 1
+    assert ended.stderr == f"gero: can't listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "GERO_DATABASE_URL is not set"),
+        ({"GERO_DATABASE_URL": "mysql://x"}, "GERO_DATABASE_URL: must start with postgresql://"),
+        (
+            {"GERO_DATABASE_URL": "postgresql://x/y", "GERO_SECRET_KEY": "short"},
+            "GERO_SECRET_KEY: must be base64",
+        ),
+        ({"GERO_DATABSE_URL": "x"}, "GERO_DATABSE_URL is not a setting; did you mean GERO_DATABASE_URL?"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_2(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    ended = gero("serve", cwd=tmp_path, **variables)
+    assert (ended.returncode, ended.stderr) == (2, f"gero: {message}\n")

@@ -1,0 +1,83 @@
+"""Workers are killed in the middle of a run: nothing stored is lost, and nothing is repeated."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from sqlalchemy import func, select
+
+from app.services import Process
+from app.settings import Settings
+from db.models import Job, RunResult, Trace
+from resolvers.inputs import NewRun
+from resolvers.runs import start_run
+from tests.conftest import SECRET_KEY, await_run
+from tests.factories import Tenant, make_candidate, make_leaderboard
+
+GERO = Path(sys.executable).parent / "gero"
+
+
+@contextmanager
+def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    variables = {
+        "GERO_DATABASE_URL": settings.database_url,
+        "GERO_SECRET_KEY": SECRET_KEY,
+        "GERO_SANDBOX_URL": settings.sandbox_url or "",
+        "GERO_HUGGINGFACE_URL": settings.huggingface_url,
+        "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
+        "GERO_RUN_CONCURRENCY": "4",
+    }
+    process = subprocess.Popen([GERO, "worker"], env={**os.environ, **variables})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def stored(process: Process, run_id: object) -> dict[tuple[object, int], object]:
+    """Return each stored result's id, by its candidate and row."""
+    async with process.database.read() as session:
+        rows = await session.execute(
+            select(RunResult.candidate_id, RunResult.position, RunResult.id).where(
+                RunResult.run_id == run_id
+            )
+        )
+        return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def test_a_killed_worker_loses_and_repeats_nothing_that_was_stored(
+    process: Process, settings: Settings, tenant: Tenant, client: httpx2.AsyncClient
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    for _ in range(2):
+        await make_candidate(process, board)
+    ctx = process.system_context(tenant.workspace_id)
+    run = await start_run(ctx, board.id, NewRun())
+    with worker_process(settings):
+        while len(kept := await stored(process, run.id)) < 100:
+            await asyncio.sleep(0.01)
+    assert len(kept) < 576
+    kept = await stored(process, run.id)
+    with worker_process(settings):
+        ended = await await_run(client, board.id, run.id)
+    assert ended["status"] == "completed", ended["error"]
+    after = await stored(process, run.id)
+    assert len(after) == 576
+    assert {place: after[place] for place in kept} == kept
+    async with process.database.read() as session:
+        calls = await session.execute(
+            select(Trace.candidate_id, Trace.trace_metadata["position"].as_integer())
+            .where(Trace.run_id == run.id)
+            .group_by(Trace.candidate_id, Trace.trace_metadata["position"].as_integer())
+            .having(func.count() > 1)
+        )
+        repeated = {(row[0], row[1]) for row in calls}
+        attempts = await session.scalar(select(func.max(Job.attempts)))
+    assert repeated.isdisjoint(kept)
+    assert attempts == 2
