@@ -37,7 +37,18 @@ class Process:
         self.database: Database = open_database(
             settings.database_url, pool_size=settings.database_pool_size
         )
-        self.services = Services(
+        self.services = self._services(settings)
+        sessions = None
+        if settings.jwt_secret is not None:
+            sessions = SessionVerifier(
+                secret=settings.jwt_secret.get_secret_value(),
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+            )
+        self.authenticator = Authenticator(self.database, sessions)
+
+    def _services(self, settings: Settings) -> Services:
+        return Services(
             database=self.database,
             queue=PgJobQueue(),
             vault=Vault(settings.vault_key),
@@ -70,14 +81,6 @@ class Process:
                 idempotency_claim_seconds=settings.idempotency_claim_seconds,
             ),
         )
-        sessions = None
-        if settings.jwt_secret is not None:
-            sessions = SessionVerifier(
-                secret=settings.jwt_secret.get_secret_value(),
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
-            )
-        self.authenticator = Authenticator(self.database, sessions)
 
     def system_context(self, workspace_id: UUID | None = None) -> Context:
         """Return a context for the process's own work, within a workspace if one is given."""

@@ -86,36 +86,54 @@ async def infer(
     if id is not None and (answered := await _answered_before(ctx, id)) is not None:
         return answered
     candidate = await require_production_candidate(ctx, board)
-    target = await chat_target(ctx, candidate, candidate)
-    hold = await _hold(ctx, target, messages, request.params)
+    call = _Call(id or new_id(), board, candidate, messages, request, metadata or {})
+    return await _serve(ctx, call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request, and who serves it."""
+
+    trace_id: UUID
+    board: Leaderboard
+    candidate: Candidate
+    messages: Sequence[Mapping[str, Any]]
+    request: InferenceRequest
+    metadata: Mapping[str, Any]
+
+
+async def _serve(ctx: Context, call: _Call) -> InferenceAnswer:
+    """Hold the budget, call the model, store what came of it, and only then answer."""
+    target = await chat_target(ctx, call.candidate, call.candidate)
+    hold = await _hold(ctx, target, call.messages, call.request.params)
     outcome = await call_model(
         ctx.services.chat,
         target,
-        messages,
-        request.params,
+        call.messages,
+        call.request.params,
         retries=RETRIES,
         longest_wait_seconds=LONGEST_WAIT_SECONDS,
     )
     subject = CallSubject(
         workspace_id=ctx.workspace_id,
-        leaderboard_id=leaderboard_id,
-        candidate_id=candidate.id,
+        leaderboard_id=call.board.id,
+        candidate_id=call.candidate.id,
         source="inference",
         run_id=None,
         token_id=ctx.principal.token_id,
-        model=candidate.model_id or candidate.display_name,
+        model=call.candidate.model_id or call.candidate.display_name,
     )
     values = trace_values(
-        id or new_id(),
+        call.trace_id,
         subject,
         target,
         outcome,
-        input=text_of_messages(messages) if request.text is None else request.text,
-        messages=messages,
-        metadata=metadata or {},
+        input=text_of_messages(call.messages) if call.request.text is None else call.request.text,
+        messages=call.messages,
+        metadata=call.metadata,
     )
     budget = await _store(ctx, values, hold, outcome)
-    return _answer(values["id"], board, candidate, outcome, budget)
+    return _answer(call.trace_id, call.board, call.candidate, outcome, budget)
 
 
 async def _answered_before(ctx: Context, trace_id: UUID) -> InferenceAnswer | None:

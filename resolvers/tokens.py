@@ -59,6 +59,32 @@ async def create_api_token(
     Raises:
         InvalidInputError: A value is out of its bounds.
     """
+    _check(name, scopes, expires_in, budget_limit_usd, budget_reset_interval)
+    secret = new_token_secret()
+    now = datetime.now(UTC)
+    row = ApiToken(
+        id=new_id(),
+        workspace_id=ctx.workspace_id,
+        public_id=secret.public_id,
+        name=name.strip(),
+        secret_sha256=secret.secret_sha256,
+        scopes=scopes,
+        expires_at=None if expires_in is None else now + LIFETIMES[expires_in],
+        budget_limit_usd=budget_limit_usd,
+        budget_reset_interval=budget_reset_interval,
+    )
+    async with ctx.database.write() as session:
+        session.add(row)
+    return NewToken(id=row.id, token=secret.token, expires_at=row.expires_at)
+
+
+def _check(
+    name: str,
+    scopes: list[str],
+    expires_in: str | None,
+    budget_limit_usd: Decimal | None,
+    budget_reset_interval: str,
+) -> None:
     if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or re.search(r"\x00", name):
         raise InvalidInputError(f"name: must have 1 to {MAX_NAME_CHARACTERS} characters")
     if not scopes:
@@ -78,19 +104,3 @@ async def create_api_token(
         raise InvalidInputError(
             f"budget_limit: must be 0 to {MAX_BUDGET_USD} (got {budget_limit_usd})"
         )
-    secret = new_token_secret()
-    now = datetime.now(UTC)
-    row = ApiToken(
-        id=new_id(),
-        workspace_id=ctx.workspace_id,
-        public_id=secret.public_id,
-        name=name.strip(),
-        secret_sha256=secret.secret_sha256,
-        scopes=scopes,
-        expires_at=None if expires_in is None else now + LIFETIMES[expires_in],
-        budget_limit_usd=budget_limit_usd,
-        budget_reset_interval=budget_reset_interval,
-    )
-    async with ctx.database.write() as session:
-        session.add(row)
-    return NewToken(id=row.id, token=secret.token, expires_at=row.expires_at)

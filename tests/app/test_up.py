@@ -145,7 +145,10 @@ def test_a_port_in_use_is_said_and_ends_with_1(data_dir: Path) -> None:
             {"GERO_DATABASE_URL": "postgresql://x/y", "GERO_SECRET_KEY": "short"},
             "GERO_SECRET_KEY: must be base64",
         ),
-        ({"GERO_DATABSE_URL": "x"}, "GERO_DATABSE_URL is not a setting; did you mean GERO_DATABASE_URL?"),
+        (
+            {"GERO_DATABSE_URL": "x"},
+            "GERO_DATABSE_URL is not a setting; did you mean GERO_DATABASE_URL?",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_2(

@@ -1,0 +1,134 @@
+"""Things that must stay true of the whole code base."""
+
+import ast
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import resolvers
+from app.version import VERSION
+from resolvers.errors import AppError, ErrorCode
+from rest_compat.problems import STATUS
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("app", "db", "engine", "jobs", "providers", "resolvers", "rest_compat", "schema")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+TESTS = sorted(path for room in ("tests", "bench") for path in (ROOT / room).rglob("*.py"))
+VAGUE_NAMES = {"utils", "helpers", "common", "misc", "manager", "data", "info", "tmp"}
+# What use cases are made of; an edge never calls these by itself.
+PLUMBING = {
+    "candidates.chat_target",
+    "budgets.hold_budget",
+    "budgets.settle_budget",
+    "budgets.find_budget",
+    "datasets.check_dataset",
+    "datasets.take_snapshot",
+    "integrations.find_integration_key",
+    "integrations.get_integration_key",
+    "leaderboards.fetch_leaderboard",
+    "model_calls.call_model",
+    "rankings.production_candidate",
+    "rankings.require_production_candidate",
+}
+
+
+def resolver_modules() -> Iterator[tuple[str, ModuleType]]:
+    for module in pkgutil.iter_modules(resolvers.__path__):
+        yield module.name, import_module(f"resolvers.{module.name}")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_every_use_case_says_what_it_requires() -> None:
+    undeclared = {
+        f"{name}.{function_name}"
+        for name, module in resolver_modules()
+        for function_name, function in vars(module).items()
+        if inspect.iscoroutinefunction(function)
+        and function.__module__ == module.__name__
+        and not function_name.startswith("_")
+        and not hasattr(function, "required_grant")
+    }
+    assert undeclared == PLUMBING
+
+
+def test_every_error_code_has_a_status_and_one_error() -> None:
+    raised = Counter(error.code for error in AppError.__subclasses__())
+    assert set(STATUS) == set(ErrorCode)
+    assert raised == Counter(ErrorCode)
+
+
+def test_no_installed_distribution_claims_our_folder_names() -> None:
+    claimed = {name: found for name, found in packages_distributions().items() if name in ROOMS}
+    assert claimed == {}
+
+
+def test_imports_point_one_way() -> None:
+    lint = Path(sys.executable).parent / "lint-imports"
+    ended = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_statements_are_written_in_the_use_cases_and_below() -> None:
+    builds = re.compile(
+        r"^from sqlalchemy import .*\b(select|insert|update|delete)\b", re.MULTILINE
+    )
+    offenders = [
+        relative(path)
+        for path in SOURCES
+        if path.parts[len(ROOT.parts)] in {"schema", "rest_compat", "engine", "providers"}
+        and builds.search(path.read_text())
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=relative)
+def test_a_file_is_small_and_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    lines = len(path.read_text().splitlines())
+    assert lines <= 600
+    assert path.stem not in VAGUE_NAMES
+    assert ast.get_docstring(tree) is not None
+    migration = "versions" in path.parts
+    longest = 90 if path in TESTS else 50
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert migration or length <= longest, f"{node.name} has {length} lines"
+            imports = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert imports == [], f"{node.name} imports inside"
+
+
+def test_every_pin_has_a_hash_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--index" not in lock
+    pins = re.findall(r"^[a-z0-9._-]+==", lock, re.MULTILINE)
+    entries = re.split(r"^(?=[a-z0-9._-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert len(pins) == len(entries) > 50
+    assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_npm_locks_hold_no_address() -> None:
+    locks = list((ROOT / "app").rglob("package-lock.json"))
+    locks = [lock for lock in locks if "node_modules" not in lock.parts]
+    assert [relative(lock) for lock in locks if '"resolved"' in lock.read_text()] == []
+    assert locks
+
+
+def test_the_version_is_written_alike() -> None:
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
