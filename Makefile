@@ -4,7 +4,6 @@ PYTHON ?= python3
 UV := .cache/uv/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-NODE_TOOLS := tests/contracts/node
 PORT ?= 8000
 
 .PHONY: help setup run test check lint types contracts lock drift bench clean
@@ -29,13 +28,8 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
 	@exec $(BIN)/gero up --port $(PORT)
 
-# The contract tests use public npm tools; without npm they are skipped, and say so.
-$(NODE_TOOLS)/node_modules/.installed: $(NODE_TOOLS)/package-lock.json
-	@if command -v npm >/dev/null; then \
-		npm ci --silent --no-audit --no-fund --prefix $(NODE_TOOLS) && touch $@; fi
-
-test: $(INSTALLED) $(NODE_TOOLS)/node_modules/.installed ## Run the whole suite
-	@$(BIN)/pytest -n 2 --dist loadgroup
+test: $(INSTALLED) ## Run the whole suite
+	@$(BIN)/pytest -n 2
 
 check: lint types contracts test ## Run everything that CI runs
 
@@ -64,4 +58,4 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
 
 clean: ## Remove what was made, but not data
-	@rm -rf .venv .cache dist $(NODE_TOOLS)/node_modules
+	@rm -rf .venv .cache dist

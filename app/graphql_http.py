@@ -25,7 +25,7 @@ GRAPHIQL_PAGE: Final = Path(__file__).parent / "static" / "graphiql" / "index.ht
 # GraphiQL's editor sets styles from script; nothing else is allowed inline.
 GRAPHIQL_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "font-src 'self' data:; img-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

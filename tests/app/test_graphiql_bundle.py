@@ -2,10 +2,10 @@
 
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import override
 
 import pytest
 from graphql import parse
+from typing_extensions import override
 
 SOURCE = Path(__file__).parents[2] / "app" / "graphiql"
 BUNDLE = Path(__file__).parents[2] / "app" / "static" / "graphiql"

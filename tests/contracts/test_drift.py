@@ -41,7 +41,7 @@ def test_the_references_are_current() -> None:
 
 
 def test_match_modes_are_the_engines() -> None:
-    assert {mode.value for mode in MatchMode} == {mode.value for mode in EngineMatchMode}
+    assert {str(mode.value) for mode in MatchMode} == {mode.value for mode in EngineMatchMode}
 
 
 def test_everything_in_the_graphql_schema_is_described() -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx2
 from sqlalchemy import func, select
@@ -41,7 +42,7 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-async def stored(process: Process, run_id: object) -> dict[tuple[object, int], object]:
+async def stored(process: Process, run_id: object) -> dict[tuple[UUID, int], UUID]:
     """Return each stored result's id, by its candidate and row."""
     async with process.database.read() as session:
         rows = await session.execute(

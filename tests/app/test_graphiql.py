@@ -1,0 +1,43 @@
+"""GraphiQL in a real browser, with no network but the server itself."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from app.services import Process
+from tests.factories import Tenant, make_leaderboard
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_graphiql_loads_shows_the_schema_and_runs_a_query(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id, name="ShownInTheBrowser")
+    said: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page()
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        await page.goto(f"{base_url}/graphql#token={tenant.token}")
+        await page.wait_for_selector(".graphiql-container")
+        await page.click(".graphiql-execute-button")
+        await page.wait_for_function(
+            "name => document.querySelector('.graphiql-response')?.innerText.includes(name)",
+            arg=board.name,
+        )
+        assert tenant.token not in page.url
+        await page.click("[aria-label*='Documentation']")
+        await page.wait_for_selector(".graphiql-doc-explorer")
+        docs = await page.inner_text(".graphiql-doc-explorer")
+        await browser.close()
+    assert "Query" in docs
+    assert [line for line in said if line.startswith(("error", "warning"))] == []
