@@ -259,7 +259,8 @@ async def test_a_server_without_a_supervisor_is_stopped_and_replaced(data_dir: P
     with server:
         await ask(server.dsn, *KEEP)
     with server_without_supervisor(data_dir) as leaked, server:
-        assert leaked.poll() == 0
+        # Its exit status depends on how far its own start had come.
+        assert leaked.poll() is not None
         assert await ask(server.dsn, KEPT) == "kept"
 
 

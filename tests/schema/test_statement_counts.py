@@ -1,0 +1,112 @@
+"""Statements depend on an operation's depth, never on how many rows it returns."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from app.services import Process
+from resolvers.loaders.base import Loader
+from resolvers.loaders.runs import ResultFilter
+from resolvers.loaders.slices import SliceByParent
+from resolvers.loaders.traces import TraceFilter
+from resolvers.paging import PageRequest
+from tests.conftest import SqlLog, ask
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_tenant
+
+BOARDS = "{ leaderboards(first: 50) { nodes { %s } } }"
+TRACES = "{ traces(first: 50) { nodes { %s } } }"
+EDGES = {
+    "candidates": BOARDS % "candidates { id leaderboard { id } }",
+    "production": BOARDS % "productionCandidate { id }",
+    "dataset": BOARDS % "dataset { url latestSnapshot { number } }",
+    "ranking": BOARDS % "ranking { run { id } entries { rank candidate { displayName } } }",
+    "runs": BOARDS % "runs(first: 2) { totalCount nodes { id leaderboard { id } } }",
+    "run edges": BOARDS
+    % """runs(first: 1) { nodes { progress { done total } costUsd snapshot { number }
+         ranking { id } candidates { id } } }""",
+    "results": BOARDS
+    % """runs(first: 1) { nodes { results(first: 3, orderBy: BEST_FIRST) { totalCount
+         nodes { output row { input } candidate { id } trace { output } } } } }""",
+    "traces": BOARDS % "traces(first: 3) { totalCount nodes { input output } }",
+    "trace edges": TRACES
+    % "messages expected leaderboard { id } candidate { id } run { id leaderboard { id } }",
+}
+
+
+async def make_boards(process: Process, tenant: Tenant, count: int) -> None:
+    for _ in range(count):
+        board = await make_leaderboard(process, tenant.workspace_id)
+        candidates = [await make_candidate(process, board) for _ in range(2)]
+        await make_ranked_run(process, board, candidates)
+
+
+async def statements(
+    client: httpx2.AsyncClient, sql: SqlLog, tenant: Tenant, operation: str
+) -> tuple[int, Any]:
+    client.headers.update(tenant.headers)
+    with sql.record() as seen:
+        answer = await ask(client, operation)
+    assert "errors" not in answer, answer
+    return len(seen), answer["data"]
+
+
+async def test_every_edge_costs_the_same_for_1_and_for_50_parents(
+    anonymous: httpx2.AsyncClient, process: Process, sql: SqlLog
+) -> None:
+    one, many = await make_tenant(process), await make_tenant(process)
+    await make_boards(process, one, 1)
+    await make_boards(process, many, 50)
+    counts = {}
+    for name, operation in EDGES.items():
+        single, _ = await statements(anonymous, sql, one, operation)
+        fifty, data = await statements(anonymous, sql, many, operation)
+        assert len(next(iter(data.values()))["nodes"]) == 50
+        counts[name] = (single, fifty)
+    assert {name: pair for name, pair in counts.items() if pair[0] != pair[1]} == {}
+
+
+async def test_wide_texts_are_read_only_when_they_are_asked_for(
+    anonymous: httpx2.AsyncClient, process: Process, sql: SqlLog
+) -> None:
+    tenant = await make_tenant(process)
+    await make_boards(process, tenant, 1)
+    anonymous.headers.update(tenant.headers)
+    with sql.record() as narrow:
+        await ask(anonymous, "{ traces { nodes { id status } } }")
+    with sql.record() as wide:
+        await ask(anonymous, "{ traces { nodes { id input output messages } } }")
+    assert [statement for statement in narrow if "output" in statement] == []
+    assert len(wide) == len(narrow) + 1
+
+
+def concrete(kind: type[Any] = Loader) -> Iterator[type[Any]]:
+    for child in kind.__subclasses__():
+        if not getattr(child, "__abstractmethods__", None):
+            yield child
+        yield from concrete(child)
+
+
+def random_key(kind: type[Any]) -> Any:
+    """Return a key that *kind* finds nothing for."""
+    if issubclass(kind, SliceByParent):
+        return uuid4(), PageRequest(), None
+    keys: dict[str, Any] = {
+        "RowByPlace": (uuid4(), 0),
+        "ResultCountByRun": (uuid4(), ResultFilter()),
+        "TraceCountByLeaderboard": (uuid4(), TraceFilter()),
+    }
+    return keys.get(kind.__name__, uuid4())
+
+
+@pytest.mark.parametrize("kind", sorted(concrete(), key=lambda kind: kind.__name__))
+async def test_fifty_keys_cost_one_statement(
+    kind: type[Any], process: Process, sql: SqlLog
+) -> None:
+    loader = kind(process.database, uuid4())
+    with sql.record() as seen:
+        await asyncio.gather(*(loader.load(random_key(kind)) for _ in range(50)))
+    assert len(seen) == 1
