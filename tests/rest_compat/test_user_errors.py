@@ -1,0 +1,179 @@
+"""The errors a user will make: each is told clearly, with the right status."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.services import Process
+from tests.conftest import await_run, session_token
+from tests.factories import (
+    TWO_ROWS_URL,
+    Tenant,
+    make_candidate,
+    make_leaderboard,
+    make_ranked_run,
+    make_tenant,
+    make_token,
+)
+
+FAULTS = "https://huggingface.co/datasets/gero-sandbox/faults/resolve/main"
+GOOD = {"name": "n", "system_prompt": "p", "dataset_url": TWO_ROWS_URL}
+
+
+def problem(answer: httpx2.Response) -> tuple[int, str]:
+    assert set(answer.json()) == {"error", "code", "details"}
+    return answer.status_code, answer.json()["code"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "unauthenticated"),
+        ({"Authorization": "Bearer drgero_nonsense"}, "unauthenticated"),
+        ({"Authorization": "Basic eDp5"}, "unauthenticated"),
+        ({"X-API-Key": "hello"}, "unauthenticated"),
+    ],
+)
+async def test_a_missing_or_wrong_credential_is_401(
+    anonymous: httpx2.AsyncClient, headers: dict[str, str], code: str
+) -> None:
+    assert problem(await anonymous.get("/api/leaderboards", headers=headers)) == (401, code)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "X-Dr.Gero-API-Key"])
+async def test_a_token_is_taken_in_each_of_its_headers(
+    anonymous: httpx2.AsyncClient, tenant: Tenant, name: str
+) -> None:
+    value = f"Bearer {tenant.token}" if name == "Authorization" else tenant.token
+    answer = await anonymous.get("/api/leaderboards", headers={name: value})
+    assert answer.json()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({}, 200),
+        ({"exp": 1}, 401),
+        ({"aud": "other"}, 401),
+        ({"iss": "x"}, 401),
+        ({"sub": "x"}, 401),
+    ],
+)
+async def test_a_session_is_checked_claim_by_claim(
+    anonymous: httpx2.AsyncClient, tenant: Tenant, claims: dict[str, Any], status: int
+) -> None:
+    token = session_token(tenant.owner_id, **claims)
+    answer = await anonymous.get("/api/leaderboards", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == status
+
+
+async def test_a_missing_scope_is_403_and_named(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    token = await make_token(process, tenant.workspace_id, scopes=["leaderboards:read"])
+    answer = await anonymous.post("/api/leaderboards", json=GOOD, headers={"X-API-Key": token})
+    assert problem(answer) == (403, "forbidden")
+    assert answer.json()["details"]["required"] == "leaderboards:write"
+
+
+async def test_another_workspaces_things_are_404(
+    client: httpx2.AsyncClient, process: Process
+) -> None:
+    other = await make_tenant(process)
+    board = await make_leaderboard(process, other.workspace_id)
+    path = f"/api/leaderboards/{board.id}"
+    for answer in (
+        await client.get(path),
+        await client.patch(path, json={"name": "mine"}),
+        await client.delete(path),
+        await client.get(f"{path}/models"),
+        await client.get(f"{path}/runs"),
+        await client.post(f"{path}/run"),
+        await client.get(f"{path}/traces"),
+        await client.post(f"{path}/inference", json={"input": "x"}),
+    ):
+        assert problem(answer) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**GOOD, "colour": "red"}, "colour: unknown field"),
+        ({**GOOD, "dataset_type": "PUT"}, "dataset_type: Input should be 'GET' (got 'PUT')"),
+        ({**GOOD, "evaluation": {"extract": "("}}, "evaluation.extract: is not a valid regex"),
+        ({**GOOD, "name": "a\x00b"}, "name: must not contain NUL"),
+        ({"name": "n"}, "system_prompt: is required"),
+        ({**GOOD, "dataset_url": "https://example.com/x.jsonl"}, "is not on"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/missing.jsonl"}, "answered 404"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/page.jsonl"}, "an HTML page"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/not-gzip.jsonl.gz"}, "not a valid gzip"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/bad-line.jsonl"}, "line 3 is not JSON"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/no-usable-field.jsonl"}, "line 1"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/empty.jsonl"}, "has no rows"),
+        ({**GOOD, "dataset_url": f"{FAULTS}/latin1.jsonl"}, "line 2 is not JSON"),
+    ],
+)
+async def test_a_wrong_body_is_400_and_names_the_field(
+    client: httpx2.AsyncClient, body: dict[str, Any], said: str
+) -> None:
+    answer = await client.post("/api/leaderboards", json=body)
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["error"]
+    assert (await client.get("/api/leaderboards")).json()["total"] == 0
+
+
+async def test_what_is_not_json_not_an_object_or_too_large_is_refused(
+    client: httpx2.AsyncClient,
+) -> None:
+    kind = {"Content-Type": "application/json"}
+    broken = await client.post("/api/leaderboards", content=b"{", headers=kind)
+    listed = await client.post("/api/leaderboards", content=b"[]", headers=kind)
+    large = await client.post("/api/leaderboards", content=b"x" * 6_000_000, headers=kind)
+    assert problem(broken) == problem(listed) == (400, "invalid_input")
+    assert problem(large) == (413, "body_too_large")
+    assert problem(await client.get("/api/leaderboards/zzz")) == (400, "invalid_input")
+    assert problem(await client.get("/nothing")) == (404, "not_found")
+    assert problem(await client.put("/api/leaderboards")) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "code"),
+    [
+        ("fault-500", "server_error"),
+        ("fault-garbage", "invalid_response"),
+        ("fault-huge", "response_too_large"),
+        ("fault-timeout", "timed_out"),
+        ("fault-redirect", "rejected"),
+    ],
+)
+async def test_a_failing_endpoint_is_502_and_leaves_a_trace(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, sandbox_url: str,
+    endpoint: str, code: str,
+) -> None:  # fmt: skip
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(
+        process, board, endpoint_url=f"{sandbox_url}/endpoints/{endpoint}", timeout_seconds=1.5
+    )
+    path = f"/v1/leaderboard/{board.id}"
+    early = await client.post(f"{path}/inference", json={"input": "x"})
+    assert problem(early) == (409, "ranking_not_ready")
+    await make_ranked_run(process, board, [candidate])
+    answer = await client.post(f"{path}/inference", json={"input": "x"})
+    assert problem(answer) == (502, "upstream_error")
+    assert answer.json()["details"]["reason"] == code
+    row = (await client.get(f"{path}/traces?source=inference")).json()
+    assert (row["id"], row["status"]) == (answer.json()["details"]["trace_id"], "error")
+    stream = await client.post(f"{path}/inference", json={"input": "x", "stream": True})
+    assert problem(stream) == (400, "unsupported_option")
+
+
+async def test_a_truncated_gzip_fails_the_run_and_says_so(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, worker: None
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id, url=f"{FAULTS}/truncated.jsonl.gz")
+    await make_candidate(process, board)
+    run = (await client.post(f"/api/leaderboards/{board.id}/run")).json()
+    ended = await await_run(client, board.id, run["id"])
+    assert ended["status"] == "failed"
+    assert "truncated gzip" in ended["error"]
