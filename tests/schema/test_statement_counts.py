@@ -102,7 +102,7 @@ def random_key(kind: type[Any]) -> Any:
     return keys.get(kind.__name__, uuid4())
 
 
-@pytest.mark.parametrize("kind", sorted(concrete(), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(concrete(), key=str))
 async def test_fifty_keys_cost_one_statement(
     kind: type[Any], process: Process, sql: SqlLog
 ) -> None:
