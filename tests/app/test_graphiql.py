@@ -31,6 +31,7 @@ async def test_graphiql_loads_shows_the_schema_and_runs_a_query(
         await page.wait_for_selector(".graphiql-container")
         await page.wait_for_selector(".graphiql-query-editor .view-line")
         # The button does nothing until the editor behind it is ready.
+        response = ""
         for _ in range(20):
             await page.click(".graphiql-execute-button")
             await page.wait_for_timeout(1_500)

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from graphql import parse
+from graphql import OperationDefinitionNode, parse
 from typing_extensions import override
 
 SOURCE = Path(__file__).parents[2] / "app" / "graphiql"
@@ -88,14 +88,31 @@ def test_the_licences_name_a_bundled_package_with_its_text(package: str) -> None
     assert "Permission is hereby granted" in rest.split("=" * 80)[1]
 
 
-def test_each_example_is_one_named_operation_and_is_in_the_bundle() -> None:
-    scripts = "".join(path.read_text() for path in (BUNDLE / "assets").glob("index-*.js"))
-    examples = sorted((SOURCE / "src" / "examples").glob("*.graphql"))
-    assert len(examples) == 5
-    for example in examples:
-        (operation,) = parse(example.read_text()).to_dict()["definitions"]
-        assert operation["kind"] == "operation_definition"
-        assert operation["name"]["value"] in scripts
+EXAMPLES = sorted((SOURCE / "src" / "examples").glob("*.graphql"))
+
+
+def test_there_are_five_examples() -> None:
+    assert [example.stem for example in EXAMPLES] == [
+        "add-candidate",
+        "create-leaderboard",
+        "infer",
+        "leaderboards",
+        "start-run",
+    ]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_one_operation_with_a_name_for_its_tab(example: Path) -> None:
+    (operation,) = parse(example.read_text()).definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    assert operation.name is not None
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_bundle_was_built_after_the_example_was_edited(example: Path) -> None:
+    template_literal = example.read_text().replace("\\", "\\\\").replace("`", "\\`")
+    scripts = [path.read_text() for path in (BUNDLE / "assets").glob("index-*.js")]
+    assert any(template_literal in script for script in scripts)
 
 
 def test_the_lock_file_carries_hashes_and_no_download_address() -> None:
