@@ -1,6 +1,7 @@
 """Builds what a process shares among its requests, from the settings."""
 
 from decimal import Decimal
+from functools import partial
 from uuid import UUID, uuid4
 
 from app.settings import Settings
@@ -14,8 +15,13 @@ from providers.vault import Vault
 from resolvers.auth import ADMIN, SYSTEM, Principal, Scope
 from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
+from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.model_calls import CallGate
+from resolvers.run_execution import store_call_results
+
+# Results of runs that are paid for and not yet stored; then no further call begins.
+MAX_UNSTORED_RESULTS = 200
 
 
 class Process:
@@ -73,6 +79,9 @@ class Process:
                 allow_private_endpoints=settings.allow_private_endpoints,
             ),
             gate=CallGate(settings.run_concurrency),
+            run_results=GroupCommit(
+                partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
+            ),
             limits=Limits(
                 dataset_max_bytes=settings.dataset_max_bytes,
                 dataset_max_rows=settings.dataset_max_rows,

@@ -94,11 +94,11 @@ async def product_run(process: Process, dataset_url: str, urls: list[str]) -> fl
     began = time.perf_counter()
     run = await start_run(ctx, board.id, NewRun())
     while True:
+        await asyncio.sleep(0.02)
         seen = await get_run(process.system_context(workspace_id), run.id)
         if seen.status in {"completed", "failed"}:
             assert seen.status == "completed", seen.error
             return time.perf_counter() - began
-        await asyncio.sleep(0.01)
 
 
 async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> None:

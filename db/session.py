@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NewType
 
+import orjson
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -41,6 +42,10 @@ class Database:
         await self.engine.dispose()
 
 
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
 def open_database(url: str, *, pool_size: int, connect_timeout_seconds: float = 5.0) -> Database:
     """Open a pool on *url*; nothing connects until the first session is used.
 
@@ -55,6 +60,9 @@ def open_database(url: str, *, pool_size: int, connect_timeout_seconds: float = 
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=False,
+        hide_parameters=True,  # they are users' texts and secrets: not for an error's message
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
         connect_args={
             "timeout": connect_timeout_seconds,
             "server_settings": {"application_name": "gero", "timezone": "UTC"},

@@ -11,8 +11,9 @@ from providers.base import ChatProvider, DatasetHub, ModelCatalogue
 from providers.vault import Vault
 from resolvers.auth import Principal
 from resolvers.errors import UnauthenticatedError
+from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import Loaders
-from resolvers.model_calls import CallGate
+from resolvers.model_calls import CallGate, CallResult
 
 
 class JobQueue(Protocol):
@@ -55,6 +56,7 @@ class Services:
     catalogue: ModelCatalogue
     hub: DatasetHub
     gate: CallGate
+    run_results: GroupCommit[CallResult]
     limits: Limits
 
 

@@ -1,5 +1,6 @@
 """What use cases take, checked once for both edges, and how a broken rule is told."""
 
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from engine.canonical import iter_scalars
 from engine.matching import MatchMode, PatternError, check_pattern
 from resolvers.errors import InvalidInputError
 
@@ -33,21 +35,27 @@ RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"}
 )
 MAX_SEED = 2**63 - 1
+UNSTORABLE_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 
 
 def _both_cases(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-def _is_storable(value: object) -> bool:
-    """Tell whether PostgreSQL can store every text in *value*: no NUL, no lone surrogate."""
-    if isinstance(value, str):
-        return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
-    if isinstance(value, dict):
-        return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_storable, value))
-    return True
+def _check_storable(value: object) -> None:
+    """Check that every scalar in *value* can be stored, and sent on as it came.
+
+    Raises:
+        ValueError: PostgreSQL's texts take no NUL, UTF-8 no lone surrogate, and
+            JSON's readers no number beyond 64 bits and no endless nesting.
+    """
+    for scalar in iter_scalars(value):
+        if isinstance(scalar, str) and UNSTORABLE_CHARACTER.search(scalar):
+            raise ValueError("must not contain NUL characters or lone surrogates")
+        if isinstance(scalar, float) and not math.isfinite(scalar):
+            raise ValueError("must not contain infinite numbers")
+        if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
+            raise ValueError("must not contain integers beyond 64 bits")
 
 
 class Input(BaseModel):
@@ -63,8 +71,7 @@ class Input(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        if not _is_storable(value):
-            raise ValueError("must not contain NUL characters or lone surrogates")
+        _check_storable(value)
         return value
 
 
@@ -314,8 +321,7 @@ class InferenceRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        if not _is_storable(value):
-            raise ValueError("must not contain NUL characters or lone surrogates")
+        _check_storable(value)
         return value
 
     @property

@@ -138,6 +138,14 @@ def trace_values(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What came of one call of a run: the columns of its trace, and of its result."""
+
+    trace: dict[str, Any]
+    result: dict[str, Any]
+
+
 class CallGate:
     """Bounds the calls under way for each workspace and provider, within one process.
 

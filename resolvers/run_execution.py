@@ -1,19 +1,20 @@
 """The work of a run: reading its dataset, making its calls, storing them once, ranking."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_unless_stored
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
+from db.bulk import column_arrays, insert_from_arrays
 from db.models import (
     Candidate,
     DatasetRow,
@@ -26,7 +27,7 @@ from db.models import (
     RunResult,
     Trace,
 )
-from db.session import ReadSession, WriteSession
+from db.session import Database, ReadSession, WriteSession
 from engine.matching import MatchMode, PatternError, score_answer
 from engine.prompts import render_prompt
 from engine.ranking import CandidateResults, rank_candidates
@@ -37,13 +38,25 @@ from resolvers.candidates import chat_target
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import InvalidDatasetError, UpstreamError
-from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.failures import is_outage
+from resolvers.model_calls import (
+    CallOutcome,
+    CallResult,
+    CallSubject,
+    call_model,
+    trace_values,
+)
 from resolvers.runs import RUN_SHARD
 
-# Large enough to keep every call slot busy, small enough to be redone.
-SHARD_ROWS = 25
+# Large enough to keep every call slot busy, small enough to spread over workers.
+SHARD_ROWS = 50
 RETRIES = 4
 UNFINISHED = ("queued", "running")
+# Answers that are paid for are held so long for a database that is away.
+LONGEST_OUTAGE_SECONDS = 120
+OUTAGE_POLL_SECONDS = 0.5
+STORE_TRACES = insert_from_arrays(Trace).on_conflict_do_nothing()
+STORE_RESULTS = insert_from_arrays(RunResult).on_conflict_do_nothing()
 
 
 @requires(SYSTEM)
@@ -187,54 +200,57 @@ async def _entrant(ctx: Context, run: Run, how: RunCandidate, candidate: Candida
 
 
 async def _call_all(ctx: Context, run: Run, units: Sequence[tuple[_Entrant, DatasetRow]]) -> None:
-    """Make the calls, a bounded number at once, while another task stores what is back."""
-    finished: asyncio.Queue[tuple[dict[str, Any], dict[str, Any]] | None] = asyncio.Queue()
+    """Make the calls, a bounded number at once, and store each answer as it comes back.
+
+    After a failure no further call begins, and those under way still finish:
+    their answers are paid for.
+    """
+    failures: list[Exception] = []
 
     async def call(entrant: _Entrant, row: DatasetRow) -> None:
-        async with ctx.services.gate.of(run.workspace_id, entrant.target.provider):
-            finished.put_nowait(await _call(ctx, run, entrant, row))
-
-    async def call_each() -> None:
         try:
-            async with asyncio.TaskGroup() as calls:
-                for entrant, row in units:
-                    calls.create_task(call(entrant, row))
-        finally:
-            finished.put_nowait(None)
+            async with ctx.services.gate.of(run.workspace_id, entrant.target.provider):
+                if failures:
+                    return
+                result = await _call(ctx, run, entrant, row)
+                stored = await ctx.services.run_results.offer(result)
+            await stored
+        except Exception as error:  # noqa: BLE001 - raised once the others have finished
+            failures.append(error)
 
-    # Storing outlives a failed call, so that every answer that came back is kept.
-    storing = asyncio.create_task(_store_each(ctx, finished))
-    try:
-        await call_each()
-    finally:
-        await storing
-
-
-async def _store_each(
-    ctx: Context, finished: asyncio.Queue[tuple[dict[str, Any], dict[str, Any]] | None]
-) -> None:
-    """Store answers as they come back: those that came while one commit ran share the next."""
-    last = False
-    while not last:
-        batch = [await finished.get()]
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                batch.append(finished.get_nowait())
-        stored = [pair for pair in batch if pair is not None]
-        last = len(stored) < len(batch)
-        if stored:
-            async with ctx.database.write() as session:
-                await session.execute(insert(Trace), [trace for trace, _ in stored])
-                await session.execute(
-                    insert_unless_stored(RunResult).on_conflict_do_nothing(),
-                    [result for _, result in stored],
-                )
+    async with asyncio.TaskGroup() as calls:
+        for entrant, row in units:
+            calls.create_task(call(entrant, row))
+    if failures:
+        raise failures[0]
 
 
-async def _call(
-    ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Ask one candidate one row; return the trace's columns and the result's."""
+async def store_call_results(database: Database, results: Sequence[CallResult]) -> None:
+    """Store what came of some calls, in one transaction; what is stored already stays.
+
+    The calls are paid for, so an outage of the database is waited for.
+
+    Raises:
+        SQLAlchemyError: The database refused them, or did not come back in time.
+    """
+    traces = column_arrays(Trace, [each.trace for each in results])
+    rows = column_arrays(RunResult, [each.result for each in results])
+    give_up_at = time.monotonic() + LONGEST_OUTAGE_SECONDS
+    while True:
+        try:
+            async with database.write() as session:
+                await session.execute(STORE_TRACES, traces)
+                await session.execute(STORE_RESULTS, rows)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if not is_outage(error) or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(OUTAGE_POLL_SECONDS)
+        else:
+            return
+
+
+async def _call(ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow) -> CallResult:
+    """Ask one candidate one row."""
     messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
     outcome = await call_model(ctx.services.chat, entrant.target, messages, {}, retries=RETRIES)
     score, error = _score(run.evaluation, outcome, row)
@@ -261,7 +277,7 @@ async def _call(
         **{name: trace[name] for name in ("latency_ms", "cost_usd", "created_at")},
         **{name: trace[name] for name in ("prompt_tokens", "completion_tokens")},
     }
-    return trace, result
+    return CallResult(trace, result)
 
 
 def _score(

@@ -52,5 +52,5 @@ class Trace(Base):
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cost_usd: Mapped[Usd | None]
-    trace_metadata: Mapped[Json] = mapped_column("metadata")
+    trace_metadata: Mapped[Json] = mapped_column("metadata", key="trace_metadata")
     created_at: Mapped[Instant]

@@ -39,6 +39,7 @@ PLUMBING = {
     "model_calls.call_model",
     "rankings.production_candidate",
     "rankings.require_production_candidate",
+    "run_execution.store_call_results",
 }
 
 

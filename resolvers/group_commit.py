@@ -1,0 +1,73 @@
+"""Sharing commits: what concurrent callers bring while one commit runs goes into the next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import DataError, IntegrityError
+
+T = TypeVar("T")
+
+
+class GroupCommit(Generic[T]):
+    """Stores items for many callers at once, and tells each when its own is durable.
+
+    There is no delay to gather a batch: an item that comes while nothing is
+    being stored is stored at once, and the others find company by themselves.
+
+    Args:
+        store: Stores a batch in one transaction, all of it or nothing.
+        max_waiting: Items held at most, whether they wait or are being stored.
+    """
+
+    def __init__(
+        self, store: Callable[[Sequence[T]], Awaitable[None]], *, max_waiting: int
+    ) -> None:
+        self._store = store
+        self._room = asyncio.Semaphore(max_waiting)
+        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._storing: asyncio.Task[None] | None = None
+
+    async def offer(self, item: T) -> "asyncio.Future[None]":
+        """Hand *item* over, once there is room for it.
+
+        Returns:
+            Done when *item* is stored; fails with what storing it raised. A
+            caller that does not wait for it leaves *item* to be stored.
+        """
+        await self._room.acquire()
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, stored))
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._store_waiting())
+        return stored
+
+    async def _store_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._store_batch(batch)
+        finally:
+            self._storing = None
+
+    async def _store_batch(self, batch: Sequence[tuple[T, "asyncio.Future[None]"]]) -> None:
+        """Store *batch*; when one of its items can't be stored, the others still are."""
+        error: Exception | None = None
+        try:
+            await self._store([item for item, _ in batch])
+        except (DataError, IntegrityError) as refused:
+            if len(batch) > 1:
+                for each in batch:
+                    await self._store_batch([each])
+                return
+            error = refused
+        except Exception as failed:  # noqa: BLE001 - it is the callers' to handle
+            error = failed
+        for _, stored in batch:
+            self._room.release()
+            if stored.done():
+                continue  # its caller was cancelled
+            if error is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(error)

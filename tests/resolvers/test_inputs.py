@@ -1,0 +1,39 @@
+"""Values that can't be stored or sent on are refused before anything is spent."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from resolvers.inputs import InferenceRequest, NewCandidate
+
+NESTED: list[Any] = []
+for _ in range(300):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("a\x00b", "NUL"),
+        ("\ud800", "lone surrogates"),
+        (float("inf"), "infinite numbers"),
+        (2**64, "integers beyond 64 bits"),
+        (-(2**63) - 1, "integers beyond 64 bits"),
+        (NESTED, "nested more than 200 levels"),
+    ],
+)
+def test_what_json_or_postgresql_can_not_hold_is_refused_at_any_depth(
+    value: object, said: str
+) -> None:
+    for make in (
+        lambda: NewCandidate(provider="openrouter", model_id="m", params={"p": [{"q": value}]}),
+        lambda: InferenceRequest.model_validate({"input": "x", "extra": {"q": value}}),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            make()
+
+
+def test_the_largest_numbers_of_json_readers_pass() -> None:
+    extra = {"a": 2**64 - 1, "b": -(2**63), "c": 1e308}
+    assert InferenceRequest.model_validate({"input": "x", **extra}).params == extra
