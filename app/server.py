@@ -35,6 +35,7 @@ def create_schema(settings: Settings) -> Schema:
         max_aliases=settings.graphql_max_aliases,
         max_cost=settings.graphql_max_cost,
         introspection=settings.graphql_introspection,
+        compiled=settings.graphql_compiled,
     )
     return build_schema(limits, status_of=problems.STATUS)
 

@@ -16,6 +16,8 @@ from strawberry.extensions import (
 from strawberry.types import ExecutionContext
 from typing_extensions import override
 
+from compiled_graphql.cache import PlanCache
+from compiled_graphql.extension import CompiledExecution
 from resolvers.errors import ErrorCode
 from schema.failures import DocumentedErrors
 from schema.limits import CostLimit
@@ -24,6 +26,8 @@ from schema.queries import Query
 
 # Parsed documents kept, of a few kilobytes each.
 CACHED_DOCUMENTS = 1_000
+# Compiled operations kept, of some tens of kilobytes each.
+CACHED_PLANS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class OperationLimits:
     max_aliases: int
     max_cost: int
     introspection: bool
+    compiled: bool
 
 
 class Schema(strawberry.Schema):
@@ -68,4 +73,8 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
     ]
     if not limits.introspection:
         extensions.append(DisableIntrospection)
-    return Schema(query=Query, mutation=Mutation, extensions=extensions)
+    schema = Schema(query=Query, mutation=Mutation, extensions=extensions)
+    if limits.compiled:
+        plans = PlanCache(schema, max_plans=CACHED_PLANS, native=True)
+        schema.extensions = (*schema.extensions, lambda: CompiledExecution(plans))
+    return schema

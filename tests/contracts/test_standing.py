@@ -21,7 +21,17 @@ from resolvers.errors import AppError, ErrorCode
 from rest_compat.problems import STATUS
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("app", "db", "engine", "jobs", "providers", "resolvers", "rest_compat", "schema")
+ROOMS = (
+    "app",
+    "compiled_graphql",
+    "db",
+    "engine",
+    "jobs",
+    "providers",
+    "resolvers",
+    "rest_compat",
+    "schema",
+)
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted(path for room in ("tests", "bench") for path in (ROOT / room).rglob("*.py"))
 VAGUE_NAMES = {"utils", "helpers", "common", "misc", "manager", "data", "info", "tmp"}

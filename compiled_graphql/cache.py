@@ -1,0 +1,152 @@
+"""Compiled operations, kept: by document, operation name and what @skip and @include depend on."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    VariableNode,
+    get_variable_values,
+)
+from graphql.execution.values import VariableValues
+
+from compiled_graphql.plan import Plan, UnsupportedError
+
+if TYPE_CHECKING:
+    from strawberry import Schema
+
+# Directives that change what execution means; graphql-core knows how.
+LEFT_TO_GRAPHQL_CORE = frozenset({"defer", "stream", "experimental_disableErrorPropagation"})
+CONDITIONS = frozenset({"skip", "include"})
+MISSING = object()
+
+
+class _Operation:
+    """One operation of one document, and its plans by the values of its conditions."""
+
+    def __init__(self, document: DocumentNode, node: OperationDefinitionNode) -> None:
+        self.document = document  # kept, so that its identity is not used anew
+        self.node = node
+        directives = list(_iter_directives(document))
+        used = {directive.name.value for directive in directives}
+        self.unsupported = sorted(used & LEFT_TO_GRAPHQL_CORE)
+        self.conditions = sorted(
+            {
+                argument.value.name.value
+                for directive in directives
+                if directive.name.value in CONDITIONS
+                for argument in directive.arguments
+                if isinstance(argument.value, VariableNode)
+            }
+        )
+
+    def flags(self, variables: VariableValues) -> tuple[Any, ...]:
+        """Return what the conditions' variables are."""
+        return tuple(variables.coerced.get(name, MISSING) for name in self.conditions)
+
+
+class PlanCache:
+    """Compiles operations when they come, and keeps the plans that were used last.
+
+    Args:
+        schema: The Strawberry schema.
+        max_plans: Plans kept; a plan is some tens of kilobytes.
+        native: Leave UUIDs and UTC datetimes to the encoder.
+
+    Attributes:
+        counts: Executions by how they went: `compiled`, `cached`, or why graphql-core did them.
+    """
+
+    def __init__(self, schema: "Schema", *, max_plans: int, native: bool) -> None:
+        self._schema = schema
+        self._max_plans = max_plans
+        self._native = native
+        self._operations: OrderedDict[tuple[int, str | None], _Operation] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], Plan | UnsupportedError] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+
+    def find(
+        self, document: DocumentNode, operation_name: str | None, raw_variables: Mapping[str, Any]
+    ) -> tuple[Plan, VariableValues] | list[GraphQLError] | None:
+        """Return the operation's plan and variables, its variables' errors, or None.
+
+        None means that graphql-core must execute it; `counts` says why.
+        """
+        operation = self._operation(document, operation_name)
+        if operation is None:
+            self.counts["no such operation"] += 1
+            return None
+        if operation.unsupported:
+            self.counts[f"@{operation.unsupported[0]}"] += 1
+            return None
+        variables = get_variable_values(
+            self._schema._schema,  # noqa: SLF001 - Strawberry has no public name for it
+            operation.node.variable_definitions or (),
+            dict(raw_variables),
+        )
+        if isinstance(variables, list):
+            return variables
+        plan = self._plan(operation, variables)
+        if isinstance(plan, UnsupportedError):
+            self.counts[str(plan)] += 1
+            return None
+        return plan, variables
+
+    def _operation(self, document: DocumentNode, name: str | None) -> _Operation | None:
+        key = (id(document), name)
+        known = self._operations.get(key)
+        if known is not None:
+            self._operations.move_to_end(key)
+            return known
+        node = _find_operation(document, name)
+        if node is None:
+            return None
+        operation = self._operations[key] = _Operation(document, node)
+        if len(self._operations) > self._max_plans:
+            self._operations.popitem(last=False)
+        return operation
+
+    def _plan(self, operation: _Operation, variables: VariableValues) -> Plan | UnsupportedError:
+        key = (id(operation), *operation.flags(variables))
+        known = self._plans.get(key)
+        if known is not None:
+            self._plans.move_to_end(key)
+            self.counts["cached"] += 1
+            return known
+        made: Plan | UnsupportedError
+        try:
+            made = Plan(
+                self._schema, operation.document, operation.node, variables, native=self._native
+            )
+            self.counts["compiled"] += 1
+        except UnsupportedError as error:
+            made = error
+        self._plans[key] = made
+        if len(self._plans) > self._max_plans:
+            self._plans.popitem(last=False)
+        return made
+
+
+def _find_operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode | None:
+    """Return the operation that is meant; None when there is none, or it is not told which."""
+    operations = [
+        node for node in document.definitions if isinstance(node, OperationDefinitionNode)
+    ]
+    if name is None:
+        return operations[0] if len(operations) == 1 else None
+    named = [node for node in operations if node.name is not None and node.name.value == name]
+    return named[-1] if named else None
+
+
+def _iter_directives(document: DocumentNode) -> Iterator[Any]:
+    """Yield every directive that the operations and fragments of *document* use."""
+    pending: list[Any] = list(document.definitions)
+    while pending:
+        node = pending.pop()
+        yield from getattr(node, "directives", None) or ()
+        selection_set = getattr(node, "selection_set", None)
+        if selection_set is not None:
+            pending.extend(selection_set.selections)

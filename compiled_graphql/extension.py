@@ -1,0 +1,60 @@
+"""Plugs the compiled executor into a Strawberry schema."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from graphql import ExecutionResult
+from strawberry.extensions import SchemaExtension
+from typing_extensions import override
+
+from compiled_graphql.cache import PlanCache
+from compiled_graphql.execution import Execution
+
+
+class CompiledExecution(SchemaExtension):
+    """Executes what can be compiled; the rest goes on to graphql-core.
+
+    Args:
+        plans: The schema's plans.
+    """
+
+    def __init__(self, plans: PlanCache) -> None:
+        self._plans = plans
+
+    @override
+    async def on_execute(self) -> AsyncIterator[None]:
+        context = self.execution_context
+        document = context.graphql_document
+        if document is not None and context.result is None:
+            context.result = await execute(
+                self._plans,
+                document,
+                operation_name=context.operation_name,
+                variables=context.variables or {},
+                root_value=context.root_value,
+                context=context.context,
+                operation_extensions=context.operation_extensions,
+            )
+        yield
+
+
+async def execute(
+    plans: PlanCache,
+    document: Any,
+    *,
+    operation_name: str | None,
+    variables: Any,
+    root_value: Any = None,
+    context: Any = None,
+    operation_extensions: Any = None,
+) -> ExecutionResult | None:
+    """Execute an operation of a validated document; None leaves it to graphql-core."""
+    found = plans.find(document, operation_name, variables)
+    if found is None:
+        return None
+    if isinstance(found, list):
+        return ExecutionResult(None, found)
+    plan, coerced = found
+    run = Execution(plan, root_value, context, coerced, operation_extensions)
+    data = await run.run()
+    return ExecutionResult(data, run.errors or None)
