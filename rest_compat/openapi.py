@@ -57,6 +57,37 @@ ALSO: Final[dict[str, dict[int, str]]] = {
     },
 }
 ALSO["inferAlias"] = ALSO["infer"]
+USD: Final = {"type": "string", "pattern": r"^(\d+\.\d{2,}|unlimited)$"}
+HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Request-Id": {
+        "description": "Names the request in the server's log; the caller's own, if it sent one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,100}$"},
+    },
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string", "const": "Bearer"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": r"^\d+$"}},
+    "Idempotent-Replayed": {
+        "description": "This answer was given before, to the same Idempotency-Key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "X-Dr.Gero-Trace-Id": {"required": True, "schema": {"type": "string", "format": "uuid"}},
+    "X-Dr.Gero-Selected-Model": {"required": True, "schema": {"type": "string"}},
+    "X-Dr.Gero-Selected-Provider": {"required": True, "schema": {"type": "string"}},
+    "X-Dr.Gero-Token-Budget-Limit-Usd": {"required": True, "schema": USD},
+    "X-Dr.Gero-Token-Budget-Used-Usd": {"required": True, "schema": USD},
+    "X-Dr.Gero-Token-Budget-Remaining-Usd": {
+        "description": "Below zero when a call cost more than was held for it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": r"^(-?\d+\.\d{2,}|unlimited)$"},
+    },
+    "X-Dr.Gero-Token-Budget-Reset-At": {
+        "description": "RFC 3339, or never, or unlimited.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+HEADERS_OF_STATUS: Final = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+INFERENCE_HEADERS: Final = [name for name in HEADERS if name.startswith("X-Dr.Gero-")]
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -93,6 +124,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     schemas |= _schemas_of_no_route()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    document["components"]["headers"] = HEADERS
     document["components"]["securitySchemes"] = SCHEMES
     document["tags"] = [
         {"name": name, "description": description} for name, description in TAGS.items()
@@ -119,6 +151,7 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
     responses.pop("422", None)
     if name in PUBLIC:
         operation["security"] = []
+        _name_headers(name, responses, repeatable=False)
         return
     operation["security"] = [{scheme: []} for scheme in SCHEMES]
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
@@ -131,3 +164,13 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
         }
     if repeatable:
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    _name_headers(name, responses, repeatable=repeatable)
+
+
+def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> None:
+    for status, response in responses.items():
+        names = ["X-Request-Id", *HEADERS_OF_STATUS.get(status, [])]
+        if status.startswith("2"):
+            names += ["Idempotent-Replayed"] if repeatable else []
+            names += INFERENCE_HEADERS if name in {"infer", "inferAlias"} else []
+        response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}
