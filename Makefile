@@ -34,7 +34,7 @@ test: $(INSTALLED) ## Run the whole suite
 	@$(BIN)/pytest -n 2
 
 audit: $(INSTALLED) $(NPM_INSTALLED) ## Run public linters and conformance suites (needs Node)
-	@$(BIN)/pytest -m audit --durations=0
+	@$(BIN)/pytest -n 2 -m audit
 
 $(NPM_INSTALLED): $(AUDITS)/package.json $(AUDITS)/package-lock.json $(AUDITS)/.npmrc
 	@npm ci --prefix $(AUDITS) --ignore-scripts --silent

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.contracts.node_tools import NODE_DIR, ROOT, npm_tool, run
+from tests.contracts.audit_tools import NODE_DIR, ROOT, npm_tool, run
 from tests.factories import Tenant
 
 pytestmark = pytest.mark.audit

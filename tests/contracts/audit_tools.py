@@ -1,4 +1,4 @@
-"""Runs the npm tools of tests/contracts/node, which `make audit` installs."""
+"""Runs the tools of `make audit`, which installs npm's in tests/contracts/node."""
 
 import asyncio
 import os
