@@ -4,9 +4,11 @@ PYTHON ?= python3
 UV := .cache/uv/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+AUDITS := tests/contracts/node
+NPM_INSTALLED := $(AUDITS)/node_modules/.installed
 PORT ?= 8000
 
-.PHONY: help setup run test check lint types contracts lock drift bench clean
+.PHONY: help setup run test audit check lint types contracts lock drift bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,7 +33,14 @@ run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
 test: $(INSTALLED) ## Run the whole suite
 	@$(BIN)/pytest -n 2
 
-check: lint types contracts test ## Run everything that CI runs
+audit: $(INSTALLED) $(NPM_INSTALLED) ## Run public linters and conformance suites (needs Node)
+	@$(BIN)/pytest -n 2 -m audit
+
+$(NPM_INSTALLED): $(AUDITS)/package.json $(AUDITS)/package-lock.json $(AUDITS)/.npmrc
+	@npm ci --prefix $(AUDITS) --ignore-scripts --silent
+	@touch $@
+
+check: lint types contracts test audit ## Run everything that CI runs
 
 lint: $(INSTALLED) ## Check style
 	@$(BIN)/ruff check .
@@ -58,4 +67,4 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
 
 clean: ## Remove what was made, but not data
-	@rm -rf .venv .cache dist
+	@rm -rf .venv .cache dist $(AUDITS)/node_modules

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
 from fastapi import Depends, FastAPI, Request, Response
-from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from app.graphql_http import SpecRouter
@@ -21,8 +21,16 @@ from rest_compat import problems
 from rest_compat.deps import build_context
 from rest_compat.openapi import describe
 from rest_compat.routes import candidates, inference, leaderboards, runs, traces
+from rest_compat.shapes import Readiness
 from schema.context import GraphQLContext
 from schema.root import OperationLimits, Schema, build_schema
+
+
+class YamlResponse(Response):
+    """An answer in YAML, which RFC 9512 names."""
+
+    media_type = "application/yaml"
+
 
 STATIC_DIR = Path(__file__).parent / "static"
 
@@ -92,25 +100,37 @@ def _serve_health(app: FastAPI, process: Process) -> None:
         """Tell that the process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", operation_id="readyz", tags=["health"], response_model=None)
-    async def readyz() -> Response:
+    @app.get(
+        "/readyz",
+        operation_id="readyz",
+        tags=["health"],
+        responses={503: {"model": Readiness, "description": "A check failed; it says which."}},
+    )
+    async def readyz(response: Response) -> Readiness:
         """Tell whether requests can be served: database, migrations at head, job engine."""
         checks = await check_database(process.database)
         ready = all(check.problem is None for check in checks)
-        body: dict[str, Any] = {
-            "status": "ok" if ready else "unavailable",
-            "checks": {check.name: check.problem or "ok" for check in checks},
-        }
-        return JSONResponse(body, 200 if ready else 503)
+        if not ready:
+            response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return Readiness(
+            status="ok" if ready else "unavailable",
+            checks={check.name: check.problem or "ok" for check in checks},
+        )
 
 
 def _serve_contract(app: FastAPI) -> None:
-    text = contract_text(app)
-
-    @app.get("/openapi.yaml", operation_id="openapi", tags=["health"], response_model=None)
-    async def openapi() -> Response:
+    @app.get(
+        "/openapi.yaml",
+        operation_id="openapi",
+        tags=["health"],
+        response_class=YamlResponse,
+        responses={200: {"content": {YamlResponse.media_type: {"schema": {"type": "object"}}}}},
+    )
+    async def openapi() -> YamlResponse:
         """Return this contract."""
-        return Response(text, media_type="application/yaml")
+        return YamlResponse(text)
+
+    text = contract_text(app)
 
 
 def contract_text(app: FastAPI) -> str:

@@ -38,7 +38,9 @@ def listen(host: str, port: int) -> socket.socket:
         PortInUseError: Another process listens there, or *host* is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends an answer's head and body without a wait between them (TCP_NODELAY) only on
+    # sockets that say that they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -1,6 +1,5 @@
 """What use cases take, checked once for both edges, and how a broken rule is told."""
 
-import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,14 +19,16 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from engine.canonical import iter_scalars
 from engine.matching import MatchMode, PatternError, check_pattern
 from resolvers.errors import InvalidInputError
+from resolvers.storable import find_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
-HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
+HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
+HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
 # What an endpoint is never sent from a caller's fields.
 RESERVED_PARAMS = frozenset({"model", "messages", "input", "prompt", "question", "query", "stream"})
 # Headers that belong to the connection or to our own request.
@@ -35,27 +36,17 @@ RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"}
 )
 MAX_SEED = 2**63 - 1
-UNSTORABLE_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 
 
 def _both_cases(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-def _check_storable(value: object) -> None:
-    """Check that every scalar in *value* can be stored, and sent on as it came.
-
-    Raises:
-        ValueError: PostgreSQL's texts take no NUL, UTF-8 no lone surrogate, and
-            JSON's readers no number beyond 64 bits and no endless nesting.
-    """
-    for scalar in iter_scalars(value):
-        if isinstance(scalar, str) and UNSTORABLE_CHARACTER.search(scalar):
-            raise ValueError("must not contain NUL characters or lone surrogates")
-        if isinstance(scalar, float) and not math.isfinite(scalar):
-            raise ValueError("must not contain infinite numbers")
-        if isinstance(scalar, int) and not -(2**63) <= scalar < 2**64:
-            raise ValueError("must not contain integers beyond 64 bits")
+def _check_storable(value: object) -> object:
+    found = find_unstorable(value)
+    if found is not None:
+        raise ValueError(f"must not contain {found}")
+    return value
 
 
 class Input(BaseModel):
@@ -71,8 +62,7 @@ class Input(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        _check_storable(value)
-        return value
+        return _check_storable(value)
 
 
 def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
@@ -108,11 +98,19 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+# Published as it is checked: something must be left once the spaces at the ends are not.
+NOT_BLANK = Field(json_schema_extra={"pattern": r"\S"})
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), NOT_BLANK
+]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_places=9)]
-Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+Url = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
+]
 Params = Annotated[dict[str, Any], Field(max_length=50)]
+# The default of a field that may be left out, and may not be null.
+LeftOut = SkipJsonSchema[None]
 
 
 class Evaluation(Input):
@@ -155,18 +153,18 @@ class NewLeaderboard(Input):
 class LeaderboardChanges(Input):
     """What to change on a leaderboard; what is left out stays."""
 
-    name: Name | None = None
-    system_prompt: Prompt | None = Field(
+    name: Name | LeftOut = None
+    system_prompt: Prompt | LeftOut = Field(
         default=None,
         validation_alias=AliasChoices(
             "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
         ),
     )
-    dataset_type: Literal["GET"] | None = None
-    dataset_url: Url | None = None
-    eval_type: Literal["exact"] | None = None
-    evaluation: Evaluation | None = None
-    model_selection: Literal["ranking_winner", "manual"] | None = None
+    dataset_type: Literal["GET"] | LeftOut = None
+    dataset_url: Url | LeftOut = None
+    eval_type: Literal["exact"] | LeftOut = None
+    evaluation: Evaluation | LeftOut = None
+    model_selection: Literal["ranking_winner", "manual"] | LeftOut = None
     selected_leaderboard_model_id: UUID | None = Field(
         default=None,
         validation_alias=AliasChoices(
@@ -186,8 +184,33 @@ class LeaderboardChanges(Input):
         return self
 
 
+# What `NewCandidate` checks by itself, for those who read the contract.
+FIELDS_OF_PROVIDERS: Any = [
+    {
+        "properties": {
+            "provider": {"const": "openrouter"},
+            "model_id": {"type": "string"},
+            "endpoint_url": {"type": "null"},
+            "auth_method": {"type": "null"},
+            "auth_header_name": {"type": "null"},
+            "auth_token": {"type": "null"},
+        },
+        "required": ["provider", "model_id"],
+    },
+    {
+        "properties": {
+            "provider": {"enum": ["huggingface", "custom"]},
+            "endpoint_url": {"type": "string"},
+        },
+        "required": ["provider", "endpoint_url"],
+    },
+]
+
+
 class NewCandidate(Input):
     """A candidate model to add to a leaderboard."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": FIELDS_OF_PROVIDERS})
 
     provider: Literal["openrouter", "huggingface", "custom"]
     model_id: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = Field(
@@ -201,10 +224,13 @@ class NewCandidate(Input):
         Literal["bearer", "x-api-key", "x-drgero-api-key", "authorization_raw", "custom_header"]
         | None
     ) = None
-    auth_header_name: str | None = None
-    auth_token: Annotated[SecretStr, Field(max_length=10_000)] | None = Field(
-        default=None, description="Stored encrypted; never returned."
+    auth_header_name: Annotated[str, Field(json_schema_extra={"pattern": HEADER_NAME})] | None = (
+        None
     )
+    auth_token: (
+        Annotated[SecretStr, Field(max_length=10_000, json_schema_extra={"pattern": HEADER_VALUE})]
+        | None
+    ) = Field(default=None, description="Stored encrypted; never returned.")
     params: Params = Field(
         default_factory=dict, description="Sent with every call, such as temperature."
     )
@@ -223,9 +249,7 @@ class NewCandidate(Input):
     @field_validator("auth_token")
     @classmethod
     def _fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(
-            r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", value.get_secret_value()
-        ):
+        if value is not None and not re.fullmatch(HEADER_VALUE, value.get_secret_value()):
             raise ValueError("must be printable ASCII, without spaces at its ends")
         return value
 
@@ -234,7 +258,7 @@ class NewCandidate(Input):
     def _is_a_header_name(cls, value: str | None) -> str | None:
         if value is None:
             return value
-        if not HEADER_NAME.match(value):
+        if not re.fullmatch(HEADER_NAME, value):
             raise ValueError("is not a valid HTTP header name")
         if value.casefold() in RESERVED_HEADERS:
             raise ValueError("is a header that can't be replaced")
@@ -304,10 +328,23 @@ class NewRun(Input):
     )
 
 
+TEXTS = ("input", "prompt", "question", "query")
+# What use cases demand of `InferenceRequest`, for those who read the contract.
+SOMETHING_TO_ANSWER: Any = [
+    {"properties": {"messages": {"type": "array"}}, "required": ["messages"]},
+    *(
+        {"properties": {name: {"type": "string", "pattern": r"\S"}}, "required": [name]}
+        for name in TEXTS
+    ),
+]
+
+
 class InferenceRequest(BaseModel):
     """A request to the model in production; other fields are forwarded to it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, json_schema_extra={"anyOf": SOMETHING_TO_ANSWER}
+    )
 
     input: str | None = Field(default=None, max_length=2_000_000)
     prompt: str | None = Field(default=None, max_length=2_000_000)
@@ -316,20 +353,22 @@ class InferenceRequest(BaseModel):
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=2_000)] | None = Field(
         default=None, description="OpenAI chat messages, sent as they are."
     )
-    stream: bool = Field(default=False, description="Must be false: this route does not stream.")
+    stream: bool = Field(
+        default=False,
+        description="Must be false: this route does not stream.",
+        json_schema_extra={"const": False},
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        _check_storable(value)
-        return value
+        return _check_storable(value)
 
     @property
     def text(self) -> str | None:
-        """The input, under whichever of its names it came."""
-        return next(
-            (t for t in (self.input, self.prompt, self.question, self.query) if t is not None), None
-        )
+        """The input, under whichever of its names it came; a blank one is none."""
+        given = (self.input, self.prompt, self.question, self.query)
+        return next((text for text in given if text is not None and text.strip()), None)
 
     @property
     def params(self) -> dict[str, Any]:

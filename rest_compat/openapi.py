@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 
-from rest_compat.shapes import Problem
+from rest_compat.shapes import Problem, TraceList
 
 DESCRIPTION: Final = """\
 Rank language models on your own task, and serve the winner behind one endpoint.
@@ -21,6 +22,14 @@ SCHEMES: Final = {
     },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "geroApiKey": {"type": "apiKey", "in": "header", "name": "X-Dr.Gero-API-Key"},
+}
+TAGS: Final = {
+    "leaderboards": "A task, its dataset, and which model serves it.",
+    "models": "The candidate models that a leaderboard compares.",
+    "runs": "Calling every candidate on every row, and ranking them.",
+    "inference": "Answers by the model in production.",
+    "traces": "Every model call, as it was made.",
+    "health": "Whether the server can serve, and what it serves.",
 }
 PUBLIC: Final = {"healthz", "readyz", "openapi"}
 COMMON: Final = {
@@ -48,6 +57,37 @@ ALSO: Final[dict[str, dict[int, str]]] = {
     },
 }
 ALSO["inferAlias"] = ALSO["infer"]
+USD: Final = {"type": "string", "pattern": r"^(\d+\.\d{2,}|unlimited)$"}
+HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Request-Id": {
+        "description": "Names the request in the server's log; the caller's own, if it sent one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,100}$"},
+    },
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string", "const": "Bearer"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": r"^\d+$"}},
+    "Idempotent-Replayed": {
+        "description": "This answer was given before, to the same Idempotency-Key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "X-Dr.Gero-Trace-Id": {"required": True, "schema": {"type": "string", "format": "uuid"}},
+    "X-Dr.Gero-Selected-Model": {"required": True, "schema": {"type": "string"}},
+    "X-Dr.Gero-Selected-Provider": {"required": True, "schema": {"type": "string"}},
+    "X-Dr.Gero-Token-Budget-Limit-Usd": {"required": True, "schema": USD},
+    "X-Dr.Gero-Token-Budget-Used-Usd": {"required": True, "schema": USD},
+    "X-Dr.Gero-Token-Budget-Remaining-Usd": {
+        "description": "Below zero when a call cost more than was held for it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": r"^(-?\d+\.\d{2,}|unlimited)$"},
+    },
+    "X-Dr.Gero-Token-Budget-Reset-At": {
+        "description": "RFC 3339, or never, or unlimited.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+HEADERS_OF_STATUS: Final = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
+INFERENCE_HEADERS: Final = [name for name in HEADERS if name.startswith("X-Dr.Gero-")]
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -78,21 +118,30 @@ def _build(app: FastAPI) -> dict[str, Any]:
         license_info={"name": "MIT", "identifier": "MIT"},
         servers=[{"url": "http://127.0.0.1:8000", "description": "A server of your own."}],
         routes=app.routes,
-        separate_input_output_schemas=False,
+        separate_input_output_schemas=True,
     )
     schemas = document["components"]["schemas"]
-    schemas["Problem"] = Problem.model_json_schema()
+    schemas |= _schemas_of_no_route()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    document["components"]["headers"] = HEADERS
     document["components"]["securitySchemes"] = SCHEMES
     document["tags"] = [
-        {"name": name}
-        for name in ("leaderboards", "models", "runs", "inference", "traces", "health")
+        {"name": name, "description": description} for name, description in TAGS.items()
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _finish(path, operation, repeatable=method == "post")
     return document
+
+
+def _schemas_of_no_route() -> dict[str, Any]:
+    """Return the answers that FastAPI can't see: failures, and what is streamed."""
+    _, definitions = models_json_schema(
+        [(Problem, "serialization"), (TraceList, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    return definitions["$defs"]  # type: ignore[no-any-return]
 
 
 def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
@@ -102,8 +151,7 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
     responses.pop("422", None)
     if name in PUBLIC:
         operation["security"] = []
-        if name == "readyz":
-            responses["503"] = {"description": "A check failed; the answer says which."}
+        _name_headers(name, responses, repeatable=False)
         return
     operation["security"] = [{scheme: []} for scheme in SCHEMES]
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
@@ -116,3 +164,13 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
         }
     if repeatable:
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    _name_headers(name, responses, repeatable=repeatable)
+
+
+def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> None:
+    for status, response in responses.items():
+        names = ["X-Request-Id", *HEADERS_OF_STATUS.get(status, [])]
+        if status.startswith("2"):
+            names += ["Idempotent-Replayed"] if repeatable else []
+            names += INFERENCE_HEADERS if name in {"infer", "inferAlias"} else []
+        response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from resolvers.errors import (
     AppError,
@@ -114,7 +115,19 @@ async def _on_http(request: Request, error: Exception) -> Response:
     response = problem_response(translated, graphql=graphql)
     if error.headers:
         response.headers.update(error.headers)
+    if "Allow" in response.headers and (allowed := _documented_methods(request)):
+        response.headers["Allow"] = ", ".join(allowed)
     return response
+
+
+def _documented_methods(request: Request) -> list[str]:
+    """Return the methods of the path; the router knows only those of its first route there."""
+    return sorted(
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if compile_path(template)[0].match(request.url.path)
+        for method in operations
+    )
 
 
 def install(app: FastAPI) -> None:

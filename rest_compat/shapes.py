@@ -43,6 +43,13 @@ class Problem(Shape):
     details: dict[str, Any] = Field(description="What the failure is about.")
 
 
+class Readiness(BaseModel):
+    """Whether requests can be served."""
+
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, str] = Field(description="What was looked at: ok, or what is wrong with it.")
+
+
 class EvaluationShape(Shape):
     """How answers are scored."""
 

@@ -6,6 +6,9 @@ from sqlalchemy import Connection
 import db.models  # noqa: F401 - registers every row class
 from db.base import Base
 
+# Waiting for a lock blocks everybody behind it, so a migration gives up soon.
+TIMEOUTS = ("SET lock_timeout = '4s'", "SET statement_timeout = '60s'")
+
 
 def run(connection: Connection) -> None:
     """Apply the requested revisions, each in a transaction of its own."""
@@ -18,16 +21,27 @@ def run(connection: Connection) -> None:
         ),
         transaction_per_migration=True,
     )
-    # Waiting for a lock blocks everybody behind it, so a migration gives up soon.
-    connection.exec_driver_sql("SET lock_timeout = '4s'")
-    connection.exec_driver_sql("SET statement_timeout = '60s'")
+    for statement in TIMEOUTS:
+        connection.exec_driver_sql(statement)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def write() -> None:
+    """Print the requested revisions as SQL, for whoever applies them by hand."""
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+    )
+    for statement in TIMEOUTS:
+        context.execute(statement)
     with context.begin_transaction():
         context.run_migrations()
 
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
-    with context.begin_transaction():
-        context.run_migrations()
+    write()
 else:
     run(context.config.attributes["connection"])

@@ -22,7 +22,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Traces, newest first: one JSON object a line, or one JSON object.",
         "content": {
-            NDJSON: {"schema": {"$ref": "#/components/schemas/TraceShape"}},
+            NDJSON: {"schema": {"type": "string", "description": "A TraceShape a line, as JSON."}},
             "application/json": {"schema": {"$ref": "#/components/schemas/TraceList"}},
         },
     }

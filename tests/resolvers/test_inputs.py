@@ -17,10 +17,10 @@ for _ in range(300):
     [
         ("a\x00b", "NUL"),
         ("\ud800", "lone surrogates"),
-        (float("inf"), "infinite numbers"),
-        (2**64, "integers beyond 64 bits"),
-        (-(2**63) - 1, "integers beyond 64 bits"),
-        (NESTED, "nested more than 200 levels"),
+        (float("inf"), "numbers that are not finite"),
+        (2**64, "integers of more than 64 bits"),
+        (-(2**63) - 1, "integers of more than 64 bits"),
+        (NESTED, "nested more than 100 deep"),
     ],
 )
 def test_what_json_or_postgresql_can_not_hold_is_refused_at_any_depth(
