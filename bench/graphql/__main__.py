@@ -8,10 +8,13 @@ errors are on. `rows` and `limit` are written by hand for these very queries,
 `usual` is Strawberry with an ORM and DataLoaders; none of these checks a
 credential. A ratio says how many times as long the first takes as the second,
 in the same round: only ratios mean something on a machine that does other work.
+There the longer requests are interrupted more often than the short ones, and the
+ratio of processor time is the one to trust.
 """
 
 import argparse
 import asyncio
+import os
 import platform
 import tempfile
 import time
@@ -44,7 +47,8 @@ def run(arguments: argparse.Namespace) -> dict[str, QueryReport]:
         scene = asyncio.run(fill(postgres.dsn, size))
         print(
             f"{size.boards:,} leaderboards and {size.traces:,} traces "
-            f"filled in {time.perf_counter() - began:.0f} s\n"
+            f"filled in {time.perf_counter() - began:.0f} s; "
+            f"load average {os.getloadavg()[0]:.1f}\n"
         )
         cores = choose_cores()
         with all_started(scene, cores.server) as servers:

@@ -23,7 +23,8 @@ class Figures:
         p50_ms: Median latency at one connection.
         p95_ms: 95th percentile of that latency.
         per_second: Requests answered a second at several connections.
-        cpu_ms: The server's processor time a request, then; None where it is unknown.
+        cpu_ms: The server's processor time a request, then, without PostgreSQL's; None where it
+            is unknown.
     """
 
     p50_ms: float
