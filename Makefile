@@ -65,6 +65,7 @@ lock: $(UV) ## Pin the newest versions that pyproject.toml admits
 
 bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
+	@$(BIN)/python -m bench.graphql
 
 clean: ## Remove what was made, but not data
 	@rm -rf .venv .cache dist $(AUDITS)/node_modules

@@ -1,0 +1,1 @@
+"""The benchmark of GraphQL reads: the product over HTTP, as ratios to reference servers."""

@@ -1,0 +1,42 @@
+"""The server `product`: the application as `gero serve` has it, and nothing else."""
+
+import logging
+import os
+
+from fastapi import FastAPI
+
+from app.cli import LOG_FORMAT
+from app.server import create_app as create_product
+from app.settings import Settings, load_settings
+from bench.graphql.scene import Scene
+
+SECRET_KEY = "A" * 43 + "="
+COMPILED_SETTING = "graphql_compiled"
+
+
+def settings_of(scene: Scene) -> Settings:
+    """Return the default settings on the scene's database."""
+    return load_settings(database_url=scene.database_url, secret_key=SECRET_KEY)
+
+
+def create_app(scene: Scene) -> FastAPI:
+    """Build the application."""
+    return create_product(settings_of(scene))
+
+
+def as_served(scene: Scene) -> FastAPI:
+    """Build the application in a process of its own, which logs each request as usual."""
+    level = settings_of(scene).log_level.upper()
+    logging.basicConfig(level=level, format=LOG_FORMAT, filename=os.devnull)
+    return create_app(scene)
+
+
+def as_served_uncompiled(scene: Scene) -> FastAPI:
+    """Build it with the compiled executor turned off."""
+    os.environ[f"GERO_{COMPILED_SETTING.upper()}"] = "false"
+    return as_served(scene)
+
+
+def has_compiled_executor() -> bool:
+    """Tell whether there is an executor to turn off."""
+    return COMPILED_SETTING in Settings.model_fields
