@@ -26,7 +26,7 @@ from app.settings import Settings, SettingsError, load_settings
 from app.up import DataDirInUseError, data_dir_lock, embedded_database, run_up
 from app.version import VERSION
 from app.worker import create_worker
-from db.migrations.runner import migrate
+from db.migrations.runner import migrate_url
 from db.models import Workspace
 from resolvers.errors import AppError
 from resolvers.tokens import LIFETIMES, RESET_INTERVALS, create_api_token
@@ -128,12 +128,7 @@ async def worker() -> None:
 @command
 async def migrate_command() -> None:
     """Bring the database's schema up to date."""
-    settings = load_settings()
-    process = Process(settings)
-    try:
-        await migrate(process.database.engine)
-    finally:
-        await process.aclose()
+    await migrate_url(load_settings().database_url)
     print("the database is up to date")
 
 

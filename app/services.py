@@ -1,5 +1,6 @@
 """Builds what a process shares among its requests, from the settings."""
 
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -17,11 +18,16 @@ from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.model_calls import CallGate
 
+# Ranking a long run reads all of its results in one statement.
+BACKGROUND_ANSWER_SECONDS = 300.0
+
 
 class Process:
     """The services of one process, and how to end them.
 
     Attributes:
+        database: For requests, which give up on a server that does not answer.
+        background_database: For jobs and upkeep, which have more patience.
         services: What every request borrows.
         authenticator: Turns credentials into principals.
     """
@@ -35,7 +41,14 @@ class Process:
             public_only=not settings.allow_private_endpoints,
         )
         self.database: Database = open_database(
-            settings.database_url, pool_size=settings.database_pool_size
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            answer_timeout_seconds=settings.database_timeout_seconds,
+        )
+        self.background_database: Database = open_database(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            answer_timeout_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self.services = self._services(settings)
         sessions = None
@@ -89,10 +102,12 @@ class Process:
             workspace_id=workspace_id or NO_WORKSPACE,
             grants=frozenset({*Scope, ADMIN, SYSTEM}),
         )
-        return Context(self.services, principal, request_id=f"job-{uuid4()}")
+        services = replace(self.services, database=self.background_database)
+        return Context(services, principal, request_id=f"job-{uuid4()}")
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._trusted.aclose()
         await self._guarded.aclose()
         await self.database.dispose()
+        await self.background_database.dispose()

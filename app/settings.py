@@ -69,7 +69,14 @@ class Settings(BaseSettings):
         "machine of your own: it lets users make the server call your internal network.",
     )
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
-        default=20, description="Database connections of one process."
+        default=20,
+        description="Database connections of one process that serve requests; its background "
+        "work has as many of its own.",
+    )
+    database_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=10,
+        description="How long a request waits for one answer of the database before it fails "
+        "with 503. Background work waits longer.",
     )
     run_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="Calls of a run under way at once, for each workspace and provider."
