@@ -1,7 +1,8 @@
 """The executable schema, with its limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import strawberry
 from graphql import GraphQLError
@@ -13,11 +14,11 @@ from strawberry.extensions import (
     QueryDepthLimiter,
     SchemaExtension,
 )
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from typing_extensions import override
 
 from resolvers.errors import ErrorCode
-from schema.failures import DocumentedErrors
+from schema.failures import document_error
 from schema.limits import CostLimit
 from schema.mutations import Mutation
 from schema.queries import Query
@@ -38,13 +39,41 @@ class OperationLimits:
 
 
 class Schema(strawberry.Schema):
-    """Leaves logging to `DocumentedErrors`, which knows a bug from an answer."""
+    """Gives every error of an answer its documented form, syntax errors too.
+
+    Args:
+        status_of: The HTTP status that REST answers each code with.
+        extensions: Strawberry's.
+    """
+
+    def __init__(
+        self, *, status_of: Mapping[ErrorCode, int], extensions: Sequence[Callable[[], Any]]
+    ) -> None:
+        super().__init__(query=Query, mutation=Mutation, extensions=extensions)
+        self._status_of = status_of
+
+    @override
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> ExecutionResult:
+        """Run an operation."""
+        result = await super().execute(query, variable_values, context_value, *args, **kwargs)
+        if result.errors:
+            result.errors = [
+                document_error(error, context_value, self._status_of) for error in result.errors
+            ]
+        return result
 
     @override
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Log nothing here."""
+        """Log nothing here: `document_error` knows a bug from an answer."""
 
 
 def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Schema:
@@ -54,12 +83,7 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
         limits: What an operation may ask for.
         status_of: The HTTP status that REST answers each code with.
     """
-
-    def documented() -> SchemaExtension:
-        return DocumentedErrors(status_of=status_of)
-
-    extensions = [
-        documented,
+    extensions: list[Callable[[], SchemaExtension]] = [
         lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
         lambda: QueryDepthLimiter(max_depth=limits.max_depth),
         lambda: MaxTokensLimiter(max_token_count=limits.max_tokens),
@@ -68,4 +92,4 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
     ]
     if not limits.introspection:
         extensions.append(DisableIntrospection)
-    return Schema(query=Query, mutation=Mutation, extensions=extensions)
+    return Schema(status_of=status_of, extensions=extensions)
