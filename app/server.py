@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,12 +105,12 @@ def _serve_health(app: FastAPI, process: Process) -> None:
 
 
 def _serve_contract(app: FastAPI) -> None:
-    text = contract_text(app)
+    text = cache(partial(contract_text, app))  # written when it is first asked for
 
-    @app.get("/openapi.yaml", operation_id="openapi", tags=["health"], response_model=None)
+    @app.get("/openapi.yaml", include_in_schema=False)
     async def openapi() -> Response:
         """Return this contract."""
-        return Response(text, media_type="application/yaml")
+        return Response(text(), media_type="application/yaml")
 
 
 def contract_text(app: FastAPI) -> str:
