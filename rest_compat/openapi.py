@@ -22,7 +22,7 @@ SCHEMES: Final = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "geroApiKey": {"type": "apiKey", "in": "header", "name": "X-Dr.Gero-API-Key"},
 }
-PUBLIC: Final = {"healthz", "readyz", "openapi"}
+PUBLIC: Final = {"healthz", "readyz"}
 COMMON: Final = {
     400: "The body, the query or an option is not valid.",
     401: "There is no credential, or it is not valid.",
