@@ -34,7 +34,7 @@ async def check_database(database: Database) -> list[Check]:
     except TimeoutError:
         return [Check("database", "does not answer in time; is it overloaded?")]
     except (SQLAlchemyError, OSError) as error:
-        return [Check("database", f"can't be used: {_reason(error)}")]
+        return [Check("database", f"can't be used: {reason_of(error)}")]
     head = head_revision()
     at_head = revision == head
     return [
@@ -54,7 +54,7 @@ async def _look(database: Database) -> tuple[str | None, bool]:
     return await current_revision(database.engine), engine is not None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return what PostgreSQL or the network said, on one line and without the statement."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return str(said).partition("\n")[0].rpartition(">: ")[2] or type(error).__name__
