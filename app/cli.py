@@ -15,10 +15,11 @@ from uuid import UUID
 import click
 import uvloop
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from app.doctor import examine
 from app.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.health import reason_of
 from app.server import contract_text, create_app, create_schema
 from app.services import Process
 from app.serving import PortInUseError, listen, run_until_stopped, serving, working
@@ -26,10 +27,13 @@ from app.settings import Settings, SettingsError, load_settings
 from app.up import DataDirInUseError, data_dir_lock, embedded_database, run_up
 from app.version import VERSION
 from app.worker import create_worker
-from db.migrations.runner import migrate
+from db.base import new_id
+from db.migrations.runner import migrate_url
 from db.models import Workspace
+from engine.instants import rfc3339
 from resolvers.errors import AppError
 from resolvers.tokens import LIFETIMES, RESET_INTERVALS, create_api_token
+from resolvers.workspaces import create_workspace
 
 P = ParamSpec("P")
 
@@ -44,8 +48,19 @@ DATA_DIR = click.option(
     show_default=str(DEFAULT_DATA_DIR),
     help="Where the embedded database, its secrets and connection.json are.",
 )
+# A table or a column that a migration makes.
+MISSING: Final = {"42P01", "42703"}
 # Enough for the commands that open no database.
 NO_DATABASE: Final = {"database_url": "postgresql://unused", "secret_key": "A" * 43 + "="}
+
+
+class CommandError(Exception):
+    """A command can't do what it is asked; the message is one line that says why."""
+
+
+EXPECTED: Final = (
+    CommandError, DataDirInUseError, PortInUseError, EmbeddedPostgresError, AppError,
+)  # fmt: skip
 
 
 def command(
@@ -59,11 +74,14 @@ def command(
             code = uvloop.run(run(*args, **kwargs))
         except SettingsError as error:
             _fail(str(error), WRONG_SETTINGS)
-        except (DataDirInUseError, PortInUseError, EmbeddedPostgresError, AppError) as error:
+        except EXPECTED as error:
             _fail(str(error), FAILED)
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in MISSING:
+                raise
+            _fail("the database is not up to date: run `gero migrate`", FAILED)
         except (SQLAlchemyError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            _fail(f"the database can't be reached: {reason}", FAILED)
+            _fail(f"the database can't be used: {reason_of(error)}", FAILED)
         else:
             sys.exit(code or 0)
 
@@ -128,13 +146,32 @@ async def worker() -> None:
 @command
 async def migrate_command() -> None:
     """Bring the database's schema up to date."""
-    settings = load_settings()
-    process = Process(settings)
-    try:
-        await migrate(process.database.engine)
-    finally:
-        await process.aclose()
+    await migrate_url(load_settings().database_url)
     print("the database is up to date")
+
+
+@main.group()
+def workspace() -> None:
+    """Workspaces."""
+
+
+@workspace.command(name="create")
+@DATA_DIR
+@click.option("--name", required=True)
+@click.option("--owner-id", type=click.UUID, help="The user who owns it; nobody when left out.")
+@command
+async def create_workspace_command(*, data_dir: Path, name: str, owner_id: UUID | None) -> None:
+    """Create a workspace, and print its id."""
+    async with data_dir_database(data_dir) as database:
+        process = Process(load_settings(**_without_secret_key(), **database))
+        workspace_id = new_id()
+        try:
+            await create_workspace(
+                process.system_context(), id=workspace_id, name=name, owner_id=owner_id or new_id()
+            )
+        finally:
+            await process.aclose()
+    print(workspace_id)
 
 
 @main.group()
@@ -180,7 +217,7 @@ async def create_token(
     shown = {
         "id": str(made.id),
         "token": made.token,
-        "expires_at": made.expires_at.isoformat() if made.expires_at else None,
+        "expires_at": rfc3339(made.expires_at) if made.expires_at else None,
     }
     print(json.dumps(shown) if as_json else made.token)
 
@@ -218,14 +255,14 @@ async def data_dir_database(data_dir: Path) -> AsyncIterator[dict[str, str]]:
     """Yield the settings of a data directory's database, started for the time if it is not up.
 
     Raises:
-        click.ClickException: Nothing was ever started there.
+        CommandError: Nothing was ever started there.
     """
     if "GERO_DATABASE_URL" in os.environ:
         yield {}
         return
     cluster = data_dir / "postgres"
     if not cluster.is_dir():
-        raise click.ClickException(
+        raise CommandError(
             f"no database: GERO_DATABASE_URL is not set, and {data_dir} is not the data "
             "directory of a `gero up`"
         )
@@ -251,12 +288,14 @@ async def _workspace(process: Process, wanted: str | None) -> UUID:
     if wanted is not None:
         match = [each for each in present if str(each) == wanted.casefold()]
         if not match:
-            raise click.ClickException(f"--workspace-id: there is no workspace {wanted!r}")
+            raise CommandError(f"--workspace-id: there is no workspace {wanted!r}")
         return match[0]
-    if len(present) != 1:
-        raise click.ClickException(
-            f"there are {len(present)} workspaces: name one with --workspace-id"
+    if not present:
+        raise CommandError(
+            "there is no workspace: make one with `gero workspace create --name <name>`"
         )
+    if len(present) > 1:
+        raise CommandError(f"there are {len(present)} workspaces: name one with --workspace-id")
     return present[0]
 
 
@@ -266,7 +305,7 @@ def _usd(text: str | None) -> Decimal | None:
     try:
         amount = Decimal(text)
     except InvalidOperation as error:
-        raise click.ClickException(f"--budget-usd: {text!r} is not an amount") from error
+        raise CommandError(f"--budget-usd: {text!r} is not an amount") from error
     if not amount.is_finite():
-        raise click.ClickException(f"--budget-usd: {text!r} is not an amount")
+        raise CommandError(f"--budget-usd: {text!r} is not an amount")
     return amount

@@ -40,7 +40,7 @@ async def _check_version(process: Process) -> Check:
 
 async def _check_reachable(name: str, url: str) -> Check:
     try:
-        async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+        async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             await client.head(url)
     except httpx2.HTTPError as error:
         return Check(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -119,6 +120,8 @@ def _serve_health(app: FastAPI, process: Process) -> None:
 
 
 def _serve_contract(app: FastAPI) -> None:
+    text = cache(partial(contract_text, app))  # written when it is first asked for
+
     @app.get(
         "/openapi.yaml",
         operation_id="openapi",
@@ -128,9 +131,7 @@ def _serve_contract(app: FastAPI) -> None:
     )
     async def openapi() -> YamlResponse:
         """Return this contract."""
-        return YamlResponse(text)
-
-    text = contract_text(app)
+        return YamlResponse(text())
 
 
 def contract_text(app: FastAPI) -> str:

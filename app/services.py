@@ -1,5 +1,6 @@
 """Builds what a process shares among its requests, from the settings."""
 
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from uuid import UUID, uuid4
@@ -23,11 +24,16 @@ from resolvers.run_execution import store_call_results
 # Results of runs that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
 
+# Ranking a long run reads all of its results in one statement.
+BACKGROUND_ANSWER_SECONDS = 300.0
+
 
 class Process:
     """The services of one process, and how to end them.
 
     Attributes:
+        database: For requests, which give up on a server that does not answer.
+        background_database: For jobs and upkeep, which have more patience.
         services: What every request borrows.
         authenticator: Turns credentials into principals.
     """
@@ -41,7 +47,14 @@ class Process:
             public_only=not settings.allow_private_endpoints,
         )
         self.database: Database = open_database(
-            settings.database_url, pool_size=settings.database_pool_size
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            answer_timeout_seconds=settings.database_timeout_seconds,
+        )
+        self.background_database: Database = open_database(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            answer_timeout_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self.services = self._services(settings)
         sessions = None
@@ -98,10 +111,12 @@ class Process:
             workspace_id=workspace_id or NO_WORKSPACE,
             grants=frozenset({*Scope, ADMIN, SYSTEM}),
         )
-        return Context(self.services, principal, request_id=f"job-{uuid4()}")
+        services = replace(self.services, database=self.background_database)
+        return Context(services, principal, request_id=f"job-{uuid4()}")
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._trusted.aclose()
         await self._guarded.aclose()
         await self.database.dispose()
+        await self.background_database.dispose()

@@ -69,7 +69,14 @@ class Settings(BaseSettings):
         "machine of your own: it lets users make the server call your internal network.",
     )
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
-        default=20, description="Database connections of one process."
+        default=20,
+        description="Database connections of one process that serve requests; its background "
+        "work has as many of its own.",
+    )
+    database_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=10,
+        description="How long a request waits for one answer of the database before it fails "
+        "with 503. Background work waits longer.",
     )
     run_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="Calls of a run under way at once, for each workspace and provider."
@@ -90,18 +97,18 @@ class Settings(BaseSettings):
         default=1_000_000, description="Rows of a dataset at most."
     )
     budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
-        default=900,
+        default=1_260,
         description="How long a budget is held for a call whose server died; longer than the "
-        "longest call.",
+        "longest call, which is tried twice.",
     )
     budget_default_hold_usd: Annotated[float, Field(gt=0)] = Field(
         default=0.05,
         description="Held for a call that no price or max_tokens bounds, in US dollars.",
     )
-    idempotency_claim_seconds: Annotated[int, Field(ge=5)] = Field(
-        default=660,
-        description="How long a repeated request waits for the first one before it takes over; "
-        "longer than the longest call.",
+    idempotency_claim_seconds: Annotated[int, Field(ge=1)] = Field(
+        default=60,
+        description="How long a repeated request waits, after the server of the first one died, "
+        "before it takes over. A first one that is alive keeps its claim, however slow it is.",
     )
     graphql_max_depth: Annotated[int, Field(ge=1)] = Field(
         default=15, description="Levels of a GraphQL operation."

@@ -32,7 +32,7 @@ from app.services import Process
 from app.serving import listen, serving, stop_signal, url_of, working
 from app.settings import Settings, load_settings
 from app.worker import create_worker
-from db.migrations.runner import migrate
+from db.migrations.runner import migrate_url
 from resolvers.tokens import create_api_token
 
 SESSION_SECONDS = 30 * 24 * 3600
@@ -162,7 +162,7 @@ async def run_up(*, host: str, port: int, data_dir: Path, demo: bool) -> None:
         settings = load_settings(**overrides)
         process = Process(settings)
         stack.push_async_callback(process.aclose)
-        await migrate(process.database.engine)
+        await migrate_url(settings.database_url)
         await create_demo_workspace(process)
         await stack.enter_async_context(working(create_worker(process, settings.database_url)))
         connection = await _connect(process, settings, url_of(listener), data_dir, demo=demo)

@@ -16,7 +16,7 @@ SWEEPS = (
 def create_worker(process: Process, database_url: str) -> Worker:
     """Build a worker over *process*'s services."""
     return Worker(
-        process.database,
+        process.background_database,
         database_url.replace("postgresql+asyncpg://", "postgresql://", 1),
         make_context=process.system_context,
         handlers=HANDLERS,

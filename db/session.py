@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NewType
+from typing import Any, NewType
 
 import orjson
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -46,26 +49,56 @@ def _to_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def open_database(url: str, *, pool_size: int, connect_timeout_seconds: float = 5.0) -> Database:
+def open_database(
+    url: str,
+    *,
+    pool_size: int,
+    answer_timeout_seconds: float | None = None,
+    connect_timeout_seconds: float = 5.0,
+) -> Database:
     """Open a pool on *url*; nothing connects until the first session is used.
 
     Args:
         url: A SQLAlchemy URL with the asyncpg driver.
-        pool_size: Connections at most; a session waits 10 seconds for one and then fails.
+        pool_size: Connections at most; a session waits for one as long as for
+            an answer, or 10 seconds, and then fails.
+        answer_timeout_seconds: How long the server may take to answer a
+            statement before it counts as gone; None waits for ever.
         connect_timeout_seconds: How long one connection attempt may take.
     """
+    patience = answer_timeout_seconds or 10.0
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=patience,
         pool_pre_ping=False,
         hide_parameters=True,  # they are users' texts and secrets: not for an error's message
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
         connect_args={
-            "timeout": connect_timeout_seconds,
+            "timeout": min(connect_timeout_seconds, patience),
+            "command_timeout": answer_timeout_seconds,
             "server_settings": {"application_name": "gero", "timezone": "UTC"},
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "handle_error", _give_up_unanswered)
     return Database(engine)
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """Have the pool replace a connection whose server has gone, before anybody uses it.
+
+    The driver has noticed by itself, so that this costs no round trip, as a
+    ping would.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _give_up_unanswered(failure: ExceptionContext) -> None:
+    """Drop a connection that did not answer in time: a rollback would wait as long again."""
+    if isinstance(failure.original_exception, TimeoutError):
+        failure.is_disconnect = True
+        failure.invalidate_pool_on_disconnect = False

@@ -2,7 +2,9 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
+import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +16,13 @@ from typing_extensions import override
 TUNNELS = tuple(
     ipaddress.ip_network(network) for network in ("2002::/16", "2001::/32", "64:ff9b::/96")
 )
+
+
+# All that is allotted for unicast; site-local and other obsolete ranges lie outside.
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+# What C libraries read as an IPv4 address in octal, hex, or with parts left out.
+# Source: WHATWG URL, "ends in a number checker".
+ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.DOTALL)
 
 
 class RefusedAddressError(OSError):
@@ -30,21 +39,23 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if any(ip in tunnel for tunnel in TUNNELS):
+        if ip not in GLOBAL_UNICAST or any(ip in tunnel for tunnel in TUNNELS):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def check_literal(url: str) -> None:
-    """Refuse *url* when its host is a literal address that is not public.
+    """Refuse *url* when its host is a literal address that is not public, or oddly written.
 
     Raises:
         RefusedAddressError: It is.
     """
-    host = urlsplit(url).hostname or ""
+    host = unicodedata.normalize("NFKC", urlsplit(url).hostname or "")
     try:
         public = is_public(host)
     except ValueError:
+        if ENDS_IN_A_NUMBER.fullmatch(host):
+            raise RefusedAddressError(f"{host} is not an address in its usual form") from None
         return  # a name: the resolver checks what it stands for
     if not public:
         raise RefusedAddressError(f"{host} is not a public address")
@@ -55,10 +66,13 @@ class PublicResolver(AbstractResolver):
 
     A name is refused when any of its addresses is not public: it is then
     either misconfigured or trying DNS rebinding.
+
+    Args:
+        inner: Looks names up; the system's own resolver when left out.
     """
 
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
+    def __init__(self, inner: AbstractResolver | None = None) -> None:
+        self._inner = inner or ThreadedResolver()
 
     @override
     async def resolve(

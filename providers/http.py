@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import httpx2
+from aiohttp.abc import AbstractResolver
 from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from providers.addresses import PublicResolver, check_literal, refused_cause
@@ -21,10 +22,14 @@ class HttpClient:
     Args:
         max_connections: Sockets in use at once; further calls wait for one.
         public_only: Connect to public addresses alone.
+        resolver: Looks names up; the system's own resolver when left out.
     """
 
-    def __init__(self, *, max_connections: int, public_only: bool) -> None:
+    def __init__(
+        self, *, max_connections: int, public_only: bool, resolver: AbstractResolver | None = None
+    ) -> None:
         self._public_only = public_only
+        self._resolver = resolver
         self._max_connections = max_connections
         self._client: httpx2.AsyncClient | None = None
 
@@ -33,7 +38,7 @@ class HttpClient:
         if self._client is None:
             connector = aiohttp.TCPConnector(
                 limit=self._max_connections,
-                resolver=PublicResolver() if self._public_only else None,
+                resolver=PublicResolver(self._resolver) if self._public_only else self._resolver,
                 use_dns_cache=not self._public_only,
                 family=socket.AF_UNSPEC,
             )

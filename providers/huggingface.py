@@ -109,7 +109,7 @@ class HuggingFaceHub:
                 if not response.is_redirect:
                     yield response
                     return
-                url = urljoin(url, response.headers.get("location", ""))
+                url = _redirected(url, response.headers.get("location", ""))
             if _origin(url) != origin:
                 await self._check_redirect(url)
         raise DatasetError(f"{url!r}: more than {MAX_REDIRECTS} redirects")
@@ -140,6 +140,20 @@ class HuggingFaceHub:
         if not response.is_success:
             raise failure(response.status_code, None, content)
         return None
+
+
+def _redirected(url: str, location: str) -> str:
+    """Return where *url* redirects to.
+
+    Raises:
+        DatasetError: *location* is not a URL.
+    """
+    try:
+        target = urljoin(url, location)
+        _origin(target)
+    except ValueError as error:
+        raise DatasetError(f"the hub redirects to {location!r}, which is not a URL") from error
+    return target
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -4,13 +4,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 
 from db.base import new_id
 from db.models import ApiToken, BudgetHold
 from db.session import ReadSession, WriteSession
+from engine.instants import rfc3339
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError, NotFoundError
@@ -38,11 +40,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Money set aside for one call, in US dollars."""
+    """Money set aside for one call, in US dollars.
+
+    Attributes:
+        reset_interval: The token's, so that settling knows which window it falls into.
+    """
 
     id: UUID
     token_id: UUID
     amount_usd: Decimal
+    reset_interval: str
 
 
 def window_start(interval: str, now: datetime) -> datetime | None:
@@ -103,11 +110,11 @@ async def hold_budget(
                 "used_usd": float(token.budget_used_usd),
                 "held_usd": float(token.budget_held_usd),
                 "needed_usd": float(amount_usd),
-                "reset_at": end.isoformat() if end else None,
+                "reset_at": rfc3339(end) if end else None,
             },
         )
     token.budget_held_usd += amount_usd
-    hold = Hold(id=new_id(), token_id=token_id, amount_usd=amount_usd)
+    hold = Hold(new_id(), token_id, amount_usd, token.budget_reset_interval)
     await session.execute(
         insert(BudgetHold).values(
             id=hold.id,
@@ -128,29 +135,39 @@ async def settle_budget(session: WriteSession, hold: Hold, cost_usd: Decimal | N
     Returns:
         The budget after it.
     """
+    now = datetime.now(UTC)
+    charged = hold.amount_usd if cost_usd is None else cost_usd
+    used = ApiToken.budget_used_usd + charged
     given_back = await session.scalar(
         delete(BudgetHold).where(BudgetHold.id == hold.id).returning(BudgetHold.amount_usd)
     )
-    token = await session.scalar(
-        update(ApiToken)
-        .where(ApiToken.id == hold.token_id)
-        .values(
-            budget_used_usd=ApiToken.budget_used_usd
-            + (hold.amount_usd if cost_usd is None else cost_usd),
-            # Nothing when the call outlived its hold, which was then given back already.
-            budget_held_usd=ApiToken.budget_held_usd - (given_back or ZERO),
+    changes: dict[str, Any] = {
+        "budget_used_usd": used,
+        # Nothing when the call outlived its hold, which was then given back already.
+        "budget_held_usd": ApiToken.budget_held_usd - (given_back or ZERO),
+    }
+    start = window_start(hold.reset_interval, now)
+    if start is not None:
+        # A call that was held in the last window, and is the first of this one to end.
+        is_over = ApiToken.budget_window_started_at < start
+        changes["budget_used_usd"] = case((is_over, charged), else_=used)
+        changes["budget_window_started_at"] = func.greatest(
+            ApiToken.budget_window_started_at, start
         )
-        .returning(ApiToken)
+    token = await session.scalar(
+        update(ApiToken).where(ApiToken.id == hold.token_id).values(changes).returning(ApiToken)
     )
     if token is None:
         raise NotFoundError(f"token {hold.token_id} does not exist")
-    return _budget(token, datetime.now(UTC))
+    return _budget(token, now)
 
 
 def _budget(token: ApiToken, now: datetime) -> Budget:
+    start = window_start(token.budget_reset_interval, now)
+    is_over = start is not None and token.budget_window_started_at < start
     return Budget(
         limit_usd=token.budget_limit_usd or ZERO,
-        used_usd=token.budget_used_usd,
+        used_usd=ZERO if is_over else token.budget_used_usd,
         reset_at=window_end(token.budget_reset_interval, now),
     )
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from db.models import ApiToken, Member
 from db.session import Database
+from engine.instants import rfc3339
 from resolvers.auth import Principal, expand_scopes, session_grants
 from resolvers.errors import ForbiddenError, UnauthenticatedError
 
@@ -128,7 +129,7 @@ class Authenticator:
         if token.revoked_at is not None:
             raise UnauthenticatedError("the API token was revoked")
         if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
-            raise UnauthenticatedError(f"the API token expired at {token.expires_at.isoformat()}")
+            raise UnauthenticatedError(f"the API token expired at {rfc3339(token.expires_at)}")
         return Principal(
             kind="token",
             workspace_id=token.workspace_id,

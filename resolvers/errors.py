@@ -10,6 +10,7 @@ class ErrorCode(StrEnum):
     INVALID_INPUT = "invalid_input"
     UNSUPPORTED_OPTION = "unsupported_option"
     INVALID_DATASET = "invalid_dataset"
+    QUERY_TOO_COSTLY = "query_too_costly"
     UNAUTHENTICATED = "unauthenticated"
     BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
@@ -63,6 +64,12 @@ class InvalidDatasetError(AppError):
     """The dataset can't be read, or holds nothing that can be used."""
 
     code = ErrorCode.INVALID_DATASET
+
+
+class QueryTooCostlyError(AppError):
+    """The operation asks for more at once than it may."""
+
+    code = ErrorCode.QUERY_TOO_COSTLY
 
 
 class UnauthenticatedError(AppError):

@@ -1,12 +1,16 @@
 """Answering a repeated request as it was answered before, and doing its work once."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
 from db.models import IdempotencyKey
@@ -14,8 +18,12 @@ from resolvers.auth import SYSTEM, requires, signed_in
 from resolvers.context import Context
 from resolvers.errors import IdempotencyConflictError, InvalidInputError
 
+log = logging.getLogger("gero")
+
 MAX_KEY_CHARACTERS = 255
 POLL_SECONDS = 0.05
+# A claim is renewed so often before it would end that one renewal may fail.
+RENEWALS = 3
 KEPT = timedelta(days=1)
 
 
@@ -46,7 +54,8 @@ async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | Store
     """Return the answer that *key* was given, or the right to work on it.
 
     While another request holds the right, this waits for its answer. A holder
-    that died loses it after `idempotency_claim_seconds`.
+    that died loses it after `idempotency_claim_seconds`; one that is alive
+    keeps it with `keeping_claim`.
 
     Args:
         ctx: Who asks; keys of different workspaces are strangers.
@@ -78,7 +87,7 @@ async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | Store
 async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None:
     """Take a key that is new, or whose holder died."""
     now = datetime.now(UTC)
-    until = now + timedelta(seconds=ctx.services.limits.idempotency_claim_seconds)
+    until = now + _lease(ctx)
     statement = (
         insert(IdempotencyKey)
         .values(
@@ -100,6 +109,47 @@ async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None
     async with ctx.database.write() as session:
         resource_id = await session.scalar(statement)
     return None if resource_id is None else Claim(key, resource_id)
+
+
+def _lease(ctx: Context) -> timedelta:
+    return timedelta(seconds=ctx.services.limits.idempotency_claim_seconds)
+
+
+@asynccontextmanager
+async def keeping_claim(ctx: Context, claim: Claim) -> AsyncIterator[None]:
+    """Hold *claim* while the block runs, however long that is."""
+    done = asyncio.Event()
+    renewing = asyncio.create_task(_renew_until(done, ctx, claim))
+    try:
+        yield
+    finally:
+        done.set()
+        await renewing
+
+
+async def _renew_until(done: asyncio.Event, ctx: Context, claim: Claim) -> None:
+    pause = _lease(ctx).total_seconds() / RENEWALS
+    while True:
+        try:
+            await asyncio.wait_for(done.wait(), pause)
+        except TimeoutError:
+            await _renew(ctx, claim)
+        else:
+            return
+
+
+async def _renew(ctx: Context, claim: Claim) -> None:
+    try:
+        async with ctx.database.write() as session:
+            await session.execute(
+                update(IdempotencyKey)
+                .where(
+                    IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == claim.key
+                )
+                .values(claimed_until=datetime.now(UTC) + _lease(ctx))
+            )
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("request %s could not renew its claim: %s", ctx.request_id, error)
 
 
 async def _find(ctx: Context, key: str) -> IdempotencyKey | None:

@@ -137,15 +137,20 @@ async def _serve(ctx: Context, call: _Call) -> InferenceAnswer:
 
 
 async def _answered_before(ctx: Context, trace_id: UUID) -> InferenceAnswer | None:
-    """Return the answer of a call whose trace was stored before its server died."""
+    """Return the answer of a call whose trace was stored before its server died.
+
+    Raises:
+        UpstreamError: That call had failed.
+    """
     async with ctx.database.read() as session:
         trace = await session.scalar(
-            select(Trace).where(
-                Trace.id == trace_id, Trace.workspace_id == ctx.workspace_id, Trace.status == "ok"
-            )
+            select(Trace).where(Trace.id == trace_id, Trace.workspace_id == ctx.workspace_id)
         )
         if trace is None:
             return None
+        if trace.status != "ok":
+            reason, _, message = (trace.error or "").partition(": ")
+            raise _failed_call(trace_id, message, reason=reason)
         candidate = (
             await session.scalars(select(Candidate).where(Candidate.id == trace.candidate_id))
         ).one()
@@ -254,13 +259,32 @@ def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamErro
     if error is None:
         raise RuntimeError("a call ended with neither an answer nor an error")
     wait = error.retry_after_seconds
+    return _failed_call(
+        trace_id,
+        str(error),
+        reason=error.code.value,
+        status=error.status,
+        body=error.body,
+        retry_after_seconds=None if wait is None else round(wait),
+    )
+
+
+def _failed_call(
+    trace_id: UUID,
+    message: str,
+    *,
+    reason: str,
+    status: int | None = None,
+    body: str | None = None,
+    retry_after_seconds: int | None = None,
+) -> UpstreamError:
     return UpstreamError(
-        f"the model in production failed: {error}",
+        f"the model in production failed: {message}",
         details={
-            "reason": error.code.value,
-            "upstream_status": error.status,
-            "upstream_body": error.body,
+            "reason": reason,
+            "upstream_status": status,
+            "upstream_body": body,
             "trace_id": str(trace_id),
         },
-        retry_after_seconds=None if wait is None else round(wait),
+        retry_after_seconds=retry_after_seconds,
     )

@@ -27,6 +27,7 @@ from resolvers.errors import InvalidInputError
 from resolvers.storable import find_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
+URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
 # What an endpoint is never sent from a caller's fields.
@@ -94,7 +95,7 @@ def _may_show(field: str, value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = URL_CREDENTIAL.sub("//***@", repr(value))
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
 
 
@@ -238,6 +239,20 @@ class NewCandidate(Input):
     output_price_per_million_usd: Price | None = None
     timeout_seconds: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 60.0
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError("is not a valid URL") from error
+        if "@" in parts.netloc:
+            raise ValueError("must not carry a credential; use auth_method and auth_token")
+        return value
+
     @field_validator("params")
     @classmethod
     def _no_reserved_params(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -274,8 +289,6 @@ class NewCandidate(Input):
                     raise ValueError(f"{field} does not go with provider openrouter")
         elif self.endpoint_url is None:
             raise ValueError(f"endpoint_url is required when provider is {self.provider}")
-        elif urlsplit(self.endpoint_url).username is not None:
-            raise ValueError("endpoint_url must not carry a user name; use auth_method")
         if (self.auth_method is None) != (self.auth_token is None):
             raise ValueError("auth_method and auth_token go together")
         if (self.auth_method == "custom_header") != (self.auth_header_name is not None):

@@ -9,10 +9,18 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from typing_extensions import override
 
+from resolvers.auth import demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
 from resolvers.errors import UnauthenticatedError
-from resolvers.idempotency import Claim, StoredAnswer, claim_key, keep_answer, release_key
+from resolvers.idempotency import (
+    Claim,
+    StoredAnswer,
+    claim_key,
+    keep_answer,
+    keeping_claim,
+    release_key,
+)
 
 TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key")
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -83,13 +91,14 @@ class RepeatableRoute(APIRoute):
             if key is None:
                 return await handle(request)
             ctx = await build_context(request)
-            claim = await claim_key(ctx, key, _fingerprint(request, await request.body()))
+            claim = await claim_key(ctx, key, _fingerprint(ctx, request, await request.body()))
             if isinstance(claim, StoredAnswer):
                 headers = {**claim.headers, REPLAYED_HEADER: "true"}
                 return Response(claim.body, claim.status, headers)
             request.state.claim = claim
             try:
-                response = await handle(request)
+                async with keeping_claim(ctx, claim):
+                    response = await handle(request)
             except BaseException:
                 await release_key(ctx, claim)
                 raise
@@ -99,8 +108,13 @@ class RepeatableRoute(APIRoute):
         return handle_once
 
 
-def _fingerprint(request: Request, body: bytes) -> bytes:
-    head = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+def _fingerprint(ctx: Context, request: Request, body: bytes) -> bytes:
+    """Tell requests apart, also by who sends them: an answer is shown to its own caller alone."""
+    caller = demand_caller(ctx)
+    head = (
+        f"{caller.token_id or caller.user_id}\n"
+        f"{request.method} {request.url.path}?{request.url.query}\n"
+    ).encode()
     return hashlib.sha256(head + body).digest()
 
 

@@ -1,17 +1,13 @@
 """What the routes answer: the published JSON of each resource."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-
-def rfc3339(instant: datetime) -> str:
-    """Return *instant* in UTC, with milliseconds and Z."""
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
+from engine.instants import rfc3339
 
 Instant = Annotated[
     datetime,

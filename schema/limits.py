@@ -25,6 +25,7 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 from typing_extensions import override
 
+from resolvers.errors import QueryTooCostlyError
 from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 SIZE_ARGUMENTS = ("first", "last")
@@ -56,14 +57,12 @@ def _cost_rule(max_cost: int, variables: Mapping[str, Any]) -> type[ValidationRu
             root = self.context.schema.get_root_type(node.operation)
             cost = _Cost(self.context, variables, max_cost)
             if root is not None and cost.exceeds(node.selection_set, root):
-                self.report_error(
-                    GraphQLError(
-                        f"the operation may return more than {max_cost} fields; ask for smaller "
-                        "pages, or less below them",
-                        node,
-                        extensions={"code": "query_too_costly", "details": {"max": max_cost}},
-                    )
+                error = QueryTooCostlyError(
+                    f"the operation may return more than {max_cost} fields; ask for smaller "
+                    "pages, or less below them",
+                    details={"max": max_cost},
                 )
+                self.report_error(GraphQLError(str(error), node, original_error=error))
 
     return CostRule
 

@@ -1,7 +1,8 @@
 """The executable schema, with its limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import strawberry
 from graphql import GraphQLError
@@ -13,13 +14,13 @@ from strawberry.extensions import (
     QueryDepthLimiter,
     SchemaExtension,
 )
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from typing_extensions import override
 
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import CompiledExecution
 from resolvers.errors import ErrorCode
-from schema.failures import DocumentedErrors
+from schema.failures import document_error
 from schema.limits import CostLimit
 from schema.mutations import Mutation
 from schema.queries import Query
@@ -43,13 +44,41 @@ class OperationLimits:
 
 
 class Schema(strawberry.Schema):
-    """Leaves logging to `DocumentedErrors`, which knows a bug from an answer."""
+    """Gives every error of an answer its documented form, syntax errors too.
+
+    Args:
+        status_of: The HTTP status that REST answers each code with.
+        extensions: Strawberry's.
+    """
+
+    def __init__(
+        self, *, status_of: Mapping[ErrorCode, int], extensions: Sequence[Callable[[], Any]]
+    ) -> None:
+        super().__init__(query=Query, mutation=Mutation, extensions=extensions)
+        self._status_of = status_of
+
+    @override
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> ExecutionResult:
+        """Run an operation."""
+        result = await super().execute(query, variable_values, context_value, *args, **kwargs)
+        if result.errors:
+            result.errors = [
+                document_error(error, context_value, self._status_of) for error in result.errors
+            ]
+        return result
 
     @override
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Log nothing here."""
+        """Log nothing here: `document_error` knows a bug from an answer."""
 
 
 def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Schema:
@@ -59,12 +88,7 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
         limits: What an operation may ask for.
         status_of: The HTTP status that REST answers each code with.
     """
-
-    def documented() -> SchemaExtension:
-        return DocumentedErrors(status_of=status_of)
-
-    extensions = [
-        documented,
+    extensions: list[Callable[[], SchemaExtension]] = [
         lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
         lambda: QueryDepthLimiter(max_depth=limits.max_depth),
         lambda: MaxTokensLimiter(max_token_count=limits.max_tokens),
@@ -73,7 +97,7 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
     ]
     if not limits.introspection:
         extensions.append(DisableIntrospection)
-    schema = Schema(query=Query, mutation=Mutation, extensions=extensions)
+    schema = Schema(status_of=status_of, extensions=extensions)
     if limits.compiled:
         plans = PlanCache(schema, max_plans=CACHED_PLANS, native=True)
         schema.extensions = (*schema.extensions, lambda: CompiledExecution(plans))

@@ -1,13 +1,13 @@
 """Real peers for every test: PostgreSQL, the sandbox provider, the API over HTTP, a worker.
 
-One template database a session, one clone of it a test.
+One server of each PostgreSQL version and one template database in it a session, one clone a test.
 """
 
 import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,7 @@ from app.services import Process
 from app.serving import listen, serving, url_of, working
 from app.settings import Settings, load_settings
 from app.worker import create_worker
-from db.migrations.runner import migrate
-from db.session import open_database
+from db.migrations.runner import migrate_url
 from tests.factories import Tenant, make_tenant
 
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -35,43 +34,88 @@ JWT_SECRET = "a secret of the tests, long enough for HS256"
 # A test's database lives as long as the test: nothing of it must survive a crash.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 LONGEST_WAIT_SECONDS = 30
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), settings=FAST) as server:
-        yield server
+# The oldest PostgreSQL that is supported, as Debian 12 installs it.
+OLDEST_BIN_DIR = Path("/usr/lib/postgresql/15/bin")
+ON_OLDEST_TOO = pytest.mark.parametrize(
+    "postgres_bin_dir",
+    [
+        pytest.param(None, id="bundled"),
+        pytest.param(
+            OLDEST_BIN_DIR,
+            id="oldest",
+            marks=pytest.mark.skipif(
+                not OLDEST_BIN_DIR.is_dir(), reason="Debian's postgresql-15 is not installed"
+            ),
+        ),
+    ],
+    indirect=True,
+)
 
 
 def plain_dsn(url: str, database: str) -> str:
     return url.replace("+asyncpg", "").replace("/gero?", f"/{database}?")
 
 
-@pytest.fixture(scope="session")
-async def admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(plain_dsn(postgres.dsn, "postgres"))
-    yield connection
-    await connection.close()
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server, a connection to it, and the migrated database that tests clone."""
+
+    postgres: EmbeddedPostgres
+    admin: asyncpg.Connection
+    template: str
+
+
+class PostgresServers:
+    """The session's servers, each started when a test first wants its version."""
+
+    def __init__(self, data_dir: Path, stack: AsyncExitStack) -> None:
+        self._data_dir = data_dir
+        self._stack = stack
+        self._running: dict[Path | None, PostgresServer] = {}
+
+    async def of(self, bin_dir: Path | None) -> PostgresServer:
+        if bin_dir not in self._running:
+            data_dir = self._data_dir / str(len(self._running))
+            postgres = EmbeddedPostgres(data_dir, bin_dir=bin_dir, settings=FAST)
+            self._stack.enter_context(postgres)
+            admin = await asyncpg.connect(plain_dsn(postgres.dsn, "postgres"))
+            self._stack.push_async_callback(admin.close)
+            template = f"template_{uuid4().hex}"
+            await admin.execute(f"CREATE DATABASE {template}")
+            await migrate_url(postgres.dsn.replace("/gero?", f"/{template}?"))
+            self._running[bin_dir] = PostgresServer(postgres, admin, template)
+        return self._running[bin_dir]
 
 
 @pytest.fixture(scope="session")
-async def template(postgres: EmbeddedPostgres, admin: asyncpg.Connection) -> str:
-    name = f"template_{uuid4().hex}"
-    await admin.execute(f"CREATE DATABASE {name}")
-    database = open_database(postgres.dsn.replace("/gero?", f"/{name}?"), pool_size=2)
-    await migrate(database.engine)
-    await database.dispose()
-    return name
+async def postgres_servers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[PostgresServers]:
+    async with AsyncExitStack() as stack:
+        yield PostgresServers(tmp_path_factory.mktemp("postgres"), stack)
 
 
 @pytest.fixture
-async def database_url(
-    postgres: EmbeddedPostgres, admin: asyncpg.Connection, template: str
-) -> AsyncIterator[str]:
+def postgres_bin_dir(request: pytest.FixtureRequest) -> Path | None:
+    """Return where the server's programs are; None is the bundled ones. See ON_OLDEST_TOO."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+async def postgres_server(
+    postgres_servers: PostgresServers, postgres_bin_dir: Path | None
+) -> PostgresServer:
+    return await postgres_servers.of(postgres_bin_dir)
+
+
+@pytest.fixture
+async def database_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield postgres.dsn.replace("/gero?", f"/{name}?")
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await postgres_server.admin.execute(
+        f"CREATE DATABASE {name} TEMPLATE {postgres_server.template} STRATEGY FILE_COPY"
+    )
+    yield postgres_server.postgres.dsn.replace("/gero?", f"/{name}?")
+    await postgres_server.admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

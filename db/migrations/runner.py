@@ -9,6 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.session import open_database
+
 # Any constant: it keeps two processes from migrating one database at the same time.
 MIGRATION_LOCK_ID = 7_240_125
 
@@ -36,6 +38,15 @@ async def current_revision(engine: AsyncEngine) -> str | None:
 
     async with engine.connect() as connection:
         return await connection.run_sync(read)
+
+
+async def migrate_url(url: str) -> None:
+    """Bring the database at *url* to the newest revision, however long a step takes."""
+    database = open_database(url, pool_size=2)
+    try:
+        await migrate(database.engine)
+    finally:
+        await database.dispose()
 
 
 async def migrate(engine: AsyncEngine, *, revision: str = "head") -> None:

@@ -12,7 +12,7 @@ class IdempotencyKey(Base):
     """A client's `Idempotency-Key` and the answer it got.
 
     Attributes:
-        fingerprint: SHA-256 of the caller's credential, method, path and body.
+        fingerprint: SHA-256 of the caller, method, path and body.
         resource_id: The id that the request's new object has, chosen before it is made.
         claimed_until: While in the future, somebody is working on the answer.
         answer_status: HTTP status of the answer; None until there is one.

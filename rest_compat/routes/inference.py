@@ -7,12 +7,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
+from engine.instants import rfc3339
 from resolvers import inference
 from resolvers.budgets import Budget
 from resolvers.inference import InferenceAnswer
 from resolvers.inputs import InferenceRequest
 from rest_compat.deps import Ctx, NewId, RepeatableRoute
-from rest_compat.shapes import InferenceShape, rfc3339
+from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["inference"], route_class=RepeatableRoute)
 

@@ -3,17 +3,26 @@
 import asyncio
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+# An ordinary user, who may read what is root's (the interpreter may lie there) and change nothing.
+AS_NOBODY = [
+    "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs",
+    "--securebits=+no_setuid_fixup", "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=-all,+dac_read_search", "--",
+]  # fmt: skip
 GERO = Path(sys.executable).parent / "gero"
 LONGEST_SECONDS = 60
 
@@ -33,11 +42,11 @@ def gero(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProces
 class Up:
     """A `gero up` in a process group of its own."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, run_as: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self.output = (data_dir.parent / "up.log").open("a+")
         self.process = subprocess.Popen(
-            [GERO, "up", "--port", "0", "--data-dir", data_dir, *options],
+            [*run_as, GERO, "up", "--port", "0", "--data-dir", data_dir, *options],
             cwd=data_dir.parent, env=environment(), stdout=self.output, stderr=self.output,
             start_new_session=True,
         )  # fmt: skip
@@ -126,6 +135,25 @@ async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> No
     assert again.end(signal.SIGTERM) == 0
     assert servers_in(data_dir) == []
     assert not (data_dir / "connection.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="everything runs as an ordinary user already")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux is not installed")
+async def test_up_runs_as_an_ordinary_user(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    up = Up(home / "data", "--no-demo", run_as=AS_NOBODY)
+    connection = up.connection()
+    headers = {"Authorization": f"Bearer {connection['api_token']}"}
+    async with httpx2.AsyncClient(base_url=connection["base_url"], headers=headers) as client:
+        assert (await client.get("/readyz")).json()["status"] == "ok"
+        assert (await client.get("/api/leaderboards")).json()["total"] == 0
+    owners = {path.stat().st_uid for path in (home / "data").rglob("*")}
+    assert owners == {nobody.pw_uid}
+    assert up.end(signal.SIGTERM) == 0
+    assert servers_in(home / "data") == []
 
 
 def test_a_port_in_use_is_said_and_ends_with_1(data_dir: Path) -> None:

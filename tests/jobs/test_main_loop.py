@@ -4,12 +4,13 @@ import json
 
 import httpx2
 
-from tests.conftest import ask, await_run
+from tests.conftest import ON_OLDEST_TOO, ask, await_run
 from tests.factories import DATASET_URL, Tenant
 
 EVALUATION = {"match": "normalized", "extract": r"Answer:\s*(.+)"}
 
 
+@ON_OLDEST_TOO
 async def test_rest_ranks_the_sandbox_models_and_serves_the_winner(
     client: httpx2.AsyncClient, worker: None, tenant: Tenant
 ) -> None:
@@ -47,6 +48,7 @@ async def test_rest_ranks_the_sandbox_models_and_serves_the_winner(
     assert json.loads(line)["id"] == answer.headers["X-Dr.Gero-Trace-Id"]
 
 
+@ON_OLDEST_TOO
 async def test_graphql_closes_the_same_circle(client: httpx2.AsyncClient, worker: None) -> None:
     created = await ask(
         client,

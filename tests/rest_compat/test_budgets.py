@@ -1,0 +1,251 @@
+"""Budgets of tokens: never overspent, told in headers, full again in each window."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from sqlalchemy import func, select, update
+
+from app.services import Process
+from db.models import ApiToken, BudgetHold, Leaderboard, Trace
+from resolvers.budgets import hold_budget, release_expired_holds, settle_budget
+from tests.conftest import ON_OLDEST_TOO
+from tests.factories import (
+    Tenant,
+    make_candidate,
+    make_leaderboard,
+    make_ranked_run,
+    make_token,
+)
+
+PRICES = {
+    "input_price_per_million_usd": Decimal("0.8"),
+    "output_price_per_million_usd": Decimal(4),
+}
+HEADER = "X-Dr.Gero-Token-Budget"
+CALLERS = 200
+# A token for each byte of the prompt, 16 for its wrapping, and the 50 of max_tokens.
+PROMPT = b'[{"content":"Solve: hello","role":"user"}]'
+HELD_FOR_ONE = (Decimal("0.8") * (len(PROMPT) + 16) + Decimal(4) * 50) / 1_000_000
+
+
+async def make_serving(
+    process: Process, tenant: Tenant, *, endpoint_url: str | None = None, **columns: Any
+) -> Leaderboard:
+    """Make a leaderboard whose one candidate serves."""
+    board = await make_leaderboard(process, tenant.workspace_id)
+    columns = {"params": {"max_tokens": 50}, **PRICES, **columns}
+    candidate = await make_candidate(process, board, endpoint_url=endpoint_url, **columns)
+    await make_ranked_run(process, board, [candidate])
+    return board
+
+
+async def make_budget_token(
+    process: Process, tenant: Tenant, limit: str, interval: str = "none"
+) -> str:
+    return await make_token(
+        process, tenant.workspace_id, name="budgeted", budget_limit_usd=Decimal(limit),
+        budget_reset_interval=interval,
+    )  # fmt: skip
+
+
+async def budgeted(process: Process) -> ApiToken:
+    async with process.database.read() as session:
+        return (await session.scalars(select(ApiToken).where(ApiToken.name == "budgeted"))).one()
+
+
+async def change_token(process: Process, **columns: Any) -> None:
+    async with process.database.write() as session:
+        await session.execute(update(ApiToken).where(ApiToken.name == "budgeted").values(**columns))
+
+
+@pytest.fixture
+async def ledger(sandbox_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=sandbox_url) as client:
+        await client.delete("/stats")
+        yield client
+
+
+async def calls_of(ledger: httpx2.AsyncClient) -> dict[str, int]:
+    calls: dict[str, int] = (await ledger.get("/stats")).json()["calls"]
+    return calls
+
+
+async def infer(client: httpx2.AsyncClient, board: Leaderboard, token: str) -> httpx2.Response:
+    return await client.post(
+        f"/v1/leaderboard/{board.id}/inference",
+        json={"input": "hello"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+
+
+async def watch(process: Process, limit: Decimal) -> None:
+    """Look at the token again and again: what is used and held never passes the limit."""
+    while True:
+        token = await budgeted(process)
+        assert token.budget_used_usd + token.budget_held_usd <= limit
+        await asyncio.sleep(0.01)
+
+
+@ON_OLDEST_TOO
+async def test_two_hundred_callers_never_overspend_one_token(
+    base_url: str, process: Process, tenant: Tenant, sandbox_url: str, ledger: httpx2.AsyncClient
+) -> None:
+    boards = {
+        "ok": await make_serving(process, tenant),
+        "fails": await make_serving(
+            process, tenant, endpoint_url=f"{sandbox_url}/endpoints/fault-500"
+        ),
+        "late": await make_serving(
+            process, tenant, endpoint_url=f"{sandbox_url}/endpoints/fault-timeout",
+            timeout_seconds=0.3,
+        ),
+    }  # fmt: skip
+    limit = Decimal("0.009")
+    token = await make_budget_token(process, tenant, str(limit))
+    asked = [name for _ in range(CALLERS) for name in boards][:CALLERS]
+    watching = asyncio.create_task(watch(process, limit))
+    unlimited = httpx2.Limits(max_connections=CALLERS)
+    async with httpx2.AsyncClient(base_url=base_url, timeout=60, limits=unlimited) as client:
+        answers = await asyncio.gather(*(infer(client, boards[name], token) for name in asked))
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+    ended = Counter((name, answer.status_code) for name, answer in zip(asked, answers, strict=True))
+    refused = sum(count for (_, status), count in ended.items() if status == 402)
+    assert refused > 0
+    assert set(ended) <= {("ok", 200), ("fails", 502), ("late", 502)} | {
+        (name, 402) for name in boards
+    }
+    served = {
+        "sandbox/balanced-medium": ended["ok", 200],
+        "endpoints/fault-500": 2 * ended["fails", 502],
+        "endpoints/fault-timeout": ended["late", 502],
+    }
+    assert await calls_of(ledger) == {name: count for name, count in served.items() if count}
+
+    after = await budgeted(process)
+    async with process.database.read() as session:
+        spent = select(Trace.cost_usd).where(Trace.source == "inference")
+        costs = list(await session.scalars(spent))
+        holds = await session.scalar(select(func.count()).select_from(BudgetHold))
+    assert len(costs) == CALLERS - refused
+    assert costs.count(None) == ended["late", 502]
+    known = sum((cost for cost in costs if cost is not None), Decimal(0))
+    # What a call that timed out cost is not known, so it is charged what was held for it.
+    assert after.budget_used_usd == known + HELD_FOR_ONE * ended["late", 502]
+    assert (after.budget_held_usd, holds) == (Decimal(0), 0)
+    assert after.budget_used_usd <= limit
+
+
+def shown_end(interval: str, now: datetime) -> str:
+    """Return when *now*'s window ends, worked out by going forward hour by hour."""
+    begins = {
+        "daily": lambda at: at.hour == 0,
+        "weekly": lambda at: at.hour == 0 and at.weekday() == 0,
+        "monthly": lambda at: at.hour == 0 and at.day == 1,
+    }
+    if interval == "none":
+        return "never"
+    at = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    while not begins[interval](at):
+        at += timedelta(hours=1)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.000Z"
+
+
+@pytest.mark.parametrize("interval", ["none", "daily", "weekly", "monthly"])
+async def test_headers_tell_the_budget_and_a_new_window_is_full_again(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, interval: str
+) -> None:
+    board = await make_serving(process, tenant)
+    token = await make_budget_token(process, tenant, "25", interval)
+    before = shown_end(interval, datetime.now(UTC))
+    first = await infer(anonymous, board, token)
+    second = await infer(anonymous, board, token)
+    cost = Decimal(str(first.json()["cost_usd"]))
+    assert cost > 0
+    for times, answer in ((1, first), (2, second)):
+        assert answer.headers[f"{HEADER}-Limit-Usd"] == "25.00"
+        assert Decimal(answer.headers[f"{HEADER}-Used-Usd"]) == times * cost
+        assert Decimal(answer.headers[f"{HEADER}-Remaining-Usd"]) == 25 - times * cost
+        # The day may end while this runs.
+        assert answer.headers[f"{HEADER}-Reset-At"] in {
+            before, shown_end(interval, datetime.now(UTC))
+        }  # fmt: skip
+
+    await change_token(process, budget_used_usd=Decimal(25))
+    refused = await infer(anonymous, board, token)
+    assert (refused.status_code, refused.json()["code"]) == (402, "budget_exceeded")
+    details = refused.json()["details"]
+    assert (details["limit_usd"], details["used_usd"], details["held_usd"]) == (25.0, 25.0, 0.0)
+    assert details["needed_usd"] == float(HELD_FOR_ONE)
+    end = shown_end(interval, datetime.now(UTC))
+    assert details["reset_at"] == (None if interval == "none" else end)
+
+    await change_token(process, budget_window_started_at=datetime.now(UTC) - timedelta(days=32))
+    renewed = await infer(anonymous, board, token)
+    if interval == "none":
+        assert renewed.status_code == 402
+    else:
+        assert Decimal(renewed.headers[f"{HEADER}-Used-Usd"]) == cost
+
+
+async def test_a_call_over_the_budget_is_sent_nowhere(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, ledger: httpx2.AsyncClient
+) -> None:
+    board = await make_serving(process, tenant)
+    token = await make_budget_token(process, tenant, str(HELD_FOR_ONE - Decimal("0.000000000001")))
+    assert (await infer(anonymous, board, token)).status_code == 402
+    assert await calls_of(ledger) == {}
+    await change_token(process, budget_limit_usd=HELD_FOR_ONE)
+    assert (await infer(anonymous, board, token)).status_code == 200
+    assert await calls_of(ledger) == {"sandbox/balanced-medium": 1}
+
+
+async def hold(process: Process, token_id: UUID, amount: str, *, seconds: int) -> Any:
+    async with process.database.write() as session:
+        return await hold_budget(session, token_id, Decimal(amount), seconds=seconds)
+
+
+async def test_the_sweep_gives_back_what_dead_servers_held(
+    process: Process, tenant: Tenant
+) -> None:
+    await make_budget_token(process, tenant, "1")
+    token_id = (await budgeted(process)).id
+    dead = [await hold(process, token_id, "0.25", seconds=-1) for _ in range(2)]
+    alive = await hold(process, token_id, "0.125", seconds=60)
+    assert (await budgeted(process)).budget_held_usd == Decimal("0.625")
+    assert await release_expired_holds(process.system_context()) == 2
+    assert (await budgeted(process)).budget_held_usd == Decimal("0.125")
+    assert await release_expired_holds(process.system_context()) == 0
+    # A call that outlived its hold is still charged, and gives nothing back twice.
+    for held, cost in ((dead[0], "0.2"), (alive, "0.1")):
+        async with process.database.write() as session:
+            await settle_budget(session, held, Decimal(cost))
+    after = await budgeted(process)
+    assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.3"), Decimal(0))
+
+
+@pytest.mark.parametrize("interval", ["daily", "weekly", "monthly"])
+async def test_a_call_that_ends_in_the_next_window_is_charged_to_it(
+    process: Process, tenant: Tenant, interval: str
+) -> None:
+    await make_budget_token(process, tenant, "1", interval)
+    token_id = (await budgeted(process)).id
+    held = await hold(process, token_id, "0.5", seconds=60)
+    await change_token(
+        process, budget_used_usd=Decimal("0.5"),
+        budget_window_started_at=datetime.now(UTC) - timedelta(days=32),
+    )  # fmt: skip
+    async with process.database.write() as session:
+        budget = await settle_budget(session, held, Decimal("0.25"))
+    assert (budget.used_usd, budget.remaining_usd) == (Decimal("0.25"), Decimal("0.75"))
+    after = await budgeted(process)
+    assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.25"), Decimal(0))
