@@ -55,15 +55,24 @@ class PlanCache:
         schema: The Strawberry schema.
         max_plans: Plans kept; a plan is some tens of kilobytes.
         native: Leave UUIDs and UTC datetimes to the encoder.
+        record_class: The class of sources that are read by item; see `Plan`.
 
     Attributes:
         counts: Executions by how they went: `compiled`, `cached`, or why graphql-core did them.
     """
 
-    def __init__(self, schema: "Schema", *, max_plans: int, native: bool) -> None:
+    def __init__(
+        self,
+        schema: "Schema",
+        *,
+        max_plans: int,
+        native: bool = False,
+        record_class: type | None = None,
+    ) -> None:
         self._schema = schema
         self._max_plans = max_plans
         self._native = native
+        self._record_class = record_class
         self._operations: OrderedDict[tuple[int, str | None], _Operation] = OrderedDict()
         self._plans: OrderedDict[tuple[Any, ...], Plan | UnsupportedError] = OrderedDict()
         self.counts: Counter[str] = Counter()
@@ -119,7 +128,12 @@ class PlanCache:
         made: Plan | UnsupportedError
         try:
             made = Plan(
-                self._schema, operation.document, operation.node, variables, native=self._native
+                self._schema,
+                operation.document,
+                operation.node,
+                variables,
+                native=self._native,
+                record_class=self._record_class,
             )
             self.counts["compiled"] += 1
         except UnsupportedError as error:

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     from compiled_graphql.execution import Execution
 
-# A field's metadata may name a resolver for all its parents at once; see `batched`.
+# What a field's metadata may say: a resolver for all its parents at once, as `batch.py`
+# makes them, and the attributes of its source that its resolver reads.
 BATCH = "compiled_graphql.batch"
+NEEDS = "compiled_graphql.needs"
 
 # Arguments of these classes can be handed to every object alike: nobody can change them.
 _UNCHANGEABLE = (str, int, float, bool, type(None), UUID, datetime, Decimal, Enum)
@@ -48,6 +50,7 @@ class Field:
         attribute: The attribute of the source that is its value, when that is all it is.
         batch: Answers for all parents at once, when the field has such a resolver.
         complete: Turns what was resolved into what is answered; set by the compiler.
+        selected: What is read of the sources below it, by object type; set by the compiler.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Field:
         self.type = definition.type
         self.nullable = not isinstance(self.type, GraphQLNonNull)
         self.complete: Callable[[Any, Place | None, Execution], Any] = _not_compiled
+        self.selected: Mapping[str, frozenset[str]] = {}
         self._strawberry: StrawberryField | None = definition.extensions.get(
             GraphQLCoreConverter.DEFINITION_BACKREF
         )
@@ -174,6 +178,11 @@ class ResolveInfo:
         for key in path_of(self._container):
             path = Path(path, key, None)
         return Path(path, self._field.key, self._field.parent_type.name)
+
+    @property
+    def selected(self) -> Mapping[str, frozenset[str]]:
+        """What is read of the sources below the field, by object type."""
+        return self._field.selected
 
     @property
     def schema(self) -> Any:

@@ -1,6 +1,6 @@
 """Scalars and enums: which values may stand in an answer as they are, and how others get there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -32,31 +32,33 @@ Serialize = Callable[[Any], Any]
 
 
 class FastPath(NamedTuple):
-    """How generated code treats the usual values of a leaf type.
+    """How generated code treats one kind of usual value of a leaf type.
 
     Attributes:
-        test: An expression over `v`, true for values that `emit` is right for.
-        emit: An expression over `v`.
-        names: What the expressions refer to, in braces.
+        test: An expression over the value, true for those that `emit` is right for.
+        emit: An expression over the value.
+        names: What the expressions refer to, in braces, beside the value `{v}` itself.
     """
 
     test: str
     emit: str
-    names: dict[str, Any]
+    names: Mapping[str, Any] = {}
 
 
-_AS_IT_IS: dict[Any, str] = {
-    GraphQLString: "v.__class__ is str",
-    GraphQLID: "v.__class__ is str",
-    GraphQLBoolean: "v is True or v is False",
-    GraphQLInt: "v.__class__ is int and -2147483648 <= v <= 2147483647",
-    GraphQLFloat: "v.__class__ is float and v - v == 0.0",  # not infinite, not NaN
+_STRING = FastPath("{v}.__class__ is str", "{v}")
+_OTHER_UUID = FastPath("isinstance({v}, {UUID})", "str({v})", {"UUID": UUID})
+_AS_IT_IS: dict[Any, FastPath] = {
+    GraphQLString: _STRING,
+    GraphQLBoolean: FastPath("{v} is True or {v} is False", "{v}"),
+    GraphQLInt: FastPath("{v}.__class__ is int and -2147483648 <= {v} <= 2147483647", "{v}"),
+    # Neither infinite nor NaN.
+    GraphQLFloat: FastPath("{v}.__class__ is float and {v} - {v} == 0.0", "{v}"),
 }
 _JSON_DEFINITION = DEFAULT_SCALAR_REGISTRY[JSON]
 
 
-def fast_path(type_: GraphQLLeafType, *, native: bool) -> FastPath | None:
-    """Return the shortcut for *type_*'s usual values, or None when there is none.
+def fast_paths(type_: GraphQLLeafType, *, native: bool) -> Sequence[FastPath]:
+    """Return the shortcuts for *type_*'s usual values, the most usual first.
 
     Args:
         type_: A scalar or an enum, without its NonNull.
@@ -64,23 +66,25 @@ def fast_path(type_: GraphQLLeafType, *, native: bool) -> FastPath | None:
             as their scalars do.
     """
     if isinstance(type_, GraphQLEnumType):
-        return _enum_path(type_)
-    if native and type_ is GraphQLID:
-        return FastPath("v.__class__ is {UUID} or v.__class__ is str", "v", {"UUID": UUID})
+        return [_enum_path(type_)]
     if type_ in _AS_IT_IS:
-        return FastPath(_AS_IT_IS[type_], "v", {})
+        return [_AS_IT_IS[type_]]
+    own_uuid = FastPath("{v}.__class__ is {UUID}", "{v}", {"UUID": UUID})
+    uuids = [own_uuid, _OTHER_UUID] if native else [_OTHER_UUID]
+    if type_ is GraphQLID:
+        return [*uuids, _STRING]
     definition = type_.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     if definition is UUIDDefinition:
-        return FastPath("v.__class__ is {UUID}", "v" if native else "str(v)", {"UUID": UUID})
+        return uuids
     if definition is DateTimeDefinition:
-        test = "v.__class__ is {datetime} and v.tzinfo is {UTC}"
-        emit = "v" if native else "v.isoformat()"
-        return FastPath(test, emit, {"datetime": datetime, "UTC": UTC})
+        test = "{v}.__class__ is {datetime} and {v}.tzinfo is {UTC}"
+        emit = "{v}" if native else "{v}.isoformat()"
+        return [FastPath(test, emit, {"datetime": datetime, "UTC": UTC})]
     if definition is DecimalDefinition:
-        return FastPath("v.__class__ is {Decimal}", "str(v)", {"Decimal": Decimal})
+        return [FastPath("{v}.__class__ is {Decimal}", "str({v})", {"Decimal": Decimal})]
     if definition is _JSON_DEFINITION:
-        return FastPath("v.__class__ is dict or v.__class__ is list", "v", {})
-    return None
+        return [FastPath("{v}.__class__ is dict or {v}.__class__ is list", "{v}")]
+    return []
 
 
 def _enum_path(type_: GraphQLEnumType) -> FastPath:
@@ -95,8 +99,8 @@ def _enum_path(type_: GraphQLEnumType) -> FastPath:
             names[value] = type_.coerce_output_value(value)
     classes = frozenset({str, wrapped})
     return FastPath(
-        "v.__class__ in {classes} and v in {names}",
-        "{names}[v]",
+        "{v}.__class__ in {classes} and {v} in {names}",
+        "{names}[{v}]",
         {"classes": classes, "names": names},
     )
 

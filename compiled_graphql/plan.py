@@ -1,6 +1,7 @@
 """A compiled operation, and the compiler that writes it; README.md shows what comes out."""
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from graphql import (
@@ -16,6 +17,7 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     Undefined,
+    get_named_type,
     is_abstract_type,
     is_leaf_type,
 )
@@ -32,7 +34,8 @@ from strawberry.execution import optimized_is_awaitable
 from compiled_graphql import values
 from compiled_graphql.execution import Execution
 from compiled_graphql.fields import Field
-from compiled_graphql.leaves import fast_path, serialize_leaf
+from compiled_graphql.leaves import fast_paths, serialize_leaf
+from compiled_graphql.selection import names_below
 from compiled_graphql.source import Lines, Module, is_attribute, string_constant
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class Plan:
         variables: VariableValues,
         *,
         native: bool = False,
+        record_class: type | None = None,
     ) -> None:
         """Compile *operation*.
 
@@ -72,6 +76,8 @@ class Plan:
             operation: One of *document*'s.
             variables: Coerced; only what @skip and @include say of them is used.
             native: Leave UUIDs and UTC datetimes to the encoder.
+            record_class: Sources of exactly this class are read by item, with the
+                attributes' names as keys, which they all have.
 
         Raises:
             UnsupportedError: graphql-core must execute it.
@@ -85,7 +91,7 @@ class Plan:
             if isinstance(node, FragmentDefinitionNode)
         }
         self.is_serial = operation.operation == OperationType.MUTATION
-        compiler = _Compiler(self, variables, native=native)
+        compiler = _Compiler(self, variables, native=native, record_class=record_class)
         self.root_keys, names = compiler.write_root()
         self.source = compiler.module.text
         built = compiler.module.build()
@@ -104,10 +110,13 @@ class _Compiler:
     (value, its place, execution), and raises for a value that can't stand there.
     """
 
-    def __init__(self, plan: Plan, variables: VariableValues, *, native: bool) -> None:
+    def __init__(
+        self, plan: Plan, variables: VariableValues, *, native: bool, record_class: type | None
+    ) -> None:
         self._plan = plan
         self._variables = variables
         self._native = native
+        self._record_class = record_class
         self._details = {name: FragmentDetails(node, None) for name, node in plan.fragments.items()}
         self.module = Module(
             is_awaitable=optimized_is_awaitable,
@@ -167,10 +176,51 @@ class _Compiler:
             grouped = self._subfields(type_, field.details)
             blank = self.module.refer("blank", dict.fromkeys(grouped))
             lines.add(f"data = {blank}.copy()")
+            known = self._write_record_reads(lines, type_, grouped)
             for key, details in grouped.items():
-                self._write_field(lines, type_, key, details, at="at")
+                self._write_field(lines, type_, key, details, at="at", known=known.get(key))
             lines.add("return data")
         return name
+
+    def _write_record_reads(
+        self, lines: Lines, type_: GraphQLObjectType, grouped: GroupedFieldSet
+    ) -> dict[str, str]:
+        """Write lines that read a record's plain leaves at once; return their variables by key."""
+        if self._record_class is None:
+            return {}
+        attributes: dict[str, str] = {}
+        for key, details in grouped.items():
+            field = self._field(type_, key, details)
+            if (
+                field is not None
+                and field.attribute
+                and is_leaf_type(_without_non_null(field.type))
+            ):
+                attributes[key] = field.attribute
+        if not attributes:
+            return {}
+        known = {key: self.module.make_name("v") for key in attributes}
+        get = self.module.refer("get", itemgetter(*attributes.values()))
+        record = self.module.refer("record", self._record_class)
+        lines.add(f"is_record = src.__class__ is {record}")
+        lines.add(f"if is_record: {', '.join(known.values())} = {get}(src)")
+        return known
+
+    def _field(
+        self, parent: GraphQLObjectType, key: str, details: FieldDetailsList
+    ) -> Field | None:
+        """Return a field of *parent*; None for `__typename`.
+
+        Raises:
+            UnsupportedError: There is no such field.
+        """
+        name = details[0].node.name.value
+        if name == "__typename":
+            return None
+        definition = self._plan.schema.get_field(parent, name)
+        if definition is None:
+            raise UnsupportedError(f"{parent.name}.{name}, which does not exist")
+        return Field(self._plan.strawberry_schema, parent, key, details, definition)
 
     def _write_field(
         self,
@@ -180,17 +230,26 @@ class _Compiler:
         details: FieldDetailsList,
         *,
         at: str,
+        known: str | None = None,
     ) -> None:
-        """Write lines that resolve one field of `src` and put it into `data`."""
+        """Write lines that resolve one field of `src` and put it into `data`.
+
+        Args:
+            lines: Where to.
+            parent: The type of `src`.
+            key: The field's key in `data`.
+            details: Its nodes.
+            at: The expression of the place of `data`.
+            known: The variable that has its value already if `is_record`.
+        """
         entry = f"data[{string_constant(key)}]"
-        name = details[0].node.name.value
-        if name == "__typename":
+        field = self._field(parent, key, details)
+        if field is None:
             lines.add(f"{entry} = {parent.name!r}")
             return
-        definition = self._plan.schema.get_field(parent, name)
-        if definition is None:
-            raise UnsupportedError(f"{parent.name}.{name}, which does not exist")
-        field = Field(self._plan.strawberry_schema, parent, key, details, definition)
+        field.selected = names_below(
+            self._plan.schema, get_named_type(field.type), details, self._subfields
+        )
         ref = self.module.refer("field", field)
         place = f"({at}, data, {string_constant(key)}, {field.nullable})"
         inner = _without_non_null(field.type)
@@ -200,7 +259,7 @@ class _Compiler:
             return
         with lines.block("try"):
             if field.attribute is not None and is_leaf_type(inner):
-                self._write_plain_leaf(lines, field, inner, entry, complete, ref, place)
+                self._write_plain_leaf(lines, field, inner, entry, complete, ref, place, known)
             else:
                 self._write_resolved(lines, field, entry, complete, ref, place, at)
         lines.add(f"except Exception as error: run.failed(error, {ref}, {at}, data)")
@@ -214,19 +273,23 @@ class _Compiler:
         complete: str,
         ref: str,
         place: str,
+        known: str | None,
     ) -> None:
         """Write lines for an attribute: its usual values take no call at all."""
-        lines.add(f"v = {self._attribute(field)}")
-        fast = self._fast_path(type_)
-        if fast is not None:
-            test, emit = fast
-            lines.add(f"if {test}: {entry} = {emit}")
-            if field.nullable:
-                lines.add("elif v is None: pass")
-            lines.add(f"elif is_awaitable(v): run.start(v, {complete}, {ref}, {place})")
-        else:
-            lines.add(f"if is_awaitable(v): run.start(v, {complete}, {ref}, {place})")
-        lines.add(f"else: {entry} = {complete}(v, None, run)")
+        value = known or "v"
+        unless = "if not is_record: " if known else ""
+        lines.add(f"{unless}{value} = {self._attribute(field)}")
+        branch = "if"
+        for test, emit in self._fast_paths(type_, value):
+            lines.add(f"{branch} {test}: {entry} = {emit}")
+            branch = "elif"
+        if field.nullable:
+            lines.add(f"{branch} {value} is None: pass")
+            branch = "elif"
+        lines.add(
+            f"{branch} is_awaitable({value}): run.start({value}, {complete}, {ref}, {place})",
+            f"else: {entry} = {complete}({value}, None, run)",
+        )
 
     def _write_resolved(
         self,
@@ -273,13 +336,14 @@ class _Compiler:
 
     # --- completing values ---------------------------------------------------------------------
 
-    def _fast_path(self, type_: GraphQLLeafType) -> tuple[str, str] | None:
-        """Return the test and the value of *type_*'s shortcut, with its names made known."""
-        fast = fast_path(type_, native=self._native)
-        if fast is None:
-            return None
-        known = {name: self.module.refer("leaf", value) for name, value in fast.names.items()}
-        return fast.test.format(**known), fast.emit.format(**known)
+    def _fast_paths(self, type_: GraphQLLeafType, value: str) -> list[tuple[str, str]]:
+        """Return (test, expression) of *type_*'s shortcuts for the variable *value*."""
+        written = []
+        for fast in fast_paths(type_, native=self._native):
+            known = {name: self.module.refer("leaf", each) for name, each in fast.names.items()}
+            known["v"] = value
+            written.append((fast.test.format(**known), fast.emit.format(**known)))
+        return written
 
     def _completer(self, field: Field, type_: GraphQLOutputType, *, make: str = "") -> str:
         """Write the function that completes a value of *type_*, and return its name.
@@ -310,9 +374,8 @@ class _Compiler:
         return name
 
     def _write_leaf(self, lines: Lines, type_: GraphQLLeafType) -> None:
-        fast = self._fast_path(type_)
-        if fast is not None:
-            lines.add(f"if {fast[0]}: return {fast[1]}")
+        for test, emit in self._fast_paths(type_, "v"):
+            lines.add(f"if {test}: return {emit}")
         lines.add(f"return {self.module.refer('serialize', serialize_leaf(type_))}(v)")
 
     def _write_object(self, lines: Lines, ref: str, type_: GraphQLObjectType, make: str) -> None:
@@ -359,8 +422,10 @@ class _Compiler:
                         body.add(f"if v.__class__ is plain: append({make}(v, {place}, run))")
                         body.add(f"elif is_special(v): {special}")
                         body.add(f"else: plain = v.__class__; append({make}(v, {place}, run))")
-                    elif is_leaf_type(inner) and (fast := self._fast_path(inner)) is not None:
-                        body.add(f"if {fast[0]}: append({fast[1]})", f"else: {special}")
+                    elif is_leaf_type(inner):
+                        for test, emit in self._fast_paths(inner, "v"):
+                            body.add(f"if {test}: append({emit}); continue")
+                        body.add(special)
                     else:
                         body.add(special)
                 body.add("except Exception as error:")

@@ -28,7 +28,7 @@ from strawberry.types.field import StrawberryField
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 
-QUIET_TICKS = 25
+QUIET_TICKS = 40
 VARIABLES = {"yes": "Boolean! = true", "no": "Boolean = false", "n": "Int = 2", "t": "[String!]"}
 
 
