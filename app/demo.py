@@ -68,5 +68,5 @@ async def await_demo_ranking(process: Process) -> str:
         while True:
             run = await get_run(process.system_context(WORKSPACE_ID), RUN_ID)
             if run.status in {"completed", "failed"}:
-                return run.status
+                return str(run.status)
             await asyncio.sleep(POLL_SECONDS)

@@ -1,6 +1,7 @@
 """The only module that opens a session or ends a transaction."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NewType
 
@@ -15,17 +16,26 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from db.records import Query, RecordReader, Row
+
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", ReadSession)
 
 
 class Database:
-    """Hands out short-lived sessions over one engine."""
+    """Hands out short-lived sessions over one engine, and reads light rows beside it.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Attributes:
+        watchers: Told of every statement: its text, and how long it took in seconds.
+    """
+
+    def __init__(self, engine: AsyncEngine, reader: RecordReader) -> None:
         self.engine = engine
-        reader = engine.execution_options(postgresql_readonly=True)
-        self._read = async_sessionmaker(reader, expire_on_commit=False)
+        self.watchers: list[Callable[[str, float], None]] = []
+        self._records = reader
+        _watch(engine, self.watchers)
+        read_only = engine.execution_options(postgresql_readonly=True)
+        self._read = async_sessionmaker(read_only, expire_on_commit=False)
         self._write = async_sessionmaker(engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -40,8 +50,22 @@ class Database:
         async with self._write.begin() as session:
             yield WriteSession(ReadSession(session))
 
+    async def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Return the rows of *query*, read in a transaction that can't write.
+
+        Args:
+            query: From `write_query`.
+            values: Its parameters.
+        """
+        began = time.perf_counter()
+        rows = await self._records.fetch(query, values)
+        for watch in self.watchers:
+            watch(query.sql, time.perf_counter() - began)
+        return rows
+
     async def dispose(self) -> None:
         """Close every pooled connection."""
+        await self._records.aclose()
         await self.engine.dispose()
 
 
@@ -60,8 +84,8 @@ def open_database(
 
     Args:
         url: A SQLAlchemy URL with the asyncpg driver.
-        pool_size: Connections at most; a session waits for one as long as for
-            an answer, or 10 seconds, and then fails.
+        pool_size: Connections at most, for sessions and for light rows each; who needs
+            one waits as long as for an answer, or 10 seconds, and then fails.
         answer_timeout_seconds: How long the server may take to answer a
             statement before it counts as gone; None waits for ever.
         connect_timeout_seconds: How long one connection attempt may take.
@@ -84,7 +108,27 @@ def open_database(
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     event.listen(engine.sync_engine, "handle_error", _give_up_unanswered)
-    return Database(engine)
+    reader = RecordReader(
+        url, max_connections=pool_size, answer_timeout_seconds=answer_timeout_seconds
+    )
+    return Database(engine, reader)
+
+
+def _watch(engine: AsyncEngine, watchers: Sequence[Callable[[str, float], None]]) -> None:
+    """Tell *watchers* of the statements that sessions run."""
+
+    def begin(
+        _connection: Any, _cursor: Any, _sql: str, _values: Any, context: Any, _: Any
+    ) -> None:
+        if watchers:
+            context.began = time.perf_counter()
+
+    def end(_connection: Any, _cursor: Any, sql: str, _values: Any, context: Any, _: Any) -> None:
+        for watch in watchers:
+            watch(sql, time.perf_counter() - getattr(context, "began", time.perf_counter()))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", begin)
+    event.listen(engine.sync_engine, "after_cursor_execute", end)
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:

@@ -9,9 +9,11 @@ from sqlalchemy import func, select
 
 from db.base import new_id
 from db.models import Candidate, Run, RunCandidate
+from db.records import Row
 from db.session import ReadSession
 from providers.base import CatalogueModel, ChatTarget, ProviderError
 from resolvers.auth import Scope, requires
+from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError, UpstreamError
 from resolvers.inputs import NewCandidate
@@ -24,15 +26,17 @@ HEADER_OF_METHOD = {"x-api-key": "X-API-Key", "x-drgero-api-key": "X-Dr.Gero-API
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def list_candidates(ctx: Context, leaderboard_id: UUID) -> Sequence[Candidate]:
-    """Return a leaderboard's candidates in the order they were added, batched."""
-    return await ctx.loaders.get(CandidatesByLeaderboard).load(leaderboard_id)
+async def list_candidates(
+    ctx: Context, leaderboard_ids: Sequence[UUID], columns: Columns = None
+) -> list[Sequence[Row]]:
+    """Return each leaderboard's candidates, in the order they were added."""
+    return await ctx.loaders.get(CandidatesByLeaderboard).load_many(leaderboard_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def list_candidates_by_offset(
     ctx: Context, leaderboard_id: UUID, *, limit: int, offset: int
-) -> tuple[Sequence[Candidate], int]:
+) -> tuple[Sequence[Row], int]:
     """Return at most *limit* candidates behind *offset* others, and their total.
 
     Raises:
@@ -40,14 +44,16 @@ async def list_candidates_by_offset(
     """
     async with ctx.database.read() as session:
         await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
-    rows = await list_candidates(ctx, leaderboard_id)
+    (rows,) = await list_candidates(ctx, [leaderboard_id])
     return rows[offset : offset + limit], len(rows)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_candidate(ctx: Context, candidate_id: UUID) -> Candidate | None:
-    """Return a candidate, removed ones too, batched; None when there is none."""
-    return await ctx.loaders.get(CandidateById).load(candidate_id)
+async def find_candidates(
+    ctx: Context, candidate_ids: Sequence[UUID | None], columns: Columns = None
+) -> list[Row | None]:
+    """Return candidates by their ids, removed ones too; None where there is none."""
+    return await ctx.loaders.get(CandidateById).load_many(candidate_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_WRITE)
@@ -194,7 +200,7 @@ async def _active_run(session: ReadSession, candidate_id: UUID) -> UUID | None:
 
 
 async def chat_target(
-    ctx: Context, how: Candidate | RunCandidate, candidate: Candidate
+    ctx: Context, how: Row | RunCandidate, candidate: Row | Candidate
 ) -> ChatTarget:
     """Return how to call *candidate*, as *how* says (itself, or as a run fixed it).
 
@@ -214,7 +220,7 @@ async def chat_target(
 
 
 async def _credential(
-    ctx: Context, how: Candidate | RunCandidate, candidate: Candidate
+    ctx: Context, how: Row | RunCandidate, candidate: Row | Candidate
 ) -> dict[str, str]:
     if how.provider == "openrouter":
         if ctx.services.chat.is_offline(how.model_id or ""):

@@ -13,11 +13,13 @@ from sqlalchemy import func, insert, select
 
 from db.base import new_id
 from db.models import DatasetRow, DatasetSnapshot, Leaderboard
+from db.records import Row
 from db.session import WriteSession
-from engine.rows import DatasetRow as Row
+from engine.rows import DatasetRow as Example
 from engine.rows import RowError, normalize_row, row_hash, row_line
 from providers.base import DatasetError
 from resolvers.auth import Scope, requires
+from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import InvalidDatasetError, UpstreamError
 from resolvers.integrations import find_integration_key
@@ -31,18 +33,32 @@ SPOOLED_BYTES = 4 * 1024 * 1024
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_snapshot(ctx: Context, snapshot_id: UUID) -> DatasetSnapshot | None:
-    """Return a snapshot, batched, or None when there is none."""
-    return await ctx.loaders.get(SnapshotById).load(snapshot_id)
+async def find_snapshots(
+    ctx: Context, snapshot_ids: Sequence[UUID | None], columns: Columns = None
+) -> list[Row | None]:
+    """Return snapshots by their ids; None where there is none."""
+    return await ctx.loaders.get(SnapshotById).load_many(snapshot_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_result_row(ctx: Context, run_id: UUID, position: int) -> DatasetRow | None:
-    """Return the row at *position* of a run's snapshot, batched, or None when there is none."""
-    run = await ctx.loaders.get(RunById).load(run_id)
-    if run is None or run.snapshot_id is None:
-        return None
-    return await ctx.loaders.get(RowByPlace).load((run.snapshot_id, position))
+async def find_result_rows(
+    ctx: Context, places: Sequence[tuple[UUID, int]], columns: Columns = None
+) -> list[Row | None]:
+    """Return the rows at places of runs' snapshots; None where there is none.
+
+    Args:
+        ctx: Who asks.
+        places: (run id, position in the run's snapshot).
+        columns: What is read of the rows.
+    """
+    runs = await ctx.loaders.get(RunById).load_many(
+        [run_id for run_id, _ in places], frozenset({"snapshot_id"})
+    )
+    keys = [
+        None if run is None or run.snapshot_id is None else (run.snapshot_id, position)
+        for run, (_, position) in zip(runs, places, strict=True)
+    ]
+    return await ctx.loaders.get(RowByPlace).load_many(keys, columns)
 
 
 async def check_dataset(ctx: Context, url: str) -> None:
@@ -68,7 +84,7 @@ async def check_dataset(ctx: Context, url: str) -> None:
         raise InvalidDatasetError(f"dataset_url: {error}", details=details) from error
 
 
-async def _read_rows(ctx: Context, url: str) -> AsyncIterator[Row]:
+async def _read_rows(ctx: Context, url: str) -> AsyncIterator[Example]:
     """Stream the checked rows of a file.
 
     Raises:
@@ -86,7 +102,7 @@ async def _read_rows(ctx: Context, url: str) -> AsyncIterator[Row]:
             yield _read_row(line, number, url)
 
 
-def _read_row(line: bytes, number: int, url: str) -> Row:
+def _read_row(line: bytes, number: int, url: str) -> Example:
     try:
         row = normalize_row(orjson.loads(line))
     except orjson.JSONDecodeError as error:
@@ -109,7 +125,7 @@ class _Spool:
     row_count: int
     size_bytes: int
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Example]:
         """Read the rows back, in order."""
         self.file.seek(0)
         for line in self.file:
@@ -178,12 +194,12 @@ async def _store(
     return snapshot
 
 
-def _batches(rows: Iterator[tuple[int, Row]]) -> Iterator[Sequence[tuple[int, Row]]]:
+def _batches(rows: Iterator[tuple[int, Example]]) -> Iterator[Sequence[tuple[int, Example]]]:
     while batch := list(islice(rows, INSERTED_ROWS)):
         yield batch
 
 
-def _row_values(snapshot: DatasetSnapshot, position: int, row: Row) -> dict[str, Any]:
+def _row_values(snapshot: DatasetSnapshot, position: int, row: Example) -> dict[str, Any]:
     return {
         "snapshot_id": snapshot.id,
         "position": position,
@@ -200,6 +216,8 @@ def _row_values(snapshot: DatasetSnapshot, position: int, row: Row) -> dict[str,
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_latest_snapshot(ctx: Context, leaderboard_id: UUID) -> DatasetSnapshot | None:
-    """Return a leaderboard's newest snapshot, batched, or None before its first run."""
-    return await ctx.loaders.get(LatestSnapshotByLeaderboard).load(leaderboard_id)
+async def find_latest_snapshots(
+    ctx: Context, leaderboard_ids: Sequence[UUID], columns: Columns = None
+) -> list[Row | None]:
+    """Return each leaderboard's newest snapshot, or None before its first run."""
+    return await ctx.loaders.get(LatestSnapshotByLeaderboard).load_many(leaderboard_ids, columns)

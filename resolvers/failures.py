@@ -2,6 +2,7 @@
 
 import logging
 
+import asyncpg
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -10,6 +11,19 @@ from resolvers.errors import AppError, InternalError, UnavailableError
 from resolvers.inputs import invalid_input
 
 log = logging.getLogger("gero")
+
+# What SQLAlchemy, asyncpg and the network raise when there is no server to answer.
+OUTAGES = (
+    InterfaceError,
+    OperationalError,
+    PoolTimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
 
 
 def explain_failure(error: BaseException, request_id: str) -> AppError:
@@ -32,6 +46,4 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether *error* means that the database can't be reached."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(
-        error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError
-    )
+    return isinstance(error, OUTAGES)

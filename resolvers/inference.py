@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Trace
+from db.records import Row
 from engine.canonical import canonical_json
 from engine.prompts import render_prompt, text_of_messages
 from providers.base import ChatTarget, ProviderError
@@ -40,7 +41,7 @@ class InferenceAnswer:
 
     trace_id: UUID
     leaderboard_id: UUID
-    candidate: Candidate
+    candidate: Row | Candidate
     output: str
     completion: dict[str, Any] | None
     prompt_tokens: int | None
@@ -96,7 +97,7 @@ class _Call:
 
     trace_id: UUID
     board: Leaderboard
-    candidate: Candidate
+    candidate: Row
     messages: Sequence[Mapping[str, Any]]
     request: InferenceRequest
     metadata: Mapping[str, Any]
@@ -235,7 +236,7 @@ async def _store(
 def _answer(
     trace_id: UUID,
     board: Leaderboard,
-    candidate: Candidate,
+    candidate: Row,
     outcome: CallOutcome,
     budget: Budget | None,
 ) -> InferenceAnswer:

@@ -8,14 +8,26 @@ from sqlalchemy import Select, func, select
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard
+from db.records import Row
 from db.session import ReadSession
 from resolvers.auth import Scope, requires
+from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.datasets import check_dataset
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import LeaderboardChanges, NewLeaderboard
+from resolvers.loaders.base import own_workspace
 from resolvers.loaders.leaderboards import LeaderboardById
-from resolvers.paging import Page, PageRequest, cut_page, slice_statement
+from resolvers.paging import (
+    AnySelect,
+    Page,
+    PageRequest,
+    SliceShape,
+    cut_page,
+    slice_shape,
+    slice_statement,
+    slice_values,
+)
 
 
 def _visible(workspace_id: UUID) -> Select[Leaderboard]:
@@ -39,12 +51,22 @@ async def fetch_leaderboard(
     return row
 
 
+def _write_list(columns: Columns, shape: SliceShape) -> AnySelect:
+    own = read_columns(Leaderboard, columns, always=("id", shape.order.column))
+    statement = select(*own).where(
+        own_workspace(Leaderboard.workspace_id), Leaderboard.deleted_at.is_(None)
+    )
+    return slice_statement(statement, Leaderboard, shape)
+
+
 @requires(Scope.LEADERBOARDS_READ)
-async def list_leaderboards(ctx: Context, request: PageRequest) -> Page[Leaderboard]:
+async def list_leaderboards(
+    ctx: Context, request: PageRequest, columns: Columns = None
+) -> Page[Row]:
     """Return a slice of the workspace's leaderboards."""
-    statement = slice_statement(_visible(ctx.workspace_id), Leaderboard, request)
-    async with ctx.database.read() as session:
-        rows = (await session.scalars(statement)).all()
+    query = kept_query(_write_list, columns, slice_shape(request))
+    values = slice_values(request)
+    rows = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **values)
     return cut_page(rows, request)
 
 
@@ -73,20 +95,24 @@ async def count_leaderboards(ctx: Context) -> int:
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_leaderboard(ctx: Context, leaderboard_id: UUID) -> Leaderboard | None:
-    """Return one leaderboard, batched with its siblings, or None when there is none."""
-    return await ctx.loaders.get(LeaderboardById).load(leaderboard_id)
+async def find_leaderboards(
+    ctx: Context, leaderboard_ids: Sequence[UUID], columns: Columns = None
+) -> list[Row | None]:
+    """Return leaderboards by their ids; None where there is none."""
+    return await ctx.loaders.get(LeaderboardById).load_many(leaderboard_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def get_leaderboard(ctx: Context, leaderboard_id: UUID) -> Leaderboard:
+async def get_leaderboard(ctx: Context, leaderboard_id: UUID, columns: Columns = None) -> Row:
     """Return one leaderboard.
 
     Raises:
         NotFoundError: The workspace has no such leaderboard.
     """
-    async with ctx.database.read() as session:
-        return await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+    row = await ctx.loaders.get(LeaderboardById).load(leaderboard_id, columns)
+    if row is None:
+        raise NotFoundError(f"leaderboard {leaderboard_id} does not exist")
+    return row
 
 
 @requires(Scope.LEADERBOARDS_WRITE)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from resolvers.errors import InvalidInputError
@@ -119,37 +119,63 @@ class Page(Generic[T]):
     has_previous: bool = False
 
 
-def slice_statement(statement: AnySelect, entity: Any, request: PageRequest) -> AnySelect:
-    """Narrow *statement* to the slice, and one row more to tell whether there are others.
+@dataclass(frozen=True, slots=True)
+class SliceShape:
+    """What of a slice changes its statement's text; the rest are parameters."""
 
-    Nulls sort last, whichever the direction.
+    order: Order
+    backward: bool
+    has_after: bool
+    has_before: bool
+
+
+def slice_shape(request: PageRequest) -> SliceShape:
+    """Return the shape of *request*'s statement."""
+    return SliceShape(
+        order=request.order,
+        backward=request.backward,
+        has_after=request.after is not None,
+        has_before=request.before is not None,
+    )
+
+
+def slice_values(request: PageRequest) -> dict[str, Any]:
+    """Return the parameters of *request*'s statement."""
+    values: dict[str, Any] = {"slice_size": request.size + 1}
+    for name, mark in (("after", request.after), ("before", request.before)):
+        if mark is not None:
+            values[f"{name}_value"], values[f"{name}_id"] = mark
+    return values
+
+
+def slice_statement(statement: AnySelect, entity: Any, shape: SliceShape) -> AnySelect:
+    """Narrow *statement* to a slice, and one row more to tell whether there are others.
+
+    Its parameters are `slice_values`. Nulls sort last, whichever the direction.
     """
-    order = request.order
+    order = shape.order
     column: InstrumentedAttribute[Any] = getattr(entity, order.column)
-    descending = order.descending != request.backward
-    if request.after is not None:
+    descending = order.descending != shape.backward
+    if shape.has_after:
+        statement = statement.where(_beyond(entity, column, "after", descending=order.descending))
+    if shape.has_before:
         statement = statement.where(
-            _beyond(entity, column, request.after, descending=order.descending)
-        )
-    if request.before is not None:
-        statement = statement.where(
-            _beyond(entity, column, request.before, descending=not order.descending)
+            _beyond(entity, column, "before", descending=not order.descending)
         )
     ordering: list[ColumnElement[Any]] = []
     if order.column != "id":
         ordering.append(column.desc() if descending else column.asc())
     ordering.append(entity.id.desc() if descending else entity.id.asc())
-    return statement.order_by(*ordering).limit(request.size + 1)
+    return statement.order_by(*ordering).limit(bindparam("slice_size", type_=BigInteger()))
 
 
-def _beyond(
-    entity: Any, column: Any, mark: tuple[Any, UUID], *, descending: bool
-) -> ColumnElement[bool]:
-    """Return the condition for rows that come after *mark*."""
-    value, row_id = mark
+def _beyond(entity: Any, column: Any, mark: str, *, descending: bool) -> ColumnElement[bool]:
+    """Return the condition for rows that come after a mark."""
+    row_id = bindparam(f"{mark}_id", type_=entity.id.type)
     id_beyond = entity.id < row_id if descending else entity.id > row_id
     if column.key == "id":
         return id_beyond  # type: ignore[no-any-return]
+    value = bindparam(f"{mark}_value", type_=column.type)
     value_beyond = column < value if descending else column > value
     return or_(value_beyond, and_(column == value, id_beyond))
 

@@ -5,21 +5,22 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Uuid, bindparam, select
 
 from db.base import new_id
-from db.models import Candidate, Leaderboard, Run, RunCandidate, RunResult
+from db.models import Candidate, Leaderboard, Run, RunCandidate
+from db.records import Row
 from db.session import ReadSession, WriteSession
 from resolvers.auth import Scope, requires
+from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import MAX_SEED, DatasetSize, NewRun
-from resolvers.leaderboards import fetch_leaderboard
+from resolvers.leaderboards import fetch_leaderboard, get_leaderboard
+from resolvers.loaders.base import own_workspace
 from resolvers.loaders.runs import (
     CandidatesByRun,
     ResultCountByRun,
-    ResultFilter,
-    ResultOutputById,
     ResultsByRun,
     RunById,
     RunCountByLeaderboard,
@@ -27,7 +28,8 @@ from resolvers.loaders.runs import (
     RunProgressByRun,
     RunsByLeaderboard,
 )
-from resolvers.paging import Page, PageRequest
+from resolvers.paging import AnySelect, Page, PageRequest
+from resolvers.where import NOTHING, ResultFilter
 
 AUTO_ROWS = 1_000
 PREPARE_RUN = "run.prepare"
@@ -35,84 +37,101 @@ RUN_SHARD = "run.shard"
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def get_run(ctx: Context, run_id: UUID) -> Run:
+async def get_run(ctx: Context, run_id: UUID, columns: Columns = None) -> Row:
     """Return one run.
 
     Raises:
         NotFoundError: The workspace has no such run.
     """
-    run = await find_run(ctx, run_id)
+    run = await ctx.loaders.get(RunById).load(run_id, columns)
     if run is None:
         raise NotFoundError(f"run {run_id} does not exist")
     return run
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_run(ctx: Context, run_id: UUID) -> Run | None:
-    """Return a run, batched, or None when there is none."""
-    return await ctx.loaders.get(RunById).load(run_id)
+async def find_runs(
+    ctx: Context, run_ids: Sequence[UUID | None], columns: Columns = None
+) -> list[Row | None]:
+    """Return runs by their ids; None where there is none."""
+    return await ctx.loaders.get(RunById).load_many(run_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def list_runs(ctx: Context, leaderboard_id: UUID, request: PageRequest) -> Page[Run]:
-    """Return a slice of a leaderboard's runs, batched."""
-    return await ctx.loaders.get(RunsByLeaderboard).load((leaderboard_id, request, None))
+async def list_runs(
+    ctx: Context, leaderboard_ids: Sequence[UUID], request: PageRequest, columns: Columns = None
+) -> list[Page[Row]]:
+    """Return a slice of each leaderboard's runs."""
+    keys = [(leaderboard_id, request, NOTHING) for leaderboard_id in leaderboard_ids]
+    return await ctx.loaders.get(RunsByLeaderboard).load_many(keys, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def count_runs(ctx: Context, leaderboard_id: UUID) -> int:
     """Return how many runs a leaderboard has had, batched."""
-    return await ctx.loaders.get(RunCountByLeaderboard).load(leaderboard_id)
+    return await ctx.loaders.get(RunCountByLeaderboard).load((leaderboard_id, NOTHING))
+
+
+def _write_list() -> AnySelect:
+    statement = select(*read_columns(Run, None)).where(
+        Run.leaderboard_id == bindparam("leaderboard_id", type_=Uuid()),
+        own_workspace(Run.workspace_id),
+    )
+    page = statement.order_by(Run.id.desc()).limit(bindparam("limit", type_=BigInteger()))
+    return page.offset(bindparam("offset", type_=BigInteger()))
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def list_runs_by_offset(
     ctx: Context, leaderboard_id: UUID, *, limit: int, offset: int
-) -> tuple[Sequence[Run], int]:
+) -> tuple[Sequence[Row], int]:
     """Return at most *limit* runs, newest first, behind *offset* others, and their total.
 
     Raises:
         NotFoundError: The workspace has no such leaderboard.
     """
-    async with ctx.database.read() as session:
-        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
-        statement = select(Run).where(Run.leaderboard_id == leaderboard_id)
-        page = statement.order_by(Run.id.desc()).limit(limit).offset(offset)
-        rows = (await session.scalars(page)).all()
-        total = await session.scalar(select(func.count()).select_from(statement.subquery()))
-    return rows, total or 0
+    await get_leaderboard(ctx, leaderboard_id)
+    rows = await ctx.database.fetch(
+        kept_query(_write_list),
+        workspace_id=ctx.workspace_id,
+        leaderboard_id=leaderboard_id,
+        limit=limit,
+        offset=offset,
+    )
+    return rows, await count_runs(ctx, leaderboard_id)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def get_progress(ctx: Context, run: Run) -> RunProgress:
-    """Return how far a run has come, batched."""
-    return await ctx.loaders.get(RunProgressByRun).load(run.id)
+async def list_progress(ctx: Context, run_ids: Sequence[UUID]) -> list[RunProgress]:
+    """Return how far each run has come."""
+    return await ctx.loaders.get(RunProgressByRun).load_many(run_ids)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def list_run_candidates(ctx: Context, run_id: UUID) -> Sequence[Candidate]:
-    """Return the candidates that a run ranks, in its order, batched."""
-    return await ctx.loaders.get(CandidatesByRun).load(run_id)
+async def list_run_candidates(
+    ctx: Context, run_ids: Sequence[UUID], columns: Columns = None
+) -> list[Sequence[Row]]:
+    """Return the candidates that each run ranks, in its order."""
+    return await ctx.loaders.get(CandidatesByRun).load_many(run_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def list_results(
-    ctx: Context, run_id: UUID, request: PageRequest, where: ResultFilter
-) -> Page[RunResult]:
-    """Return a slice of a run's results without their outputs, batched."""
-    return await ctx.loaders.get(ResultsByRun).load((run_id, request, where))
+    ctx: Context,
+    run_ids: Sequence[UUID],
+    request: PageRequest,
+    where: ResultFilter,
+    columns: Columns = None,
+) -> list[Page[Row]]:
+    """Return a slice of each run's results."""
+    keys = [(run_id, request, where) for run_id in run_ids]
+    return await ctx.loaders.get(ResultsByRun).load_many(keys, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def count_results(ctx: Context, run_id: UUID, where: ResultFilter) -> int:
     """Return how many of a run's results *where* admits, batched."""
     return await ctx.loaders.get(ResultCountByRun).load((run_id, where))
-
-
-@requires(Scope.LEADERBOARDS_READ)
-async def find_result_output(ctx: Context, result_id: UUID) -> str | None:
-    """Return what the model answered, batched; outputs are wide and read only when asked for."""
-    return await ctx.loaders.get(ResultOutputById).load(result_id)
 
 
 @requires(Scope.LEADERBOARDS_RUN)

@@ -1,29 +1,39 @@
 """Trace use cases: what every model call was asked, answered and cost."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BigInteger, bindparam, func, inspect, select
 
 from db.models import Trace
+from db.records import Row
 from resolvers.auth import Scope, requires
+from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.leaderboards import get_leaderboard
+from resolvers.loaders.base import own_workspace
 from resolvers.loaders.traces import (
-    TraceBodyById,
     TraceById,
     TraceCountByLeaderboard,
-    TraceFilter,
     TracesByLeaderboard,
-    TraceText,
-    narrow_traces,
     utc_day,
 )
-from resolvers.paging import Order, Page, PageRequest, cut_page, slice_statement
+from resolvers.paging import (
+    AnySelect,
+    Order,
+    Page,
+    PageRequest,
+    SliceShape,
+    cut_page,
+    slice_shape,
+    slice_statement,
+    slice_values,
+)
+from resolvers.where import TraceFilter
 
 # Traces held at once while a listing is streamed out.
 STREAMED_TRACES = 100
@@ -32,55 +42,67 @@ TRACE_ORDER = Order(column="created_at", parse=datetime.fromisoformat, descendin
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def get_trace(ctx: Context, trace_id: UUID) -> Trace:
-    """Return one trace, without its texts.
+async def get_trace(ctx: Context, trace_id: UUID, columns: Columns = None) -> Row:
+    """Return one trace.
 
     Raises:
         NotFoundError: The workspace has no such trace.
     """
-    trace = await find_trace(ctx, trace_id)
+    trace = await ctx.loaders.get(TraceById).load(trace_id, columns)
     if trace is None:
         raise NotFoundError(f"trace {trace_id} does not exist")
     return trace
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def find_trace(ctx: Context, trace_id: UUID) -> Trace | None:
-    """Return a trace without its texts, batched, or None when there is none."""
-    return await ctx.loaders.get(TraceById).load(trace_id)
-
-
-@requires(Scope.LEADERBOARDS_READ)
-async def get_trace_text(ctx: Context, trace_id: UUID) -> TraceText:
-    """Return a trace's texts, batched; they are wide and read only when asked for."""
-    return await ctx.loaders.get(TraceBodyById).load(trace_id)
+async def find_traces(
+    ctx: Context, trace_ids: Sequence[UUID | None], columns: Columns = None
+) -> list[Row | None]:
+    """Return traces by their ids; None where there is none."""
+    return await ctx.loaders.get(TraceById).load_many(trace_ids, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def list_leaderboard_traces(
-    ctx: Context, leaderboard_id: UUID, request: PageRequest, where: TraceFilter
-) -> Page[Trace]:
-    """Return a slice of a leaderboard's traces without their texts, batched."""
-    return await ctx.loaders.get(TracesByLeaderboard).load((leaderboard_id, request, where))
+    ctx: Context,
+    leaderboard_ids: Sequence[UUID],
+    request: PageRequest,
+    where: TraceFilter,
+    columns: Columns = None,
+) -> list[Page[Row]]:
+    """Return a slice of each leaderboard's traces."""
+    keys = [(leaderboard_id, request, where) for leaderboard_id in leaderboard_ids]
+    return await ctx.loaders.get(TracesByLeaderboard).load_many(keys, columns)
+
+
+def _write_list(columns: Columns, shape: SliceShape, where: TraceFilter) -> AnySelect:
+    own = read_columns(Trace, columns, always=("id", shape.order.column))
+    statement = select(*own).where(own_workspace(Trace.workspace_id))
+    return slice_statement(where.narrow(statement, Trace), Trace, shape)
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def list_traces(ctx: Context, request: PageRequest, where: TraceFilter) -> Page[Trace]:
-    """Return a slice of the workspace's traces, without their texts."""
-    statement = narrow_traces(select(Trace), where).where(Trace.workspace_id == ctx.workspace_id)
-    statement = slice_statement(statement, Trace, request)
-    async with ctx.database.read() as session:
-        rows = (await session.scalars(statement.options(*TracesByLeaderboard.narrow(Trace)))).all()
+async def list_traces(
+    ctx: Context, request: PageRequest, where: TraceFilter, columns: Columns = None
+) -> Page[Row]:
+    """Return a slice of the workspace's traces."""
+    query = kept_query(_write_list, columns, slice_shape(request), where.shape())
+    values = {**slice_values(request), **where.values()}
+    rows = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **values)
     return cut_page(rows, request)
+
+
+def _write_count(where: TraceFilter) -> AnySelect:
+    statement = select(func.count().label("count")).select_from(Trace)
+    return where.narrow(statement.where(own_workspace(Trace.workspace_id)), Trace)
 
 
 @requires(Scope.LEADERBOARDS_READ)
 async def count_traces(ctx: Context, where: TraceFilter) -> int:
     """Return how many of the workspace's traces *where* admits."""
-    statement = narrow_traces(select(func.count()).select_from(Trace), where)
-    async with ctx.database.read() as session:
-        total = await session.scalar(statement.where(Trace.workspace_id == ctx.workspace_id))
-    return total or 0
+    query = kept_query(_write_count, where.shape())
+    (row,) = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **where.values())
+    return int(row["count"])
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -99,7 +121,7 @@ class TraceListing:
     """
 
     batch_count: int
-    batches: AsyncIterator[Sequence[Trace]]
+    batches: AsyncIterator[Sequence[Row]]
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -127,14 +149,11 @@ async def open_trace_listing(
     """
     await get_leaderboard(ctx, leaderboard_id)
     days = await _newest_days(ctx, leaderboard_id, batch_limit)
-    statement = narrow_traces(select(Trace), where).where(
-        Trace.workspace_id == ctx.workspace_id, Trace.leaderboard_id == leaderboard_id
-    )
-    if days:
-        statement = statement.where(Trace.created_at >= days[-1])
+    since = days[-1] if days else None
+    where = replace(where, leaderboard_id=leaderboard_id, since=since)
     return TraceListing(
         batch_count=len(days),
-        batches=_stream(ctx, statement, limit=limit if days else 0, offset=offset),
+        batches=_stream(ctx, where, limit=limit if days else 0, offset=offset),
     )
 
 
@@ -159,25 +178,35 @@ async def _newest_days(ctx: Context, leaderboard_id: UUID, count: int) -> list[d
         return list(await session.scalars(statement))
 
 
+def _write_batch(shape: SliceShape, where: TraceFilter) -> AnySelect:
+    whole = inspect(Trace).mapper.column_attrs.keys()
+    statement = select(*read_columns(Trace, frozenset(whole)))
+    statement = where.narrow(statement.where(own_workspace(Trace.workspace_id)), Trace)
+    batch = slice_statement(statement, Trace, shape)
+    return batch.offset(bindparam("offset", type_=BigInteger()))
+
+
 async def _stream(
-    ctx: Context, statement: Select[Trace], *, limit: int, offset: int
-) -> AsyncIterator[Sequence[Trace]]:
-    """Yield traces a batch at a time, each from a session of its own.
+    ctx: Context, where: TraceFilter, *, limit: int, offset: int
+) -> AsyncIterator[Sequence[Row]]:
+    """Yield whole traces a batch at a time, each read by itself.
 
     A reader that is slow then holds no connection.
     """
     left, request = limit, PageRequest(size=0, order=TRACE_ORDER)
     while left > 0:
-        request = PageRequest(
-            size=min(left, STREAMED_TRACES), order=TRACE_ORDER, after=request.after
+        request = replace(request, size=min(left, STREAMED_TRACES))
+        query = kept_query(_write_batch, slice_shape(request), where.shape())
+        values = {**slice_values(request), **where.values()}
+        page = cut_page(
+            await ctx.database.fetch(query, workspace_id=ctx.workspace_id, offset=offset, **values),
+            request,
         )
-        page = slice_statement(statement, Trace, request).offset(offset)
-        async with ctx.database.read() as session:
-            rows = cut_page((await session.scalars(page)).all(), request)
-        if rows.rows:
-            yield rows.rows
-        if not rows.has_next:
+        if page.rows:
+            yield page.rows
+        if not page.has_next:
             return
-        left -= len(rows.rows)
+        left -= len(page.rows)
         offset = 0
-        request = PageRequest(order=TRACE_ORDER, after=(rows.rows[-1].created_at, rows.rows[-1].id))
+        last = page.rows[-1]
+        request = replace(request, after=(last.created_at, last.id))

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
+import asyncpg
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -137,6 +138,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(AppError, _on_error)
     app.add_exception_handler(ValidationError, _on_error)
-    for kind in (DBAPIError, PoolTimeoutError, OSError):
+    for kind in (
+        DBAPIError,
+        PoolTimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        OSError,
+    ):
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(Exception, _on_error)

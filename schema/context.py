@@ -1,8 +1,9 @@
 """Carries the request's context through Strawberry."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import strawberry
+from strawberry.dataloader import DataLoader
 from strawberry.fastapi import BaseContext
 
 from resolvers.context import Context
@@ -14,12 +15,14 @@ class GraphQLContext(BaseContext):
     Attributes:
         ctx: The use cases' own context.
         base_url: Where the client reaches this server.
+        batch_loaders: What `compiled_graphql.batch` gathers parents with.
     """
 
     def __init__(self, ctx: Context, base_url: str) -> None:
         super().__init__()
         self.ctx = ctx
         self.base_url = base_url
+        self.batch_loaders: dict[Any, DataLoader[Any, Any]] = {}
 
 
 Info: TypeAlias = strawberry.Info[GraphQLContext, None]

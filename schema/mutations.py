@@ -9,11 +9,12 @@ from uuid import UUID
 import strawberry
 from strawberry.scalars import JSON
 
+from compiled_graphql.selection import selected_names
 from db.models import Candidate as CandidateRow
 from db.models import Integration as IntegrationRow
 from db.models import Leaderboard as LeaderboardRow
 from db.models import Run as RunRow
-from db.models import Trace as TraceRow
+from db.records import Row
 from resolvers import candidates, inference, integrations, leaderboards, runs, traces
 from resolvers.inference import InferenceAnswer
 from resolvers.inputs import (
@@ -50,7 +51,7 @@ LEADERBOARD_ID = frozenset({"leaderboard_id"})
 class Changed:
     """The source of a payload: what a mutation changed, under each name that payloads use."""
 
-    leaderboard: LeaderboardRow | None = None
+    leaderboard: Row | LeaderboardRow | None = None
     candidate: CandidateRow | None = None
     run: RunRow | None = None
     integration: IntegrationRow | None = None
@@ -102,9 +103,10 @@ class SaveIntegrationPayload:
     integration: Integration = strawberry.field(description="The saved key.")
 
 
-async def inference_trace(root: strawberry.Parent[InferenceAnswer], info: Info) -> TraceRow:
+async def inference_trace(root: strawberry.Parent[InferenceAnswer], info: Info) -> Row:
     """Return the call."""
-    return await traces.get_trace(info.context.ctx, root.trace_id)
+    columns = selected_names(info, "Trace")
+    return await traces.get_trace(info.context.ctx, root.trace_id, columns)
 
 
 @strawberry.type(description="What the model in production answered.")
@@ -166,7 +168,7 @@ async def add_candidate(
     candidate = await candidates.add_candidate(ctx, leaderboard_id, new)
     return Changed(
         candidate=candidate,
-        leaderboard=await leaderboards.find_leaderboard(ctx, leaderboard_id),
+        leaderboard=await leaderboards.get_leaderboard(ctx, leaderboard_id),
     )
 
 
@@ -182,7 +184,7 @@ async def remove_candidate(
     )
     return Changed(
         candidate=candidate,
-        leaderboard=await leaderboards.find_leaderboard(ctx, leaderboard_id),
+        leaderboard=await leaderboards.get_leaderboard(ctx, leaderboard_id),
     )
 
 

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import strawberry
 
-from db.models import Leaderboard as LeaderboardRow
-from db.models import Run as RunRow
-from db.models import Trace as TraceRow
+from compiled_graphql.selection import selected_names
 from db.models import Workspace as WorkspaceRow
+from db.records import Row
 from resolvers import leaderboards as leaderboard_cases
 from resolvers import runs as run_cases
 from resolvers import traces as trace_cases
@@ -55,9 +54,10 @@ async def workspaces(info: Info) -> Sequence[WorkspaceRow]:
     return await workspace_cases.list_workspaces(info.context.ctx)
 
 
-async def leaderboard(info: Info, id: Id) -> LeaderboardRow:
+async def leaderboard(info: Info, id: Id) -> Row:
     """Return one leaderboard."""
-    return await leaderboard_cases.get_leaderboard(info.context.ctx, read_id("id", id))
+    columns = selected_names(info, "Leaderboard")
+    return await leaderboard_cases.get_leaderboard(info.context.ctx, read_id("id", id), columns)
 
 
 async def leaderboards(
@@ -72,18 +72,22 @@ async def leaderboards(
     """Return a slice of the workspace's leaderboards."""
     ctx = info.context.ctx
     request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
-    page = await leaderboard_cases.list_leaderboards(ctx, request)
+    page = await leaderboard_cases.list_leaderboards(
+        ctx, request, selected_names(info, "Leaderboard")
+    )
     return slice_of(page, leaderboard_cases.count_leaderboards, ctx)
 
 
-async def run(info: Info, id: Id) -> RunRow:
+async def run(info: Info, id: Id) -> Row:
     """Return one run."""
-    return await run_cases.get_run(info.context.ctx, read_id("id", id))
+    columns = selected_names(info, "Run")
+    return await run_cases.get_run(info.context.ctx, read_id("id", id), columns)
 
 
-async def trace(info: Info, id: Id) -> TraceRow:
+async def trace(info: Info, id: Id) -> Row:
     """Return one trace."""
-    return await trace_cases.get_trace(info.context.ctx, read_id("id", id))
+    columns = selected_names(info, "Trace")
+    return await trace_cases.get_trace(info.context.ctx, read_id("id", id), columns)
 
 
 async def traces(
@@ -101,7 +105,7 @@ async def traces(
     ctx = info.context.ctx
     request = read_page(first=first, after=after, last=last, before=before, order=TRACE_ORDER)
     where = read_trace_filter(filter)
-    page = await trace_cases.list_traces(ctx, request, where)
+    page = await trace_cases.list_traces(ctx, request, where, selected_names(info, "Trace"))
     return slice_of(page, trace_cases.count_traces, ctx, where)
 
 

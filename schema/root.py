@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import CompiledExecution
+from db.records import Row
 from resolvers.errors import ErrorCode
 from schema.failures import document_error
 from schema.limits import CostLimit
@@ -99,6 +100,6 @@ def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int])
         extensions.append(DisableIntrospection)
     schema = Schema(status_of=status_of, extensions=extensions)
     if limits.compiled:
-        plans = PlanCache(schema, max_plans=CACHED_PLANS, native=True)
+        plans = PlanCache(schema, max_plans=CACHED_PLANS, native=True, record_class=Row)
         schema.extensions = (*schema.extensions, lambda: CompiledExecution(plans))
     return schema

@@ -17,7 +17,6 @@ import asyncpg
 import httpx2
 import jwt
 import pytest
-from sqlalchemy import event
 
 from app.embedded_postgres import EmbeddedPostgres
 from app.sandbox.server import create_sandbox
@@ -238,14 +237,13 @@ class SqlLog:
 def sql(process: Process) -> Iterator[SqlLog]:
     log = SqlLog()
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def note(statement: str, _seconds: float) -> None:
         if log.recording:
             log.statements.append(statement)
 
-    engine = process.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    process.database.watchers.append(note)
     yield log
-    event.remove(engine, "before_cursor_execute", note)
+    process.database.watchers.remove(note)
 
 
 REPLAY_DATA = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "recorded.jsonl"

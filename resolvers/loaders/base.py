@@ -1,14 +1,17 @@
-"""Batching: one statement per loader per tick, answers in the order of the keys."""
+"""Batching: one statement per loader for any number of keys, answers in the order of the keys."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, any_, literal
+from sqlalchemy import ARRAY, ColumnElement, any_, bindparam
 from strawberry.dataloader import DataLoader
 
-from db.session import Database, ReadSession
+from db.records import Row
+from db.session import Database
+from resolvers.columns import Columns, kept_query
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -22,42 +25,67 @@ MAX_BATCH = 1_000
 NO_WORKSPACE = UUID(int=0)
 
 
-def among(column: Any, keys: Sequence[Any]) -> ColumnElement[bool]:
-    """Return the condition that *column* is one of *keys*.
+def among_keys(column: Any) -> ColumnElement[bool]:
+    """Return the condition that *column* is one of the parameter `keys`, which is an array.
 
-    The keys are one array parameter, so that the statement, and its plan, stay
-    the same however many there are.
+    The statement, and its plan, stay the same however many there are.
     """
-    return column == any_(literal(list(keys), ARRAY(column.type)))  # type: ignore[no-any-return]
+    return column == any_(bindparam("keys", type_=ARRAY(column.type)))  # type: ignore[no-any-return]
+
+
+def own_workspace(column: Any) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to the loader's workspace."""
+    return column == bindparam("workspace_id", type_=column.type)  # type: ignore[no-any-return]
 
 
 class Loader(ABC, Generic[K, V]):
     """Answers one question for many keys at once, within one workspace.
 
     A subclass says how to fetch and what an absent key means; ordering,
-    de-duplication and the session are handled here.
+    de-duplication and memory are handled here. None as a key stands for nothing,
+    and is answered None.
     """
 
     def __init__(self, database: Database, workspace_id: UUID | None) -> None:
         self._database = database
-        self._batch: DataLoader[K, V] = DataLoader(self._load, max_batch_size=MAX_BATCH)
+        self._batches: dict[Columns, DataLoader[K, V]] = {}
+        self._known: dict[Columns, dict[K, V]] = {}
         self.workspace_id = workspace_id or NO_WORKSPACE
 
-    async def load(self, key: K) -> V:
-        """Return the answer for *key*, batched with its siblings."""
-        return await self._batch.load(key)
+    async def load(self, key: K, columns: Columns = None) -> V:
+        """Return the answer for *key*, batched with whoever else asks in this tick."""
+        batch = self._batches.get(columns)
+        if batch is None:
+            load = partial(self._load, columns)
+            batch = self._batches[columns] = DataLoader(load, max_batch_size=MAX_BATCH)
+        return await batch.load(key)
 
-    def prime(self, key: K, value: V) -> None:
-        """Remember an answer that is already known."""
-        self._batch.prime(key, value)
+    async def load_many(self, keys: Sequence[K | None], columns: Columns = None) -> list[V]:
+        """Return the answers for *keys*, in one statement for those not known yet."""
+        known = self._known.setdefault(columns, {})
+        missing = [key for key in dict.fromkeys(keys) if key is not None and key not in known]
+        for start in range(0, len(missing), MAX_BATCH):
+            batch = missing[start : start + MAX_BATCH]
+            found = await self.fetch(batch, columns)
+            for key in batch:
+                known[key] = found[key] if key in found else self.absent(key)
+        return [None if key is None else known[key] for key in keys]  # type: ignore[misc]
 
-    async def _load(self, keys: list[K]) -> list[V]:
-        async with self._database.read() as session:
-            found = await self.fetch(session, keys)
-        return [found[key] if key in found else self.absent(key) for key in keys]
+    async def _load(self, columns: Columns, keys: list[K]) -> list[V]:
+        return await self.load_many(keys, columns)
+
+    async def rows(self, *shape: Hashable, **values: Any) -> list[Row]:
+        """Run the statement that `write(*shape)` makes, within the workspace."""
+        query = kept_query(self.write, *shape)
+        return await self._database.fetch(query, workspace_id=self.workspace_id, **values)
+
+    @classmethod
+    @abstractmethod
+    def write(cls, *shape: Any) -> Any:
+        """Return the statement; `workspace_id` and what `fetch` passes are its parameters."""
 
     @abstractmethod
-    async def fetch(self, session: ReadSession, keys: Sequence[K]) -> Mapping[K, V]:
+    async def fetch(self, keys: Sequence[K], columns: Columns) -> Mapping[K, V]:
         """Return what exists for *keys* in one statement, in any order."""
 
     @abstractmethod

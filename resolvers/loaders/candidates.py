@@ -8,48 +8,43 @@ from sqlalchemy import select
 from typing_extensions import override
 
 from db.models import Candidate
-from db.session import ReadSession
-from resolvers.loaders.base import Loader, among
+from db.records import Row
+from resolvers.columns import Columns, read_columns
+from resolvers.loaders.base import Loader, among_keys, own_workspace
+from resolvers.loaders.rows import RowByKey
+from resolvers.paging import AnySelect
 
 
-class CandidateById(Loader[UUID, Candidate | None]):
+class CandidateById(RowByKey):
     """A candidate, whether or not it is still on its leaderboard."""
 
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Candidate | None]:
-        statement = select(Candidate).where(
-            among(Candidate.id, keys), Candidate.workspace_id == self.workspace_id
-        )
-        return {row.id: row for row in await session.scalars(statement)}
-
-    @override
-    def absent(self, key: UUID) -> Candidate | None:
-        return None
+    entity = Candidate
 
 
-class CandidatesByLeaderboard(Loader[UUID, Sequence[Candidate]]):
+class CandidatesByLeaderboard(Loader[UUID, Sequence[Row]]):
     """The candidates on a leaderboard, in the order they were added."""
 
     @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Sequence[Candidate]]:
-        statement = (
-            select(Candidate)
+    @classmethod
+    def write(cls, columns: Columns) -> AnySelect:
+        chosen = read_columns(Candidate, columns, always=("id", "leaderboard_id"))
+        return (
+            select(*chosen)
             .where(
-                among(Candidate.leaderboard_id, keys),
-                Candidate.workspace_id == self.workspace_id,
+                among_keys(Candidate.leaderboard_id),
+                own_workspace(Candidate.workspace_id),
                 Candidate.removed_at.is_(None),
             )
             .order_by(Candidate.id)
         )
-        found: dict[UUID, list[Candidate]] = defaultdict(list)
-        for row in await session.scalars(statement):
-            found[row.leaderboard_id].append(row)
+
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, Sequence[Row]]:
+        found: dict[UUID, list[Row]] = defaultdict(list)
+        for row in await self.rows(columns, keys=keys):
+            found[row["leaderboard_id"]].append(row)
         return found
 
     @override
-    def absent(self, key: UUID) -> Sequence[Candidate]:
+    def absent(self, key: UUID) -> Sequence[Row]:
         return []

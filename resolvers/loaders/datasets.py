@@ -3,78 +3,62 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, Uuid, func, literal, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import ARRAY, Integer, Uuid, bindparam, func, select
 from typing_extensions import override
 
 from db.models import DatasetRow, DatasetSnapshot
-from db.session import ReadSession
-from resolvers.loaders.base import Loader, among
+from db.records import Row
+from resolvers.columns import Columns, read_columns
+from resolvers.loaders.base import Loader, own_workspace
+from resolvers.loaders.rows import LatestByParent, RowByKey
+from resolvers.paging import AnySelect
+
+Place = tuple[UUID, int]
 
 
-class SnapshotById(Loader[UUID, DatasetSnapshot | None]):
+class SnapshotById(RowByKey):
     """A dataset snapshot."""
 
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, DatasetSnapshot | None]:
-        statement = select(DatasetSnapshot).where(
-            among(DatasetSnapshot.id, keys), DatasetSnapshot.workspace_id == self.workspace_id
-        )
-        return {row.id: row for row in await session.scalars(statement)}
-
-    @override
-    def absent(self, key: UUID) -> DatasetSnapshot | None:
-        return None
+    entity = DatasetSnapshot
 
 
-class RowByPlace(Loader[tuple[UUID, int], DatasetRow | None]):
+class LatestSnapshotByLeaderboard(LatestByParent):
+    """A leaderboard's newest snapshot."""
+
+    entity = DatasetSnapshot
+    key = "leaderboard_id"
+    newest_first = ("number",)
+
+
+class RowByPlace(Loader[Place, Row | None]):
     """A dataset row, by its snapshot and its position there."""
 
     @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[tuple[UUID, int]]
-    ) -> Mapping[tuple[UUID, int], DatasetRow | None]:
+    @classmethod
+    def write(cls, columns: Columns) -> AnySelect:
         places = (
             func.unnest(
-                literal([key[0] for key in keys], ARRAY(Uuid())),
-                literal([key[1] for key in keys], ARRAY(Integer())),
+                bindparam("snapshot_ids", type_=ARRAY(Uuid())),
+                bindparam("positions", type_=ARRAY(Integer())),
             )
             .table_valued("snapshot_id", "position")
             .render_derived()
         )
-        statement = select(DatasetRow).join(
-            places,
-            (DatasetRow.snapshot_id == places.c.snapshot_id)
-            & (DatasetRow.position == places.c.position),
+        chosen = read_columns(DatasetRow, columns, always=("snapshot_id", "position"))
+        at_place = (DatasetRow.snapshot_id == places.c.snapshot_id) & (
+            DatasetRow.position == places.c.position
         )
-        statement = statement.where(DatasetRow.workspace_id == self.workspace_id)
-        return {(row.snapshot_id, row.position): row for row in await session.scalars(statement)}
+        return select(*chosen).join(places, at_place).where(own_workspace(DatasetRow.workspace_id))
 
     @override
-    def absent(self, key: tuple[UUID, int]) -> DatasetRow | None:
-        return None
-
-
-class LatestSnapshotByLeaderboard(Loader[UUID, DatasetSnapshot | None]):
-    """A leaderboard's newest snapshot."""
-
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, DatasetSnapshot | None]:
-        statement = (
-            select(DatasetSnapshot)
-            .where(
-                among(DatasetSnapshot.leaderboard_id, keys),
-                DatasetSnapshot.workspace_id == self.workspace_id,
-            )
-            .ext(distinct_on(DatasetSnapshot.leaderboard_id))
-            .order_by(DatasetSnapshot.leaderboard_id, DatasetSnapshot.number.desc())
+    async def fetch(self, keys: Sequence[Place], columns: Columns) -> Mapping[Place, Row | None]:
+        rows = await self.rows(
+            columns,
+            snapshot_ids=[snapshot_id for snapshot_id, _ in keys],
+            positions=[position for _, position in keys],
         )
-        return {row.leaderboard_id: row for row in await session.scalars(statement)}
+        return {(row["snapshot_id"], row["position"]): row for row in rows}
 
     @override
-    def absent(self, key: UUID) -> DatasetSnapshot | None:
+    def absent(self, key: Place) -> Row | None:
         return None

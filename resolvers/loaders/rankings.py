@@ -9,67 +9,50 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from typing_extensions import override
 
 from db.models import Candidate, Ranking, RankingEntry
-from db.session import ReadSession
-from resolvers.loaders.base import Loader, among
+from db.records import Row
+from resolvers.columns import Columns, read_columns
+from resolvers.loaders.base import Loader, among_keys, own_workspace
+from resolvers.loaders.rows import LatestByParent, RowByKey
+from resolvers.paging import AnySelect
 
 
-class LatestRankingByLeaderboard(Loader[UUID, Ranking | None]):
-    """A leaderboard's newest ranking."""
-
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Ranking | None]:
-        statement = (
-            select(Ranking)
-            .where(among(Ranking.leaderboard_id, keys), Ranking.workspace_id == self.workspace_id)
-            .ext(distinct_on(Ranking.leaderboard_id))
-            .order_by(Ranking.leaderboard_id, Ranking.completed_at.desc(), Ranking.id.desc())
-        )
-        return {row.leaderboard_id: row for row in await session.scalars(statement)}
-
-    @override
-    def absent(self, key: UUID) -> Ranking | None:
-        return None
-
-
-class RankingByRun(Loader[UUID, Ranking | None]):
+class RankingByRun(RowByKey):
     """What a run found."""
 
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Ranking | None]:
-        statement = select(Ranking).where(
-            among(Ranking.run_id, keys), Ranking.workspace_id == self.workspace_id
-        )
-        return {row.run_id: row for row in await session.scalars(statement)}
-
-    @override
-    def absent(self, key: UUID) -> Ranking | None:
-        return None
+    entity = Ranking
+    key = "run_id"
 
 
-class EntriesByRanking(Loader[UUID, Sequence[RankingEntry]]):
+class LatestRankingByLeaderboard(LatestByParent):
+    """A leaderboard's newest ranking."""
+
+    entity = Ranking
+    key = "leaderboard_id"
+    newest_first = ("completed_at", "id")
+
+
+class EntriesByRanking(Loader[UUID, Sequence[Row]]):
     """A ranking's entries, best first."""
 
     @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Sequence[RankingEntry]]:
-        statement = (
-            select(RankingEntry)
+    @classmethod
+    def write(cls, columns: Columns) -> AnySelect:
+        return (
+            select(*read_columns(RankingEntry, columns, always=("ranking_id", "candidate_id")))
             .join(Ranking, Ranking.id == RankingEntry.ranking_id)
-            .where(among(RankingEntry.ranking_id, keys), Ranking.workspace_id == self.workspace_id)
+            .where(among_keys(RankingEntry.ranking_id), own_workspace(Ranking.workspace_id))
             .order_by(RankingEntry.rank)
         )
-        found: dict[UUID, list[RankingEntry]] = defaultdict(list)
-        for row in await session.scalars(statement):
-            found[row.ranking_id].append(row)
+
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, Sequence[Row]]:
+        found: dict[UUID, list[Row]] = defaultdict(list)
+        for row in await self.rows(columns, keys=keys):
+            found[row["ranking_id"]].append(row)
         return found
 
     @override
-    def absent(self, key: UUID) -> Sequence[RankingEntry]:
+    def absent(self, key: UUID) -> Sequence[Row]:
         return []
 
 
@@ -77,15 +60,16 @@ class WinnerByLeaderboard(Loader[UUID, UUID | None]):
     """The best candidate of the latest ranking that is still on its leaderboard."""
 
     @override
-    async def fetch(self, session: ReadSession, keys: Sequence[UUID]) -> Mapping[UUID, UUID | None]:
+    @classmethod
+    def write(cls) -> AnySelect:
         latest = (
             select(Ranking.id, Ranking.leaderboard_id)
-            .where(among(Ranking.leaderboard_id, keys), Ranking.workspace_id == self.workspace_id)
+            .where(among_keys(Ranking.leaderboard_id), own_workspace(Ranking.workspace_id))
             .ext(distinct_on(Ranking.leaderboard_id))
             .order_by(Ranking.leaderboard_id, Ranking.completed_at.desc(), Ranking.id.desc())
             .subquery()
         )
-        statement = (
+        return (
             select(latest.c.leaderboard_id, RankingEntry.candidate_id)
             .join(RankingEntry, RankingEntry.ranking_id == latest.c.id)
             .join(Candidate, Candidate.id == RankingEntry.candidate_id)
@@ -93,7 +77,10 @@ class WinnerByLeaderboard(Loader[UUID, UUID | None]):
             .ext(distinct_on(latest.c.leaderboard_id))
             .order_by(latest.c.leaderboard_id, RankingEntry.rank)
         )
-        return {row[0]: row[1] for row in await session.execute(statement)}
+
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, UUID | None]:
+        return {row["leaderboard_id"]: row["candidate_id"] for row in await self.rows(keys=keys)}
 
     @override
     def absent(self, key: UUID) -> UUID | None:

@@ -4,81 +4,66 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import defer
 from typing_extensions import override
 
 from db.models import Candidate, Run, RunCandidate, RunResult
-from db.session import ReadSession
-from resolvers.loaders.base import Loader, among
-from resolvers.loaders.slices import SliceByParent
+from db.records import Row
+from resolvers.columns import Columns, read_columns
+from resolvers.loaders.base import Loader, among_keys, own_workspace
+from resolvers.loaders.rows import RowByKey
+from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect
 
 
-class RunById(Loader[UUID, Run | None]):
+class RunById(RowByKey):
     """A run."""
 
-    @override
-    async def fetch(self, session: ReadSession, keys: Sequence[UUID]) -> Mapping[UUID, Run | None]:
-        statement = select(Run).where(among(Run.id, keys), Run.workspace_id == self.workspace_id)
-        return {row.id: row for row in await session.scalars(statement)}
-
-    @override
-    def absent(self, key: UUID) -> Run | None:
-        return None
+    entity = Run
 
 
-class RunsByLeaderboard(SliceByParent[Run]):
+class RunsByLeaderboard(SliceByParent):
     """A slice of a leaderboard's runs."""
 
     entity = Run
-    parent_column = "leaderboard_id"
+    parent = "leaderboard_id"
 
     @override
-    def children(self, where: Any) -> AnySelect:
-        return select(Run).where(Run.workspace_id == self.workspace_id)
+    @classmethod
+    def children(cls, statement: AnySelect) -> AnySelect:
+        return statement.where(own_workspace(Run.workspace_id))
 
 
-class RunCountByLeaderboard(Loader[UUID, int]):
+class RunCountByLeaderboard(CountByParent):
     """How many runs a leaderboard has had."""
 
-    @override
-    async def fetch(self, session: ReadSession, keys: Sequence[UUID]) -> Mapping[UUID, int]:
-        statement = (
-            select(Run.leaderboard_id, func.count())
-            .where(among(Run.leaderboard_id, keys), Run.workspace_id == self.workspace_id)
-            .group_by(Run.leaderboard_id)
-        )
-        return {row[0]: row[1] for row in await session.execute(statement)}
-
-    @override
-    def absent(self, key: UUID) -> int:
-        return 0
+    slices = RunsByLeaderboard
 
 
-class CandidatesByRun(Loader[UUID, Sequence[Candidate]]):
+class CandidatesByRun(Loader[UUID, Sequence[Row]]):
     """The candidates that a run ranks, in its order."""
 
     @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[UUID]
-    ) -> Mapping[UUID, Sequence[Candidate]]:
-        statement = (
-            select(RunCandidate.run_id, Candidate)
+    @classmethod
+    def write(cls, columns: Columns) -> AnySelect:
+        return (
+            select(RunCandidate.run_id.label("of_run"), *read_columns(Candidate, columns))
             .join(Candidate, Candidate.id == RunCandidate.candidate_id)
-            .where(among(RunCandidate.run_id, keys), Candidate.workspace_id == self.workspace_id)
+            .where(among_keys(RunCandidate.run_id), own_workspace(Candidate.workspace_id))
             .order_by(RunCandidate.position)
         )
-        found: dict[UUID, list[Candidate]] = defaultdict(list)
-        for run_id, candidate in await session.execute(statement):
-            found[run_id].append(candidate)
+
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, Sequence[Row]]:
+        found: dict[UUID, list[Row]] = defaultdict(list)
+        for row in await self.rows(columns, keys=keys):
+            found[row["of_run"]].append(row)
         return found
 
     @override
-    def absent(self, key: UUID) -> Sequence[Candidate]:
+    def absent(self, key: UUID) -> Sequence[Row]:
         return []
 
 
@@ -103,7 +88,8 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
     """How far a run has come: a count of what is stored, so that it can't drift."""
 
     @override
-    async def fetch(self, session: ReadSession, keys: Sequence[UUID]) -> Mapping[UUID, RunProgress]:
+    @classmethod
+    def write(cls) -> AnySelect:
         size = (
             select(func.count())
             .where(RunCandidate.run_id == Run.id)
@@ -117,24 +103,27 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
                 func.count(RunResult.error).label("failed"),
                 func.coalesce(func.sum(RunResult.cost_usd), 0).label("cost_usd"),
             )
-            .where(among(RunResult.run_id, keys))
+            .where(among_keys(RunResult.run_id))
             .group_by(RunResult.run_id)
             .subquery()
         )
-        statement = (
+        return (
             select(
                 Run.id,
-                func.coalesce(stored.c.done, 0),
-                func.coalesce(stored.c.failed, 0),
-                case((Run.row_count.is_not(None), Run.row_count * size)),
-                func.coalesce(stored.c.cost_usd, 0),
+                func.coalesce(stored.c.done, 0).label("done"),
+                func.coalesce(stored.c.failed, 0).label("failed"),
+                case((Run.row_count.is_not(None), Run.row_count * size)).label("total"),
+                func.coalesce(stored.c.cost_usd, 0).label("cost_usd"),
             )
             .outerjoin(stored, stored.c.run_id == Run.id)
-            .where(among(Run.id, keys), Run.workspace_id == self.workspace_id)
+            .where(among_keys(Run.id), own_workspace(Run.workspace_id))
         )
+
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, RunProgress]:
         return {
-            run_id: RunProgress(done=done, failed=failed, total=total, cost_usd=cost_usd)
-            for run_id, done, failed, total, cost_usd in await session.execute(statement)
+            row["id"]: RunProgress(row["done"], row["failed"], row["total"], row["cost_usd"])
+            for row in await self.rows(keys=keys)
         }
 
     @override
@@ -142,80 +131,20 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
         return RunProgress(done=0, failed=0, total=None, cost_usd=Decimal(0))
 
 
-@dataclass(frozen=True, slots=True)
-class ResultFilter:
-    """Which of a run's results are asked for; what is None does not matter."""
-
-    candidate_id: UUID | None = None
-    outcome: Literal["ok", "error"] | None = None
-
-
-def narrow_results(statement: AnySelect, where: ResultFilter) -> AnySelect:
-    """Add the conditions of a `ResultFilter`."""
-    if where.candidate_id is not None:
-        statement = statement.where(RunResult.candidate_id == where.candidate_id)
-    if where.outcome is not None:
-        is_error = RunResult.error.is_not(None)
-        statement = statement.where(is_error if where.outcome == "error" else ~is_error)
-    return statement
-
-
-class ResultsByRun(SliceByParent[RunResult]):
-    """A slice of a run's results, without their outputs."""
+class ResultsByRun(SliceByParent):
+    """A slice of a run's results."""
 
     entity = RunResult
-    parent_column = "run_id"
+    parent = "run_id"
 
     @override
-    def children(self, where: Any) -> AnySelect:
-        statement = select(RunResult).join(Run, Run.id == RunResult.run_id)
-        statement = statement.where(Run.workspace_id == self.workspace_id)
-        return statement if where is None else narrow_results(statement, where)
-
-    @override
-    def options(self, entity: Any) -> Sequence[Any]:
-        return (defer(entity.output, raiseload=True),)
+    @classmethod
+    def children(cls, statement: AnySelect) -> AnySelect:
+        owned = statement.join(Run, Run.id == RunResult.run_id)
+        return owned.where(own_workspace(Run.workspace_id))
 
 
-class ResultCountByRun(Loader[tuple[UUID, ResultFilter], int]):
-    """How many results of a run a filter admits; one statement for each filter."""
+class ResultCountByRun(CountByParent):
+    """How many results of a run a filter admits."""
 
-    @override
-    async def fetch(
-        self, session: ReadSession, keys: Sequence[tuple[UUID, ResultFilter]]
-    ) -> Mapping[tuple[UUID, ResultFilter], int]:
-        runs_of: dict[ResultFilter, list[UUID]] = defaultdict(list)
-        for run_id, where in keys:
-            runs_of[where].append(run_id)
-        found: dict[tuple[UUID, ResultFilter], int] = {}
-        for where, run_ids in runs_of.items():
-            statement = (
-                select(RunResult.run_id, func.count())
-                .join(Run, Run.id == RunResult.run_id)
-                .where(among(RunResult.run_id, run_ids), Run.workspace_id == self.workspace_id)
-                .group_by(RunResult.run_id)
-            )
-            for run_id, count in await session.execute(narrow_results(statement, where)):
-                found[run_id, where] = count
-        return found
-
-    @override
-    def absent(self, key: tuple[UUID, ResultFilter]) -> int:
-        return 0
-
-
-class ResultOutputById(Loader[UUID, str | None]):
-    """What a model answered to one row."""
-
-    @override
-    async def fetch(self, session: ReadSession, keys: Sequence[UUID]) -> Mapping[UUID, str | None]:
-        statement = (
-            select(RunResult.id, RunResult.output)
-            .join(Run, Run.id == RunResult.run_id)
-            .where(among(RunResult.id, keys), Run.workspace_id == self.workspace_id)
-        )
-        return {row[0]: row[1] for row in await session.execute(statement)}
-
-    @override
-    def absent(self, key: UUID) -> str | None:
-        return None
+    slices = ResultsByRun

@@ -1,74 +1,118 @@
-"""The loader behind connections: a slice of each parent's list, in one statement."""
+"""The loaders behind connections: a slice of each parent's list, and the length of the list."""
 
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Select, Uuid, func, literal, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy import ARRAY, Uuid, bindparam, func, select, true
 from typing_extensions import override
 
-from db.session import ReadSession
-from resolvers.loaders.base import Loader
-from resolvers.paging import AnySelect, Page, PageRequest, cut_page, slice_statement
+from db.records import Row
+from resolvers.columns import Columns, read_columns
+from resolvers.loaders.base import Loader, among_keys
+from resolvers.paging import (
+    AnySelect,
+    Page,
+    PageRequest,
+    SliceShape,
+    cut_page,
+    slice_shape,
+    slice_statement,
+    slice_values,
+)
+from resolvers.where import Where
 
-T = TypeVar("T")
+SliceKey = tuple[UUID, PageRequest, Where]
+CountKey = tuple[UUID, Where]
 
-SliceKey = tuple[UUID, PageRequest, Any]
 
-
-class SliceByParent(Loader[SliceKey, Page[T]], Generic[T]):
+class SliceByParent(Loader[SliceKey, Page[Row]]):
     """Answers (parent id, slice, filter) with a page of the parent's children.
 
     Parents that ask for the same slice, as those of one field do, share one
     statement: a lateral subquery for each, which stops at the slice's end.
+
+    Attributes:
+        entity: The children's row class.
+        parent: The name of the column that names the parent.
     """
 
     entity: ClassVar[Any]
-    parent_column: ClassVar[str]
+    parent: ClassVar[str]
 
+    @classmethod
     @abstractmethod
-    def children(self, where: Any) -> AnySelect:
-        """Return the statement for all children that *where* admits, of whichever parent."""
+    def children(cls, statement: AnySelect) -> AnySelect:
+        """Narrow *statement* to the children that the workspace may see."""
 
-    def options(self, entity: Any) -> Sequence[Any]:
-        """Return loading options, such as which wide columns to leave out."""
-        del entity
-        return ()
+    @override
+    @classmethod
+    def write(cls, columns: Columns, shape: SliceShape, where: Where) -> AnySelect:
+        asked = (
+            func.unnest(bindparam("parents", type_=ARRAY(Uuid())))
+            .table_valued("parent_key")
+            .render_derived()
+        )
+        own = read_columns(cls.entity, columns, always=("id", shape.order.column))
+        inner = where.narrow(cls.children(select(*own)), cls.entity)
+        inner = inner.where(getattr(cls.entity, cls.parent) == asked.c.parent_key)
+        lateral = slice_statement(inner, cls.entity, shape).correlate(asked).lateral()
+        return select(asked.c.parent_key, *lateral.c).join(lateral, true())
 
     @override
     async def fetch(
-        self, session: ReadSession, keys: Sequence[SliceKey]
-    ) -> Mapping[SliceKey, Page[T]]:
-        parents_of: dict[tuple[PageRequest, Any], list[UUID]] = defaultdict(list)
+        self, keys: Sequence[SliceKey], columns: Columns
+    ) -> Mapping[SliceKey, Page[Row]]:
+        parents_of: dict[tuple[PageRequest, Where], list[UUID]] = defaultdict(list)
         for parent_id, request, where in keys:
             parents_of[request, where].append(parent_id)
-        pages: dict[SliceKey, Page[T]] = {}
+        pages: dict[SliceKey, Page[Row]] = {}
         for (request, where), parents in parents_of.items():
-            rows_of: dict[UUID, list[T]] = {parent: [] for parent in parents}
-            for parent, row in await session.execute(self._statement(request, where, parents)):
-                rows_of[parent].append(row)
+            rows_of: dict[UUID, list[Row]] = {parent: [] for parent in parents}
+            values = {**slice_values(request), **where.values()}
+            shape = slice_shape(request)
+            for row in await self.rows(columns, shape, where.shape(), parents=parents, **values):
+                rows_of[row["parent_key"]].append(row)
             for parent, rows in rows_of.items():
                 pages[parent, request, where] = cut_page(rows, request)
         return pages
 
-    def _statement(
-        self, request: PageRequest, where: Any, parents: Sequence[UUID]
-    ) -> Select[UUID, T]:
-        asked = (
-            func.unnest(literal(list(parents), ARRAY(Uuid())))
-            .table_valued("parent_id")
-            .render_derived()
-        )
-        inner = self.children(where).where(
-            getattr(self.entity, self.parent_column) == asked.c.parent_id
-        )
-        lateral = slice_statement(inner, self.entity, request).correlate(asked).lateral()
-        child = aliased(self.entity, lateral)
-        return select(asked.c.parent_id, child).join(child, true()).options(*self.options(child))
+    @override
+    def absent(self, key: SliceKey) -> Page[Row]:
+        return Page(rows=[], order=key[1].order)
+
+
+class CountByParent(Loader[CountKey, int]):
+    """How many children of a parent a filter admits; one statement for each filter.
+
+    Attributes:
+        slices: The loader of the children themselves.
+    """
+
+    slices: ClassVar[type[SliceByParent]]
 
     @override
-    def absent(self, key: SliceKey) -> Page[T]:
-        return Page(rows=[], order=key[1].order)
+    @classmethod
+    def write(cls, where: Where) -> AnySelect:
+        entity = cls.slices.entity
+        parent = getattr(entity, cls.slices.parent)
+        counted = select(parent.label("parent_key"), func.count().label("count"))
+        statement = where.narrow(cls.slices.children(counted.select_from(entity)), entity)
+        return statement.where(among_keys(parent)).group_by(parent)
+
+    @override
+    async def fetch(self, keys: Sequence[CountKey], columns: Columns) -> Mapping[CountKey, int]:
+        parents_of: dict[Where, list[UUID]] = defaultdict(list)
+        for parent_id, where in keys:
+            parents_of[where].append(parent_id)
+        found: dict[CountKey, int] = {}
+        for where, parents in parents_of.items():
+            for row in await self.rows(where.shape(), keys=parents, **where.values()):
+                found[row["parent_key"], where] = row["count"]
+        return found
+
+    @override
+    def absent(self, key: CountKey) -> int:
+        return 0

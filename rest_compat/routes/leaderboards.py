@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from db.models import Leaderboard
+from db.records import Row
 from resolvers import leaderboards
 from resolvers.inputs import LeaderboardChanges, NewLeaderboard
 from rest_compat.deps import Ctx, Limit, NewId, Offset, RepeatableRoute
@@ -36,7 +37,7 @@ async def create_leaderboard(ctx: Ctx, body: NewLeaderboard, new_id: NewId) -> L
 
 
 @router.get("/{leaderboard_id}", operation_id="getLeaderboard", response_model=LeaderboardShape)
-async def get_leaderboard(ctx: Ctx, leaderboard_id: UUID) -> Leaderboard:
+async def get_leaderboard(ctx: Ctx, leaderboard_id: UUID) -> Row:
     """Return one leaderboard."""
     return await leaderboards.get_leaderboard(ctx, leaderboard_id)
 

@@ -1,6 +1,6 @@
 """/api/leaderboards/{leaderboard_id}/run and /runs."""
 
-import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body
 
 from db.models import Run
+from db.records import Row
 from resolvers import rankings, runs
 from resolvers.context import Context
 from resolvers.inputs import NewRun
@@ -28,26 +29,30 @@ EVERYTHING = NewRun()
 RUN_COLUMNS = RunShape.model_fields.keys() - {"progress", "cost_usd", "ranking"}
 
 
-async def shape_run(ctx: Context, run: Run) -> RunShape:
-    """Gather what the published run shows, batched with the other runs of a list."""
-    progress, ranking = await asyncio.gather(
-        runs.get_progress(ctx, run), rankings.find_ranking_of_run(ctx, run.id)
-    )
-    shaped = None
-    if ranking is not None:
-        entries = await rankings.list_entries(ctx, ranking.id)
-        shaped = RankingShape(
-            completed_at=ranking.completed_at,
-            row_count=ranking.row_count,
-            entries=[RankingEntryShape.model_validate(entry) for entry in entries],
+async def shape_runs(ctx: Context, found: Sequence[Row | Run]) -> list[RunShape]:
+    """Gather what the published runs show, in a few statements for all of them."""
+    ids = [run.id for run in found]
+    progress = await runs.list_progress(ctx, ids)
+    ranked = await rankings.find_rankings_of_runs(ctx, ids)
+    entries = await rankings.list_entries(ctx, [each and each.id for each in ranked])
+    return [
+        RunShape.model_validate(
+            {
+                **{name: getattr(run, name) for name in RUN_COLUMNS},
+                "progress": done,
+                "cost_usd": done.cost_usd,
+                "ranking": None if ranking is None else _shape_ranking(ranking, places),
+            }
         )
-    return RunShape.model_validate(
-        {
-            **{name: getattr(run, name) for name in RUN_COLUMNS},
-            "progress": progress,
-            "cost_usd": progress.cost_usd,
-            "ranking": shaped,
-        }
+        for run, done, ranking, places in zip(found, progress, ranked, entries, strict=True)
+    ]
+
+
+def _shape_ranking(ranking: Row, places: Sequence[Row]) -> RankingShape:
+    return RankingShape(
+        completed_at=ranking.completed_at,
+        row_count=ranking.row_count,
+        entries=[RankingEntryShape.model_validate(place) for place in places],
     )
 
 
@@ -57,7 +62,7 @@ async def list_runs(
 ) -> RunList:
     """List a leaderboard's runs, newest first, with what each found."""
     rows, total = await runs.list_runs_by_offset(ctx, leaderboard_id, limit=limit, offset=offset)
-    shaped = list(await asyncio.gather(*(shape_run(ctx, run) for run in rows)))
+    shaped = await shape_runs(ctx, rows)
     return RunList(runs=shaped, count=len(shaped), total=total, limit=limit, offset=offset)
 
 
@@ -66,4 +71,5 @@ async def start_run(
     ctx: Ctx, leaderboard_id: UUID, new_id: NewId, body: Annotated[NewRun, Body()] = EVERYTHING
 ) -> RunShape:
     """Queue a run of the leaderboard's candidates; an empty body runs them all on every row."""
-    return await shape_run(ctx, await runs.start_run(ctx, leaderboard_id, body, id=new_id))
+    (shaped,) = await shape_runs(ctx, [await runs.start_run(ctx, leaderboard_id, body, id=new_id)])
+    return shaped

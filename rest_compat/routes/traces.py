@@ -8,10 +8,10 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
-from db.models import Trace
+from db.records import Row
 from resolvers import traces
-from resolvers.loaders.traces import TraceFilter
 from resolvers.traces import TraceListing
+from resolvers.where import TraceFilter
 from rest_compat.deps import Ctx, Offset
 from rest_compat.shapes import TraceList, TraceShape
 
@@ -76,7 +76,7 @@ async def list_traces(
     return StreamingResponse(_document(listing, head), media_type="application/json")
 
 
-def _encode(trace: Trace) -> bytes:
+def _encode(trace: Row) -> bytes:
     return orjson.dumps(TraceShape.model_validate(trace).model_dump(mode="json"))
 
 

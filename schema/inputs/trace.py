@@ -5,7 +5,7 @@ from typing import Any
 
 import strawberry
 
-from resolvers.loaders.traces import TraceFilter
+from resolvers.where import TraceFilter
 from schema.enums import CallStatus, TraceSource
 from schema.scalars import read_optional_id
 

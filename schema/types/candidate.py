@@ -1,26 +1,30 @@
 """The CandidateModel object type."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import strawberry
 from strawberry.scalars import JSON
 
-from db.models import Candidate as CandidateRow
-from db.models import Leaderboard as LeaderboardRow
+from compiled_graphql.selection import selected_names
+from db.records import Row
 from resolvers import leaderboards
 from schema.context import Info
 from schema.enums import AuthMethod, CandidateProvider
-from schema.fields import resolved
+from schema.fields import batched, resolved
 from schema.types.refs import LeaderboardRef
 
 
-async def leaderboard(root: strawberry.Parent[CandidateRow], info: Info) -> LeaderboardRow | None:
-    """Return the candidate's leaderboard."""
-    return await leaderboards.find_leaderboard(info.context.ctx, root.leaderboard_id)
+async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the candidates' leaderboards."""
+    ids = [root.leaderboard_id for root in roots]
+    return await leaderboards.find_leaderboards(
+        info.context.ctx, ids, selected_names(info, "Leaderboard")
+    )
 
 
-def has_auth_token(root: strawberry.Parent[CandidateRow]) -> bool:
+def has_auth_token(root: strawberry.Parent[Row]) -> bool:
     """Tell whether a credential is stored."""
     return root.auth_token_box is not None
 
@@ -38,7 +42,9 @@ class CandidateModel:
     )
     auth_method: AuthMethod | None = strawberry.field(description="How its credential is sent.")
     auth_header_name: str | None = strawberry.field(description="The header of CUSTOM_HEADER.")
-    has_auth_token: bool = resolved(has_auth_token, "Whether a credential is stored for it.")
+    has_auth_token: bool = resolved(
+        has_auth_token, "Whether a credential is stored for it.", needs=["auth_token_box"]
+    )
     params: JSON = strawberry.field(description="Sent with every call, such as temperature.")
     input_price_per_million_usd: Decimal | None = strawberry.field(
         description="US dollars a million prompt tokens."
@@ -51,6 +57,6 @@ class CandidateModel:
     removed_at: datetime | None = strawberry.field(
         description="When it was taken off; rankings that it is in keep it."
     )
-    leaderboard: LeaderboardRef | None = resolved(
-        leaderboard, "Its leaderboard; null once that is deleted."
+    leaderboard: LeaderboardRef | None = batched(
+        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
     )

@@ -1,17 +1,17 @@
 """The Dataset, DatasetSnapshot and DatasetRow object types."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import strawberry
 from strawberry.scalars import JSON
 
-from db.models import DatasetRow as DatasetRowRow
-from db.models import DatasetSnapshot as SnapshotRow
-from db.models import Leaderboard as LeaderboardRow
+from compiled_graphql.selection import selected_names
+from db.records import Row
 from resolvers import datasets
 from schema.context import Info
 from schema.enums import DatasetType
-from schema.fields import resolved
+from schema.fields import batched, resolved
 
 
 @strawberry.type(description="What a leaderboard's dataset held when a run read it; never changes.")
@@ -30,12 +30,12 @@ class DatasetSnapshot:
     created_at: datetime = strawberry.field(description="When they were read.")
 
 
-def row_id(root: strawberry.Parent[DatasetRowRow]) -> str:
+def row_id(root: strawberry.Parent[Row]) -> str:
     """Return the row's id: its snapshot and its place there."""
     return f"{root.snapshot_id}:{root.position}"
 
 
-def metadata(root: strawberry.Parent[DatasetRowRow]) -> JSON:
+def metadata(root: strawberry.Parent[Row]) -> JSON:
     """Return what the source says of the row besides."""
     return JSON(root.row_metadata)
 
@@ -44,31 +44,36 @@ def metadata(root: strawberry.Parent[DatasetRowRow]) -> JSON:
 class DatasetRow:
     """Over rows of `db.models.DatasetRow`."""
 
-    id: strawberry.ID = resolved(row_id, "Its snapshot's id and its position.")
+    id: strawberry.ID = resolved(
+        row_id, "Its snapshot's id and its position.", needs=["snapshot_id", "position"]
+    )
     position: int = strawberry.field(description="Its place in the snapshot, from 0.")
     external_id: str | None = strawberry.field(description="The id that the source gave it.")
     input: str = strawberry.field(description="What models are asked.")
     expected: str | None = strawberry.field(description="What they should answer.")
     messages: JSON | None = strawberry.field(description="The conversation the input is from.")
     tags: list[str] = strawberry.field(description="Its tags.")
-    metadata: JSON = resolved(metadata, "What the source says of it besides.")
+    metadata: JSON = resolved(
+        metadata, "What the source says of it besides.", needs=["row_metadata"]
+    )
 
 
-async def latest_snapshot(
-    root: strawberry.Parent[LeaderboardRow], info: Info
-) -> SnapshotRow | None:
-    """Return the newest snapshot."""
-    return await datasets.find_latest_snapshot(info.context.ctx, root.id)
+async def latest_snapshots(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the newest snapshots."""
+    columns = selected_names(info, "DatasetSnapshot")
+    ids = [root.id for root in roots]
+    return await datasets.find_latest_snapshots(info.context.ctx, ids, columns)
 
 
-def dataset_type(root: strawberry.Parent[LeaderboardRow]) -> str:
+def dataset_type(root: strawberry.Parent[Row]) -> str:
     """Return where the rows come from."""
-    return root.dataset_type
+    return str(root.dataset_type)
 
 
-def url(root: strawberry.Parent[LeaderboardRow]) -> str | None:
+def url(root: strawberry.Parent[Row]) -> str | None:
     """Return where the rows are read."""
-    return root.dataset_url
+    found: str | None = root.dataset_url
+    return found
 
 
 @strawberry.type(description="A leaderboard's dataset.")
@@ -77,6 +82,6 @@ class Dataset:
 
     type: DatasetType = resolved(dataset_type, "Where its rows come from.")
     url: str | None = resolved(url, "Where its rows are read.")
-    latest_snapshot: DatasetSnapshot | None = resolved(
-        latest_snapshot, "The newest snapshot; null before the first run."
+    latest_snapshot: DatasetSnapshot | None = batched(
+        latest_snapshots, "The newest snapshot; null before the first run."
     )

@@ -7,15 +7,14 @@ from typing import Annotated
 import strawberry
 from strawberry.scalars import JSON
 
-from db.models import Candidate as CandidateRow
-from db.models import Leaderboard as LeaderboardRow
-from db.models import Ranking as RankingRow
+from compiled_graphql.selection import selected_names
+from db.records import Row
 from resolvers import candidates, rankings, runs, traces
 from resolvers.paging import read_page
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import DatasetType, EvalType, ListOrder, ModelSelection
-from schema.fields import resolved
+from schema.fields import batched, resolved
 from schema.inputs.trace import TraceFilterInput, read_trace_filter
 from schema.paging import (
     ORDERS,
@@ -35,27 +34,28 @@ from schema.types.run import Run
 from schema.types.trace import Trace
 
 
-async def leaderboard_candidates(
-    root: strawberry.Parent[LeaderboardRow], info: Info
-) -> Sequence[CandidateRow]:
-    """Return whom it compares."""
-    return await candidates.list_candidates(info.context.ctx, root.id)
+async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
+    """Return whom they compare."""
+    columns = selected_names(info, "CandidateModel")
+    return await candidates.list_candidates(info.context.ctx, [root.id for root in roots], columns)
 
 
-async def production_candidate(
-    root: strawberry.Parent[LeaderboardRow], info: Info
-) -> CandidateRow | None:
+async def production_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return who serves production."""
-    return await rankings.find_production_candidate(info.context.ctx, root)
+    columns = selected_names(info, "CandidateModel")
+    return await rankings.find_production_candidates(info.context.ctx, roots, columns)
 
 
-async def ranking(root: strawberry.Parent[LeaderboardRow], info: Info) -> RankingRow | None:
-    """Return the newest ranking."""
-    return await rankings.find_latest_ranking(info.context.ctx, root.id)
+async def rankings_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the newest rankings."""
+    columns = selected_names(info, "Ranking")
+    return await rankings.find_latest_rankings(
+        info.context.ctx, [root.id for root in roots], columns
+    )
 
 
-async def leaderboard_runs(
-    root: strawberry.Parent[LeaderboardRow],
+async def runs_of(
+    roots: Sequence[Row],
     info: Info,
     *,
     first: First = None,
@@ -63,16 +63,17 @@ async def leaderboard_runs(
     last: Last = None,
     before: Before = None,
     order_by: OrderBy = ListOrder.NEWEST_FIRST,
-) -> Slice:
-    """Return a slice of its runs."""
+) -> Sequence[Slice]:
+    """Return a slice of each one's runs."""
     ctx = info.context.ctx
     request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
-    page = await runs.list_runs(ctx, root.id, request)
-    return slice_of(page, runs.count_runs, ctx, root.id)
+    ids = [root.id for root in roots]
+    pages = await runs.list_runs(ctx, ids, request, selected_names(info, "Run"))
+    return [slice_of(page, runs.count_runs, ctx, key) for page, key in zip(pages, ids, strict=True)]
 
 
-async def leaderboard_traces(
-    root: strawberry.Parent[LeaderboardRow],
+async def traces_of(
+    roots: Sequence[Row],
     info: Info,
     *,
     first: First = None,
@@ -82,21 +83,26 @@ async def leaderboard_traces(
     filter: Annotated[
         TraceFilterInput | None, strawberry.argument(description="Which traces.")
     ] = None,
-) -> Slice:
-    """Return a slice of its traces."""
+) -> Sequence[Slice]:
+    """Return a slice of each one's traces."""
     ctx = info.context.ctx
     request = read_page(first=first, after=after, last=last, before=before, order=TRACE_ORDER)
     where = read_trace_filter(filter)
-    page = await traces.list_leaderboard_traces(ctx, root.id, request, where)
-    return slice_of(page, traces.count_leaderboard_traces, ctx, root.id, where)
+    ids = [root.id for root in roots]
+    columns = selected_names(info, "Trace")
+    pages = await traces.list_leaderboard_traces(ctx, ids, request, where, columns)
+    return [
+        slice_of(page, traces.count_leaderboard_traces, ctx, key, where)
+        for page, key in zip(pages, ids, strict=True)
+    ]
 
 
-def dataset(root: strawberry.Parent[LeaderboardRow]) -> LeaderboardRow:
+def dataset(root: strawberry.Parent[Row]) -> Row:
     """Return its dataset, which is told by the same row."""
     return root
 
 
-def inference_url(root: strawberry.Parent[LeaderboardRow], info: Info) -> str:
+def inference_url(root: strawberry.Parent[Row], info: Info) -> str:
     """Return where production is called."""
     return f"{info.context.base_url}/v1/leaderboard/{root.id}/inference"
 
@@ -118,14 +124,15 @@ class Leaderboard:
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     inference_url: str = resolved(inference_url, "Where the model in production is called.")
-    dataset: Dataset = resolved(dataset, "Its dataset.")
-    candidates: list[CandidateModel] = resolved(
-        leaderboard_candidates, "Whom it compares, in the order added."
+    dataset: Dataset = resolved(dataset, "Its dataset.", needs=["dataset_type", "dataset_url"])
+    candidates: list[CandidateModel] = batched(
+        candidates_of, "Whom it compares, in the order added."
     )
-    production_candidate: CandidateModel | None = resolved(
-        production_candidate,
+    production_candidate: CandidateModel | None = batched(
+        production_candidates,
         "Who serves production; null before the first ranking.",
+        needs=["model_selection", "selected_candidate_id"],
     )
-    ranking: Ranking | None = resolved(ranking, "The newest ranking; null before the first.")
-    runs: Connection[Run] = resolved(leaderboard_runs, "Its runs.")
-    traces: Connection[Trace] = resolved(leaderboard_traces, "Its model calls, newest first.")
+    ranking: Ranking | None = batched(rankings_of, "The newest ranking; null before the first.")
+    runs: Connection[Run] = batched(runs_of, "Its runs.")
+    traces: Connection[Trace] = batched(traces_of, "Its model calls, newest first.")

@@ -6,29 +6,31 @@ from decimal import Decimal
 
 import strawberry
 
-from db.models import Candidate as CandidateRow
-from db.models import Ranking as RankingRow
-from db.models import RankingEntry as EntryRow
-from db.models import Run as RunRow
+from compiled_graphql.selection import selected_names
+from db.records import Row
 from resolvers import candidates, rankings, runs
 from schema.context import Info
-from schema.fields import resolved
+from schema.fields import batched
 from schema.types.refs import CandidateRef, RunRef
 
 
-async def candidate(root: strawberry.Parent[EntryRow], info: Info) -> CandidateRow | None:
-    """Return the entry's candidate."""
-    return await candidates.find_candidate(info.context.ctx, root.candidate_id)
+async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the entries' candidates."""
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
-async def entries(root: strawberry.Parent[RankingRow], info: Info) -> Sequence[EntryRow]:
-    """Return the ranking's entries."""
-    return await rankings.list_entries(info.context.ctx, root.id)
+async def entries_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
+    """Return the rankings' entries."""
+    columns = selected_names(info, "RankingEntry")
+    return await rankings.list_entries(info.context.ctx, [root.id for root in roots], columns)
 
 
-async def run(root: strawberry.Parent[RankingRow], info: Info) -> RunRow:
-    """Return the run that found it."""
-    return await runs.get_run(info.context.ctx, root.run_id)
+async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the runs that found them."""
+    columns = selected_names(info, "Run")
+    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
 
 
 @strawberry.type(description="One candidate's place in a ranking.")
@@ -51,7 +53,7 @@ class RankingEntry:
     cost_usd_per_1k: Decimal | None = strawberry.field(
         name="costUsdPer1k", description="US dollars for 1,000 requests."
     )
-    candidate: CandidateRef = resolved(candidate, "Who it is.")
+    candidate: CandidateRef = batched(candidates_of, "Who it is.", needs=["candidate_id"])
 
 
 @strawberry.type(description="What a completed run found.")
@@ -61,5 +63,5 @@ class Ranking:
     id: strawberry.ID = strawberry.field(description="Its id.")
     completed_at: datetime = strawberry.field(description="When its run was completed.")
     row_count: int = strawberry.field(description="Rows that every candidate was asked.")
-    entries: list[RankingEntry] = resolved(entries, "The candidates, best first.")
-    run: RunRef = resolved(run, "The run that found it.")
+    entries: list[RankingEntry] = batched(entries_of, "The candidates, best first.")
+    run: RunRef = batched(runs_of, "The run that found it.", needs=["run_id"])

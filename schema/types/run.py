@@ -8,21 +8,15 @@ from typing import Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
-from db.models import Candidate as CandidateRow
-from db.models import DatasetRow as DatasetRowRow
-from db.models import DatasetSnapshot as SnapshotRow
-from db.models import Leaderboard as LeaderboardRow
-from db.models import Ranking as RankingRow
-from db.models import Run as RunRow
-from db.models import RunResult as ResultRow
-from db.models import Trace as TraceRow
+from compiled_graphql.selection import selected_names
+from db.records import Row
 from resolvers import candidates, datasets, leaderboards, rankings, runs, traces
-from resolvers.loaders.runs import ResultFilter
 from resolvers.loaders.runs import RunProgress as Progress
 from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
+from resolvers.where import ResultFilter
 from schema.context import Info
 from schema.enums import ResultOrder, RunKind, RunStatus
-from schema.fields import resolved
+from schema.fields import batched
 from schema.inputs.run import ResultFilterInput
 from schema.paging import After, Before, Connection, First, Last, Slice, slice_of
 from schema.scalars import read_optional_id
@@ -37,24 +31,24 @@ RESULT_ORDERS: dict[ResultOrder, Order] = {
 }
 
 
-async def result_output(root: strawberry.Parent[ResultRow], info: Info) -> str | None:
-    """Return what the model answered."""
-    return await runs.find_result_output(info.context.ctx, root.id)
-
-
-async def result_candidate(root: strawberry.Parent[ResultRow], info: Info) -> CandidateRow | None:
+async def result_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return who was asked."""
-    return await candidates.find_candidate(info.context.ctx, root.candidate_id)
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
-async def result_trace(root: strawberry.Parent[ResultRow], info: Info) -> TraceRow | None:
-    """Return the call."""
-    return await traces.find_trace(info.context.ctx, root.trace_id)
+async def result_traces(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the calls."""
+    columns = selected_names(info, "Trace")
+    return await traces.find_traces(info.context.ctx, [root.trace_id for root in roots], columns)
 
 
-async def result_row(root: strawberry.Parent[ResultRow], info: Info) -> DatasetRowRow | None:
+async def result_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return what was asked."""
-    return await datasets.find_result_row(info.context.ctx, root.run_id, root.position)
+    places = [(root.run_id, root.position) for root in roots]
+    columns = selected_names(info, "DatasetRow")
+    return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
 @strawberry.type(description="What one candidate answered to one row of a run.")
@@ -63,7 +57,7 @@ class RunResult:
 
     id: strawberry.ID = strawberry.field(description="Its id.")
     position: int = strawberry.field(description="The row's place in the snapshot, from 0.")
-    output: str | None = resolved(result_output, "What the model answered.")
+    output: str | None = strawberry.field(description="What the model answered.")
     score: float = strawberry.field(description="0 to 1; an error scores 0.")
     error: str | None = strawberry.field(description="Why the call failed: a code and a message.")
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
@@ -71,9 +65,13 @@ class RunResult:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     created_at: datetime = strawberry.field(description="When it was answered.")
-    candidate: CandidateRef | None = resolved(result_candidate, "Who was asked.")
-    row: DatasetRow | None = resolved(result_row, "What was asked.")
-    trace: TraceRef | None = resolved(result_trace, "The call; null once its retention has passed.")
+    candidate: CandidateRef | None = batched(
+        result_candidates, "Who was asked.", needs=["candidate_id"]
+    )
+    row: DatasetRow | None = batched(result_rows, "What was asked.", needs=["run_id", "position"])
+    trace: TraceRef | None = batched(
+        result_traces, "The call; null once its retention has passed.", needs=["trace_id"]
+    )
 
 
 @strawberry.type(description="How far a run has come, in calls: one a row and candidate.")
@@ -87,42 +85,45 @@ class RunProgress:
     )
 
 
-async def progress(root: strawberry.Parent[RunRow], info: Info) -> Progress:
-    """Return how far it has come."""
-    return await runs.get_progress(info.context.ctx, root)
+async def progress_of(roots: Sequence[Row], info: Info) -> Sequence[Progress]:
+    """Return how far they have come."""
+    return await runs.list_progress(info.context.ctx, [root.id for root in roots])
 
 
-async def cost_usd(root: strawberry.Parent[RunRow], info: Info) -> Decimal:
-    """Return what it has cost so far."""
-    return (await runs.get_progress(info.context.ctx, root)).cost_usd
+async def costs_usd(roots: Sequence[Row], info: Info) -> Sequence[Decimal]:
+    """Return what they have cost so far."""
+    return [progress.cost_usd for progress in await progress_of(roots, info)]
 
 
-async def ranking(root: strawberry.Parent[RunRow], info: Info) -> RankingRow | None:
-    """Return what it found."""
-    return await rankings.find_ranking_of_run(info.context.ctx, root.id)
+async def rankings_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return what they found."""
+    columns = selected_names(info, "Ranking")
+    ids = [root.id for root in roots]
+    return await rankings.find_rankings_of_runs(info.context.ctx, ids, columns)
 
 
-async def snapshot(root: strawberry.Parent[RunRow], info: Info) -> SnapshotRow | None:
-    """Return the rows it uses."""
-    if root.snapshot_id is None:
-        return None
-    return await datasets.find_snapshot(info.context.ctx, root.snapshot_id)
+async def snapshots_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the rows they use."""
+    columns = selected_names(info, "DatasetSnapshot")
+    ids = [root.snapshot_id for root in roots]
+    return await datasets.find_snapshots(info.context.ctx, ids, columns)
 
 
-async def leaderboard(root: strawberry.Parent[RunRow], info: Info) -> LeaderboardRow | None:
-    """Return its leaderboard."""
-    return await leaderboards.find_leaderboard(info.context.ctx, root.leaderboard_id)
+async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return their leaderboards."""
+    columns = selected_names(info, "Leaderboard")
+    ids = [root.leaderboard_id for root in roots]
+    return await leaderboards.find_leaderboards(info.context.ctx, ids, columns)
 
 
-async def run_candidates(
-    root: strawberry.Parent[RunRow], info: Info
-) -> Sequence[CandidateRow | None]:
-    """Return whom it ranks."""
-    return await runs.list_run_candidates(info.context.ctx, root.id)
+async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
+    """Return whom they rank."""
+    columns = selected_names(info, "CandidateModel")
+    return await runs.list_run_candidates(info.context.ctx, [root.id for root in roots], columns)
 
 
-async def results(
-    root: strawberry.Parent[RunRow],
+async def results_of(
+    roots: Sequence[Row],
     info: Info,
     *,
     first: First = None,
@@ -135,15 +136,19 @@ async def results(
     order_by: Annotated[
         ResultOrder, strawberry.argument(description="The order of the list.")
     ] = ResultOrder.STORED,
-) -> Slice:
-    """Return a slice of its results."""
+) -> Sequence[Slice]:
+    """Return a slice of each one's results."""
     ctx = info.context.ctx
     request = read_page(
         first=first, after=after, last=last, before=before, order=RESULT_ORDERS[order_by]
     )
     where = read_result_filter(filter)
-    page = await runs.list_results(ctx, root.id, request, where)
-    return slice_of(page, runs.count_results, ctx, root.id, where)
+    ids = [root.id for root in roots]
+    pages = await runs.list_results(ctx, ids, request, where, selected_names(info, "RunResult"))
+    return [
+        slice_of(page, runs.count_results, ctx, key, where)
+        for page, key in zip(pages, ids, strict=True)
+    ]
 
 
 def read_result_filter(given: ResultFilterInput | None) -> ResultFilter:
@@ -171,14 +176,16 @@ class Run:
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its calls began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
-    progress: RunProgress = resolved(progress, "How far it has come.")
-    cost_usd: Decimal = resolved(cost_usd, "US dollars so far, of the calls whose cost is known.")
-    ranking: RankingRef | None = resolved(ranking, "What it found.")
-    snapshot: DatasetSnapshot | None = resolved(
-        snapshot, "The rows it uses; null until they have been read."
+    progress: RunProgress = batched(progress_of, "How far it has come.")
+    cost_usd: Decimal = batched(costs_usd, "US dollars so far, of the calls whose cost is known.")
+    ranking: RankingRef | None = batched(rankings_of, "What it found.")
+    snapshot: DatasetSnapshot | None = batched(
+        snapshots_of,
+        "The rows it uses; null until they have been read.",
+        needs=["snapshot_id"],
     )
-    leaderboard: LeaderboardRef | None = resolved(
-        leaderboard, "Its leaderboard; null once that is deleted."
+    leaderboard: LeaderboardRef | None = batched(
+        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
     )
-    candidates: list[CandidateRef] = resolved(run_candidates, "Whom it ranks.")
-    results: Connection[RunResult] = resolved(results, "What was answered.")
+    candidates: list[CandidateRef] = batched(candidates_of, "Whom it ranks.")
+    results: Connection[RunResult] = batched(results_of, "What was answered.")

@@ -1,63 +1,44 @@
 """The Trace object type."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import strawberry
 from strawberry.scalars import JSON
 
-from db.models import Candidate as CandidateRow
-from db.models import Leaderboard as LeaderboardRow
-from db.models import Run as RunRow
-from db.models import Trace as TraceRow
-from resolvers import candidates, leaderboards, runs, traces
+from compiled_graphql.selection import selected_names
+from db.records import Row
+from resolvers import candidates, leaderboards, runs
 from schema.context import Info
 from schema.enums import CallStatus, TraceSource
-from schema.fields import resolved
+from schema.fields import batched, resolved
 from schema.types.refs import CandidateRef, LeaderboardRef, RunRef
 
 
-async def input_text(root: strawberry.Parent[TraceRow], info: Info) -> str | None:
-    """Return what was asked."""
-    return (await traces.get_trace_text(info.context.ctx, root.id)).input
-
-
-async def messages(root: strawberry.Parent[TraceRow], info: Info) -> list[Any] | None:
-    """Return what the model was sent."""
-    return (await traces.get_trace_text(info.context.ctx, root.id)).messages
-
-
-async def output(root: strawberry.Parent[TraceRow], info: Info) -> str | None:
-    """Return what the model answered."""
-    return (await traces.get_trace_text(info.context.ctx, root.id)).output
-
-
-async def expected(root: strawberry.Parent[TraceRow], info: Info) -> str | None:
-    """Return what it should have answered."""
-    return (await traces.get_trace_text(info.context.ctx, root.id)).expected
-
-
-def metadata(root: strawberry.Parent[TraceRow]) -> JSON:
+def metadata(root: strawberry.Parent[Row]) -> JSON:
     """Return what is known of the call besides."""
     return JSON(root.trace_metadata)
 
 
-async def run(root: strawberry.Parent[TraceRow], info: Info) -> RunRow | None:
-    """Return the run it belongs to."""
-    if root.run_id is None:
-        return None
-    return await runs.find_run(info.context.ctx, root.run_id)
+async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the runs they belong to."""
+    columns = selected_names(info, "Run")
+    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
 
 
-async def leaderboard(root: strawberry.Parent[TraceRow], info: Info) -> LeaderboardRow | None:
-    """Return its leaderboard."""
-    return await leaderboards.find_leaderboard(info.context.ctx, root.leaderboard_id)
+async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return their leaderboards."""
+    columns = selected_names(info, "Leaderboard")
+    ids = [root.leaderboard_id for root in roots]
+    return await leaderboards.find_leaderboards(info.context.ctx, ids, columns)
 
 
-async def candidate(root: strawberry.Parent[TraceRow], info: Info) -> CandidateRow | None:
+async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return who was called."""
-    return await candidates.find_candidate(info.context.ctx, root.candidate_id)
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
 @strawberry.type(description="A model call: what went in, what came out, what it cost.")
@@ -69,10 +50,10 @@ class Trace:
     status: CallStatus = strawberry.field(description="How it ended.")
     provider: str = strawberry.field(description="Who served the model.")
     model: str = strawberry.field(description="The model that was called.")
-    input: str | None = resolved(input_text, "What was asked.")
-    messages: JSON | None = resolved(messages, "What the model was sent.")
-    output: str | None = resolved(output, "What it answered.")
-    expected: str | None = resolved(expected, "What it should have answered, in a run.")
+    input: str | None = strawberry.field(description="What was asked.")
+    messages: JSON | None = strawberry.field(description="What the model was sent.")
+    output: str | None = strawberry.field(description="What it answered.")
+    expected: str | None = strawberry.field(description="What it should have answered, in a run.")
     score: float | None = strawberry.field(description="The answer's score, in a run.")
     error: str | None = strawberry.field(description="Why it failed: a code and a message.")
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
@@ -80,10 +61,12 @@ class Trace:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     token_id: strawberry.ID | None = strawberry.field(description="The API token it is charged to.")
-    metadata: JSON = resolved(metadata, "What is known of it besides.")
+    metadata: JSON = resolved(metadata, "What is known of it besides.", needs=["trace_metadata"])
     created_at: datetime = strawberry.field(description="When it was answered.")
-    run: RunRef | None = resolved(run, "The run it belongs to.")
-    leaderboard: LeaderboardRef | None = resolved(
-        leaderboard, "Its leaderboard; null once that is deleted."
+    run: RunRef | None = batched(runs_of, "The run it belongs to.", needs=["run_id"])
+    leaderboard: LeaderboardRef | None = batched(
+        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
     )
-    candidate: CandidateRef | None = resolved(candidate, "Who was called.")
+    candidate: CandidateRef | None = batched(
+        candidates_of, "Who was called.", needs=["candidate_id"]
+    )

@@ -1,0 +1,106 @@
+"""Filters of lists: which rows are asked for, as conditions with parameters."""
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, bindparam
+from typing_extensions import override
+
+from resolvers.paging import AnySelect
+
+PREFIX = "where_"
+# Stands for a value that is a parameter.
+GIVEN = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which rows are asked for; a field that is None does not matter.
+
+    A field's condition is that the column of its name equals it, unless
+    `condition` says otherwise.
+
+    Attributes:
+        TEXT: Fields whose value changes the statement's text, not a parameter.
+    """
+
+    TEXT: ClassVar[frozenset[str]] = frozenset()
+
+    def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
+        """Return the condition of the field *name*, whose value is a parameter."""
+        column = getattr(entity, name)
+        return column == bindparam(f"{PREFIX}{name}", type_=column.type)  # type: ignore[no-any-return]
+
+    def narrow(self, statement: AnySelect, entity: Any) -> AnySelect:
+        """Add the conditions to *statement*; their parameters are `values`."""
+        for each in fields(self):
+            if getattr(self, each.name) is not None:
+                statement = statement.where(self.condition(entity, each.name))
+        return statement
+
+    def values(self) -> dict[str, Any]:
+        """Return the parameters."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {f"{PREFIX}{name}": value for name, value in given.items() if value is not None}
+
+    def shape(self) -> Self:
+        """Return the filter that every filter with the same statement has in common."""
+        given: Any = GIVEN
+        parameters = {
+            each.name: given
+            for each in fields(self)
+            if getattr(self, each.name) is not None and each.name not in self.TEXT
+        }
+        return replace(self, **parameters)
+
+
+NOTHING = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFilter(Where):
+    """Which traces are asked for.
+
+    Attributes:
+        since: Answered at this instant or later.
+        until: Answered before this instant.
+    """
+
+    source: Literal["run", "inference", "dataset", "manual"] | None = None
+    status: Literal["ok", "error"] | None = None
+    leaderboard_id: UUID | None = None
+    run_id: UUID | None = None
+    candidate_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @override
+    def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
+        if name not in {"since", "until"}:
+            return Where.condition(self, entity, name)
+        instant = bindparam(f"{PREFIX}{name}", type_=entity.created_at.type)
+        created_at: ColumnElement[datetime] = entity.created_at
+        return created_at >= instant if name == "since" else created_at < instant
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter(Where):
+    """Which of a run's results are asked for.
+
+    Attributes:
+        outcome: Answered, or ended in an error.
+    """
+
+    TEXT = frozenset({"outcome"})
+
+    candidate_id: UUID | None = None
+    outcome: Literal["ok", "error"] | None = None
+
+    @override
+    def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
+        if name != "outcome":
+            return Where.condition(self, entity, name)
+        failed: ColumnElement[bool] = entity.error.is_not(None)
+        return failed if self.outcome == "error" else ~failed
