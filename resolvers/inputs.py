@@ -1,5 +1,6 @@
 """What use cases take, checked once for both edges, and how a broken rule is told."""
 
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -34,21 +35,38 @@ RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"}
 )
 MAX_SEED = 2**63 - 1
+# What our JSON writer takes: signed and unsigned integers of 64 bits, and fewer than 254 levels.
+JSON_INTEGERS = (-(2**63), 2**64 - 1)
+MAX_JSON_DEPTH = 100
 
 
 def _both_cases(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-def _is_storable(value: object) -> bool:
-    """Tell whether PostgreSQL can store every text in *value*: no NUL, no lone surrogate."""
+def _flaw(value: object, depth: int = 0) -> str | None:
+    """Return why *value* can't be stored by PostgreSQL or sent as JSON, or None when it can."""
     if isinstance(value, str):
-        return "\x00" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
-    if isinstance(value, dict):
-        return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_storable, value))
-    return True
+        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            return "must not contain NUL characters or lone surrogates"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return "must not contain NaN or infinite numbers"
+    elif isinstance(value, int):
+        if not JSON_INTEGERS[0] <= value <= JSON_INTEGERS[1]:
+            return "must not contain whole numbers of more than 64 bits"
+    elif isinstance(value, dict | list | tuple):
+        if depth == MAX_JSON_DEPTH:
+            return f"must not be nested more than {MAX_JSON_DEPTH} deep"
+        inner = (*value, *value.values()) if isinstance(value, dict) else value
+        return next((flaw for item in inner if (flaw := _flaw(item, depth + 1))), None)
+    return None
+
+
+def _refuse_flaw(value: object) -> object:
+    if (flaw := _flaw(value)) is not None:
+        raise ValueError(flaw)
+    return value
 
 
 class Input(BaseModel):
@@ -64,9 +82,7 @@ class Input(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        if not _is_storable(value):
-            raise ValueError("must not contain NUL characters or lone surrogates")
-        return value
+        return _refuse_flaw(value)
 
 
 def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
@@ -327,9 +343,7 @@ class InferenceRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        if not _is_storable(value):
-            raise ValueError("must not contain NUL characters or lone surrogates")
-        return value
+        return _refuse_flaw(value)
 
     @property
     def text(self) -> str | None:
