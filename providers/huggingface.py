@@ -59,8 +59,10 @@ class HuggingFaceHub:
 
     def _locate(self, url: str) -> str:
         """Return the address at which *url* is read."""
-        parts = urlsplit(url)
-        path = parts.path
+        try:
+            path = urlsplit(url).path
+        except ValueError as error:
+            raise DatasetError(f"{url!r} is not a URL; {SHAPE}") from error
         if "/resolve/" not in path and "/blob/" in path:
             raise DatasetError(f"{url!r} is the file's page; use its /resolve/ URL; {SHAPE}")
         for base in (self._hub_url, PUBLIC_HUB_URL):

