@@ -20,7 +20,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from app.doctor import examine
 from app.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from app.health import reason_of
-from app.server import contract_text, create_app, create_schema
+from app.server import contract_text, create_app, create_operations
 from app.services import Process
 from app.serving import PortInUseError, listen, run_until_stopped, serving, working
 from app.settings import Settings, SettingsError, load_settings
@@ -225,14 +225,14 @@ async def create_token(
 @main.command(name="export-schema")
 def export_schema() -> None:
     """Print schema.graphql."""
-    print(create_schema(load_settings(**NO_DATABASE)).as_str())
+    print(create_operations(load_settings(**NO_DATABASE)).describe())
 
 
 @main.command(name="export-openapi")
 def export_openapi() -> None:
     """Print openapi.yaml."""
     settings = load_settings(**NO_DATABASE)
-    print(contract_text(create_app(settings)), end="")
+    print(contract_text(create_app(settings).api), end="")
 
 
 @main.command()

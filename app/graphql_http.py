@@ -1,25 +1,35 @@
-"""GraphQL over HTTP: the endpoint at /graphql, and GraphiQL for browsers."""
+"""GraphQL over HTTP: the endpoint at /graphql, and GraphiQL for browsers.
 
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+A lean ASGI application of its own: a framework's routing and dependencies cost more
+than most operations do.
+
+Source: GraphQL over HTTP, September 2025 draft; the media types and statuses are its.
+"""
+
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
-from cross_web import HTTPException
-from fastapi import Request, Response
+from starlette.requests import Request
 from starlette.responses import FileResponse
-from strawberry import UNSET
-from strawberry.fastapi import GraphQLRouter
-from strawberry.http import GraphQLHTTPResponse
-from strawberry.types import ExecutionResult
-from typing_extensions import override
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resolvers.errors import AppError, InvalidInputError, MethodNotAllowedError
+from resolvers.errors import (
+    InvalidInputError,
+    MethodNotAllowedError,
+    NotFoundError,
+    UnsupportedMediaTypeError,
+)
+from resolvers.failures import explain_failure
+from rest_compat.deps import build_context
 from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
-from schema.root import Schema
+from schema.operations import Answer, Asked, Operations
 
+JSON_TYPE: Final = "application/json"
 SPEC_TYPE: Final = "application/graphql-response+json"
 GRAPHIQL_PAGE: Final = Path(__file__).parent / "static" / "graphiql" / "index.html"
 # GraphiQL's editor sets styles from script; nothing else is allowed inline.
@@ -28,6 +38,151 @@ GRAPHIQL_POLICY: Final = (
     "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# An operation that takes longer is watched: its client may leave before it ends.
+UNWATCHED_SECONDS: Final = 0.02
+# A body is handed over in pieces of this size, so that the socket never holds a second
+# copy of a large one.
+PIECE_BYTES: Final = 256 * 1024
+
+
+class GraphQLEndpoint:
+    """Serves operations, and GraphiQL to browsers.
+
+    Args:
+        operations: Executes them.
+        api: The application whose state authenticates requests.
+        public_url: Where clients reach the server; None goes by their requests.
+        graphiql: Serve GraphiQL.
+    """
+
+    def __init__(
+        self, operations: Operations, api: ASGIApp, *, public_url: str | None, graphiql: bool
+    ) -> None:
+        self._operations = operations
+        self._api = api
+        self._public_url = public_url
+        self._graphiql = graphiql
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        scope["app"] = self._api
+        request = Request(scope, receive)
+        try:
+            if self._graphiql and _is_a_browser(request):
+                page = FileResponse(
+                    GRAPHIQL_PAGE,
+                    headers={
+                        "Content-Security-Policy": GRAPHIQL_POLICY,
+                        "Cache-Control": "no-cache",
+                    },
+                )
+                await page(scope, receive, send)
+                return
+            asked = await read_operation(request)
+            ctx = await build_context(request)
+            context = GraphQLContext(ctx, self._public_url or _base_url(request))
+            answer = await self._execute(asked, context, receive)
+        except Exception as error:  # noqa: BLE001 - every failure has an answer
+            failure = explain_failure(error, scope.get("request_id", ""))
+            await problem_response(failure, graphql=True)(scope, receive, send)
+            return
+        if answer is not None:
+            await _send(answer, request.headers.get("Accept", ""), send)
+
+    async def _execute(
+        self, asked: Asked, context: GraphQLContext, receive: Receive
+    ) -> Answer | None:
+        """Execute an operation; a query whose client leaves is cancelled, and answered None."""
+        work = asyncio.create_task(self._operations.execute(asked, context))
+        gone: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait({work}, timeout=UNWATCHED_SECONDS)
+            if not work.done() and not self._operations.is_mutation(asked):
+                gone = asyncio.create_task(_disconnected(receive))
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    return None
+            return await work
+        finally:
+            for task in (work, gone):
+                if task is not None and not task.done():
+                    task.cancel()
+                    await asyncio.wait({task})
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def read_operation(request: Request) -> Asked:
+    """Read what a request asks for.
+
+    Raises:
+        InvalidInputError: It is not in the form that is specified.
+        MethodNotAllowedError: It is neither a GET nor a POST.
+        NotFoundError: A browser asks for the page that is switched off.
+        UnsupportedMediaTypeError: The body is not sent as JSON.
+    """
+    if _is_a_browser(request):
+        raise NotFoundError(
+            "GraphiQL is switched off; send operations by POST, as application/json"
+        )
+    if request.method == "GET":
+        return _read_parameters(request)
+    if request.method != "POST":
+        raise MethodNotAllowedError(f"{request.url.path} does not take {request.method}")
+    sent = request.headers.get("Content-Type", "")
+    if sent.partition(";")[0].strip().casefold() != JSON_TYPE:
+        got = f" (got {sent!r})" if sent else ""
+        raise UnsupportedMediaTypeError(
+            f"the body must be sent with Content-Type: {JSON_TYPE}{got}"
+        )
+    body = _parse("the body", await request.body())
+    if not isinstance(body, dict):
+        raise InvalidInputError("the body must be a JSON object with a query")
+    return _asked(body, reads_only=False)
+
+
+def _read_parameters(request: Request) -> Asked:
+    """Read a GET: an object in a parameter is written as JSON."""
+    parameters: dict[str, Any] = dict(request.query_params)
+    for name in ("variables", "extensions"):
+        if name in parameters:
+            parameters[name] = _parse(name, parameters[name])
+    return _asked(parameters, reads_only=True)
+
+
+def _parse(name: str, text: str | bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"{name} is not valid JSON: {error}") from error
+
+
+def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
+    query, name = given.get("query"), given.get("operationName")
+    if not isinstance(query, str) or not query:
+        raise InvalidInputError("query: is required, and must be a string")
+    if name is not None and not isinstance(name, str):
+        raise InvalidInputError(f"operationName: must be a string (got {name!r})")
+    objects: dict[str, Mapping[str, Any]] = {}
+    for each in ("variables", "extensions"):
+        value = given.get(each)
+        if value is not None and not isinstance(value, dict):
+            raise InvalidInputError(f"{each}: must be an object (got {value!r})")
+        objects[each] = value or {}
+    return Asked(query, name or None, **objects, reads_only=reads_only)
+
+
+def _is_a_browser(request: Request) -> bool:
+    asks_for_a_page = "text/html" in request.headers.get("Accept", "")
+    return request.method == "GET" and asks_for_a_page and "query" not in request.query_params
+
+
+def _base_url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
 
 
 def _quality(accept: str, media_type: str) -> float:
@@ -45,91 +200,50 @@ def _quality(accept: str, media_type: str) -> float:
 
 
 def wants_spec_type(accept: str) -> bool:
-    """Tell whether a client prefers the specification's own media type.
-
-    Source: GraphQL over HTTP, September 2025 draft, "Accept" and "Status codes".
-    """
+    """Tell whether a client prefers the specification's own media type."""
+    if SPEC_TYPE not in accept:
+        return False
     wanted = _quality(accept, SPEC_TYPE)
-    return wanted > 0 and wanted >= _quality(accept, "application/json")
+    return wanted > 0 and wanted >= _quality(accept, JSON_TYPE)
 
 
-class SpecRouter(GraphQLRouter[GraphQLContext, None]):
-    """Answers in the specification's media type, with 4xx for requests that could not begin.
+def encode(answer: Answer, *, spec: bool) -> bytes:
+    """Return *answer* as JSON; one that has not begun has no data to show, says the draft."""
+    shown: dict[str, Any] = {}
+    if answer.has_begun or not spec:
+        shown["data"] = answer.data
+    if answer.errors:
+        shown["errors"] = [error.formatted for error in answer.errors]
+    return orjson.dumps(shown, default=_write)
 
-    A client that asks for `application/json` gets 200 for them, as it expects.
 
-    Args:
-        schema: What is served.
-        context: Builds a request's context.
-        graphiql: Serve GraphiQL to browsers.
+def _write(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+async def _send(answer: Answer, accept: str, send: Send) -> None:
+    """Send an answer with the media type and status that its client's Accept asks for.
+
+    A client that asks for `application/json` gets 200 for what could not begin, as it
+    expects; the specification's own type has 400 for it.
     """
-
-    def __init__(
-        self,
-        schema: Schema,
-        context: Callable[..., Awaitable[GraphQLContext]],
-        *,
-        graphiql: bool,
-    ) -> None:
-        super().__init__(
-            schema,
-            context_getter=context,
-            graphql_ide=None,
-            subscription_protocols=(),
-            include_in_schema=False,
-        )
-        self._graphiql = graphiql
-
-    @override
-    async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:
-        """Serve one request."""
-        if request.scope["type"] != "http":
-            return await super().run(request, context, root_value)
-        if self._graphiql and _is_a_browser(request):
-            return FileResponse(
-                GRAPHIQL_PAGE,
-                headers={"Content-Security-Policy": GRAPHIQL_POLICY, "Cache-Control": "no-cache"},
-            )
-        try:
-            response = await super().run(request, context, root_value)
-        except HTTPException as error:
-            failure: AppError = InvalidInputError(error.reason)
-            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-                failure = MethodNotAllowedError(error.reason)
-            return problem_response(failure, graphql=True)
-        return _finish(request, response)
-
-    @override
-    async def process_result(
-        self, request: Request, result: ExecutionResult
-    ) -> GraphQLHTTPResponse:
-        """Leave `data` out of an answer that has none to give."""
-        answer = await super().process_result(request, result)
-        failed = bool(result.errors) and result.data is None
-        could_not_begin = failed and all(error.path is None for error in result.errors or ())
-        spec = wants_spec_type(request.headers.get("Accept", ""))
-        if spec and could_not_begin:
-            answer.pop("data", None)
-        request.state.graphql_answer = (spec, could_not_begin)
-        return answer
-
-    @override
-    def encode_json(self, data: object) -> bytes:
-        """Encode with orjson, which is the faster one."""
-        return orjson.dumps(data)
-
-
-def _is_a_browser(request: Request) -> bool:
-    asks_for_a_page = "text/html" in request.headers.get("Accept", "")
-    return request.method == "GET" and asks_for_a_page and "query" not in request.query_params
-
-
-def _finish(request: Request, response: Response) -> Response:
-    """Set an answer's media type and status as the client's Accept asks."""
-    spec, could_not_begin = getattr(request.state, "graphql_answer", (False, False))
-    response.headers["vary"] = "Accept"
-    if spec:
-        response.headers["content-type"] = f"{SPEC_TYPE}; charset=utf-8"
-        if could_not_begin and response.status_code == HTTPStatus.OK:
-            response.status_code = HTTPStatus.BAD_REQUEST
-    return response
+    spec = wants_spec_type(accept)
+    body = encode(answer, spec=spec)
+    start: Message = {
+        "type": "http.response.start",
+        "status": 400 if spec and not answer.has_begun else 200,
+        "headers": [
+            (b"content-type", f"{SPEC_TYPE if spec else JSON_TYPE}; charset=utf-8".encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"vary", b"Accept"),
+        ],
+    }
+    await send(start)
+    view = memoryview(body)
+    for begin in range(0, len(body), PIECE_BYTES):
+        end = begin + PIECE_BYTES
+        piece = body if len(body) <= PIECE_BYTES else bytes(view[begin:end])
+        more = end < len(body)
+        await send({"type": "http.response.body", "body": piece, "more_body": more})

@@ -47,7 +47,7 @@ def configuration_page() -> str:
 
 def rest_page() -> str:
     """Return the page of every REST operation."""
-    document = create_app(load_settings(**NO_DATABASE)).openapi()
+    document = create_app(load_settings(**NO_DATABASE)).api.openapi()
     lines = ["# REST reference", GENERATED, "", "The whole contract is `openapi.yaml`.", ""]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

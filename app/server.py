@@ -5,26 +5,25 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
 
 import yaml
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.graphql_http import SpecRouter
+from app.graphql_http import GraphQLEndpoint
 from app.health import check_database
 from app.middleware import RequestBoundary
 from app.services import Process
 from app.settings import Settings
 from app.version import VERSION
-from resolvers.context import Context
 from rest_compat import problems
-from rest_compat.deps import build_context
 from rest_compat.openapi import describe
 from rest_compat.routes import candidates, inference, leaderboards, runs, traces
 from rest_compat.shapes import Readiness
-from schema.context import GraphQLContext
-from schema.root import OperationLimits, Schema, build_schema
+from schema.limits import OperationLimits
+from schema.operations import Operations
+from schema.root import build_operations
 
 
 class YamlResponse(Response):
@@ -36,8 +35,8 @@ class YamlResponse(Response):
 STATIC_DIR = Path(__file__).parent / "static"
 
 
-def create_schema(settings: Settings) -> Schema:
-    """Build the GraphQL schema with the limits of *settings*."""
+def create_operations(settings: Settings) -> Operations:
+    """Build what executes GraphQL operations, with the limits of *settings*."""
     limits = OperationLimits(
         max_depth=settings.graphql_max_depth,
         max_tokens=settings.graphql_max_tokens,
@@ -46,10 +45,33 @@ def create_schema(settings: Settings) -> Schema:
         introspection=settings.graphql_introspection,
         compiled=settings.graphql_compiled,
     )
-    return build_schema(limits, status_of=problems.STATUS)
+    return build_operations(limits, status_of=problems.STATUS)
 
 
-def create_app(settings: Settings, process: Process | None = None) -> FastAPI:
+class Site:
+    """Everything that is served: GraphQL by an endpoint of its own, the rest by FastAPI.
+
+    Args:
+        api: The REST routes, health, the contract and static files.
+        graphql: The GraphQL endpoint.
+        max_body_bytes: The largest body.
+
+    Attributes:
+        api: As given.
+    """
+
+    def __init__(self, api: FastAPI, graphql: ASGIApp, *, max_body_bytes: int) -> None:
+        self.api = api
+        self._api = RequestBoundary(api, max_body_bytes=max_body_bytes)
+        self._graphql = RequestBoundary(graphql, max_body_bytes=max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the application's lifespan."""
+        is_graphql = scope["type"] == "http" and scope["path"] == problems.GRAPHQL_PATH
+        await (self._graphql if is_graphql else self._api)(scope, receive, send)
+
+
+def create_app(settings: Settings, process: Process | None = None) -> Site:
     """Build the application.
 
     Args:
@@ -64,12 +86,6 @@ def create_app(settings: Settings, process: Process | None = None) -> FastAPI:
         yield
         if owned:
             await shared.aclose()
-
-    async def graphql_context(
-        request: Request, ctx: Annotated[Context, Depends(build_context)]
-    ) -> GraphQLContext:
-        base_url = settings.public_url or str(request.base_url).rstrip("/")
-        return GraphQLContext(ctx, base_url)
 
     app = FastAPI(
         title="Gero",
@@ -88,11 +104,14 @@ def create_app(settings: Settings, process: Process | None = None) -> FastAPI:
     _serve_health(app, shared)
     describe(app)
     _serve_contract(app)
-    graphql = SpecRouter(create_schema(settings), graphql_context, graphiql=settings.graphiql)
-    app.include_router(graphql, prefix=problems.GRAPHQL_PATH)
     app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
-    app.add_middleware(RequestBoundary, max_body_bytes=settings.max_body_bytes)
-    return app
+    graphql = GraphQLEndpoint(
+        create_operations(settings),
+        app,
+        public_url=settings.public_url,
+        graphiql=settings.graphiql,
+    )
+    return Site(app, graphql, max_body_bytes=settings.max_body_bytes)
 
 
 def _serve_health(app: FastAPI, process: Process) -> None:

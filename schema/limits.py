@@ -1,9 +1,11 @@
-"""The cost of an operation: how many fields it may return, by the page sizes it asks for."""
+"""What a GraphQL operation may ask for, and its cost: the fields that its page sizes allow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import (
+    DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -17,13 +19,9 @@ from graphql import (
     IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
-    ValidationContext,
-    ValidationRule,
     VariableNode,
     get_named_type,
 )
-from strawberry.extensions import SchemaExtension
-from typing_extensions import override
 
 from resolvers.errors import QueryTooCostlyError
 from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
@@ -31,57 +29,59 @@ from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 SIZE_ARGUMENTS = ("first", "last")
 
 
-class CostLimit(SchemaExtension):
-    """Refuses, before execution, operations that may return more than *max_cost* fields.
+@dataclass(frozen=True, slots=True)
+class OperationLimits:
+    """Bounds of a GraphQL operation; `app/settings.py` says what each is for."""
+
+    max_depth: int
+    max_tokens: int
+    max_aliases: int
+    max_cost: int
+    introspection: bool
+    compiled: bool
+
+
+class OperationCost:
+    """Counts the fields that an operation may return, and stops as soon as there are too many.
 
     A field costs 1; under a connection it costs as much as the page has items.
+
+    Args:
+        schema: graphql-core's.
+        document: Where the operation's fragments are.
+        variables: Those that page sizes come from.
+        max_cost: Fields that are allowed.
     """
 
-    def __init__(self, *, max_cost: int) -> None:
-        self._max_cost = max_cost
-
-    @override
-    def on_operation(self) -> Iterator[None]:
-        variables = self.execution_context.variables or {}
-        rule = _cost_rule(self._max_cost, variables)
-        self.execution_context.validation_rules = (
-            *self.execution_context.validation_rules,
-            rule,
-        )
-        yield
-
-
-def _cost_rule(max_cost: int, variables: Mapping[str, Any]) -> type[ValidationRule]:
-    class CostRule(ValidationRule):
-        def enter_operation_definition(self, node: OperationDefinitionNode, *_: Any) -> None:
-            root = self.context.schema.get_root_type(node.operation)
-            cost = _Cost(self.context, variables, max_cost)
-            if root is not None and cost.exceeds(node.selection_set, root):
-                error = QueryTooCostlyError(
-                    f"the operation may return more than {max_cost} fields; ask for smaller "
-                    "pages, or less below them",
-                    details={"max": max_cost},
-                )
-                self.report_error(GraphQLError(str(error), node, original_error=error))
-
-    return CostRule
-
-
-class _Cost:
-    """Counts an operation's fields, and stops as soon as there are too many."""
-
     def __init__(
-        self, context: ValidationContext, variables: Mapping[str, Any], max_cost: int
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        variables: Mapping[str, Any],
+        max_cost: int,
     ) -> None:
-        self._schema: GraphQLSchema = context.schema
-        self._fragment = context.get_fragment
+        self._schema = schema
+        self._fragments = {
+            node.name.value: node
+            for node in document.definitions
+            if isinstance(node, FragmentDefinitionNode)
+        }
         self._variables = variables
-        self._left = max_cost
+        self._max_cost = self._left = max_cost
 
-    def exceeds(self, selections: SelectionSetNode, parent: GraphQLNamedType) -> bool:
-        """Tell whether *selections* on *parent* cost too much."""
-        self._walk(selections, parent, 1, frozenset())
-        return self._left < 0
+    def find_error(self, operation: OperationDefinitionNode) -> GraphQLError | None:
+        """Return the error of an operation that costs too much, or None."""
+        root = self._schema.get_root_type(operation.operation)
+        self._left = self._max_cost
+        self._walk(operation.selection_set, root, 1, frozenset())
+        if self._left >= 0:
+            return None
+        error = QueryTooCostlyError(
+            f"the operation may return more than {self._max_cost} fields; ask for smaller pages, "
+            "or less below them",
+            details={"max": self._max_cost},
+        )
+        return GraphQLError(str(error), operation, original_error=error)
 
     def _walk(
         self,
@@ -98,7 +98,7 @@ class _Cost:
             elif isinstance(node, InlineFragmentNode):
                 self._walk(node.selection_set, self._condition(node, parent), times, within)
             elif isinstance(node, FragmentSpreadNode) and node.name.value not in within:
-                fragment = self._fragment(node.name.value)
+                fragment = self._fragments.get(node.name.value)
                 if fragment is not None:
                     inside = within | {node.name.value}
                     condition = self._condition(fragment, parent)

@@ -1,47 +1,25 @@
-"""The executable schema, with its limits."""
+"""The schema, and what executes operations on it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import (
-    DisableIntrospection,
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    SchemaExtension,
-)
 from strawberry.types import ExecutionContext, ExecutionResult
 from typing_extensions import override
 
 from compiled_graphql.cache import PlanCache
-from compiled_graphql.extension import CompiledExecution
 from db.records import Row
 from resolvers.errors import ErrorCode
+from schema.documents import Documents
 from schema.failures import document_error
-from schema.limits import CostLimit
+from schema.limits import OperationLimits
 from schema.mutations import Mutation
+from schema.operations import Operations, PreparedDocuments
 from schema.queries import Query
 
-# Parsed documents kept, of a few kilobytes each.
-CACHED_DOCUMENTS = 1_000
 # Compiled operations kept, of some tens of kilobytes each.
-CACHED_PLANS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class OperationLimits:
-    """Bounds of a GraphQL operation; `app/settings.py` says what each is for."""
-
-    max_depth: int
-    max_tokens: int
-    max_aliases: int
-    max_cost: int
-    introspection: bool
-    compiled: bool
+KEPT_PLANS = 500
 
 
 class Schema(strawberry.Schema):
@@ -49,13 +27,10 @@ class Schema(strawberry.Schema):
 
     Args:
         status_of: The HTTP status that REST answers each code with.
-        extensions: Strawberry's.
     """
 
-    def __init__(
-        self, *, status_of: Mapping[ErrorCode, int], extensions: Sequence[Callable[[], Any]]
-    ) -> None:
-        super().__init__(query=Query, mutation=Mutation, extensions=extensions)
+    def __init__(self, *, status_of: Mapping[ErrorCode, int]) -> None:
+        super().__init__(query=Query, mutation=Mutation)
         self._status_of = status_of
 
     @override
@@ -82,24 +57,19 @@ class Schema(strawberry.Schema):
         """Log nothing here: `document_error` knows a bug from an answer."""
 
 
-def build_schema(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Schema:
-    """Build the executable schema.
+def build_operations(
+    limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]
+) -> Operations:
+    """Build what executes operations.
 
     Args:
         limits: What an operation may ask for.
         status_of: The HTTP status that REST answers each code with.
     """
-    extensions: list[Callable[[], SchemaExtension]] = [
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: QueryDepthLimiter(max_depth=limits.max_depth),
-        lambda: MaxTokensLimiter(max_token_count=limits.max_tokens),
-        lambda: MaxAliasesLimiter(max_alias_count=limits.max_aliases),
-        lambda: CostLimit(max_cost=limits.max_cost),
-    ]
-    if not limits.introspection:
-        extensions.append(DisableIntrospection)
-    schema = Schema(status_of=status_of, extensions=extensions)
+    schema = Schema(status_of=status_of)
+    documents = Documents(schema, limits)
+    schema.extensions = (lambda: PreparedDocuments(documents),)
+    plans = None
     if limits.compiled:
-        plans = PlanCache(schema, max_plans=CACHED_PLANS, native=True, record_class=Row)
-        schema.extensions = (*schema.extensions, lambda: CompiledExecution(plans))
-    return schema
+        plans = PlanCache(schema, max_plans=KEPT_PLANS, native=True, record_class=Row)
+    return Operations(schema, documents, plans, status_of=status_of)

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app.cli import LOG_FORMAT
 from app.server import create_app as create_product
@@ -19,19 +19,19 @@ def settings_of(scene: Scene) -> Settings:
     return load_settings(database_url=scene.database_url, secret_key=SECRET_KEY)
 
 
-def create_app(scene: Scene) -> FastAPI:
+def create_app(scene: Scene) -> ASGIApp:
     """Build the application."""
     return create_product(settings_of(scene))
 
 
-def as_served(scene: Scene) -> FastAPI:
+def as_served(scene: Scene) -> ASGIApp:
     """Build the application in a process of its own, which logs each request as usual."""
     level = settings_of(scene).log_level.upper()
     logging.basicConfig(level=level, format=LOG_FORMAT, filename=os.devnull)
     return create_app(scene)
 
 
-def as_served_uncompiled(scene: Scene) -> FastAPI:
+def as_served_uncompiled(scene: Scene) -> ASGIApp:
     """Build it with the compiled executor turned off."""
     os.environ[f"GERO_{COMPILED_SETTING.upper()}"] = "false"
     return as_served(scene)

@@ -1,0 +1,142 @@
+"""GraphQL documents: parsed, checked against the limits and validated once, then kept."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    VariableNode,
+    parse,
+    specified_rules,
+)
+from graphql.validation import NoSchemaIntrospectionCustomRule
+from strawberry import Schema
+from strawberry.extensions import MaxAliasesLimiter, QueryDepthLimiter
+from strawberry.schema.schema import validate_document
+
+from schema.limits import SIZE_ARGUMENTS, OperationCost, OperationLimits
+
+# Documents kept, and the largest one that is: at most 16 MB of text together.
+KEPT_DOCUMENTS = 1_000
+KEPT_CHARACTERS = 16_000
+# Costs kept of one document, by the page sizes that its variables ask for.
+KEPT_COSTS = 100
+
+
+@dataclass(slots=True, eq=False)
+class Document:
+    """A document, and what is wrong with it whatever its variables are.
+
+    Attributes:
+        node: None when it is not GraphQL at all.
+        operations: By name; None names one that has no name.
+        errors: Of syntax or validation.
+        sizes: Variables that page sizes come from.
+        costs: Errors of cost that are known, by operation and those variables' values.
+    """
+
+    node: DocumentNode | None
+    operations: Mapping[str | None, OperationDefinitionNode]
+    errors: Sequence[GraphQLError]
+    sizes: Sequence[str] = ()
+    costs: dict[Any, GraphQLError | None] = field(default_factory=dict)
+
+    def find_operation(self, name: str | None) -> OperationDefinitionNode | None:
+        """Return the operation that is meant; None when there is none, or it is not told which."""
+        if name is None:
+            return next(iter(self.operations.values())) if len(self.operations) == 1 else None
+        return self.operations.get(name)
+
+
+class Documents:
+    """Prepares documents for a schema, and keeps the ones that were used last.
+
+    Args:
+        schema: What they are validated against.
+        limits: What an operation may ask for.
+    """
+
+    def __init__(self, schema: Schema, limits: OperationLimits) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._rules: tuple[type[ASTValidationRule], ...] = (
+            *specified_rules,
+            *QueryDepthLimiter(limits.max_depth).validation_rules,
+            *MaxAliasesLimiter(limits.max_aliases).validation_rules,
+            *(() if limits.introspection else (NoSchemaIntrospectionCustomRule,)),
+        )
+
+    def prepare(self, text: str) -> Document:
+        """Return *text* as a document, with what is wrong with it."""
+        known = self._kept.get(text)
+        if known is not None:
+            self._kept.move_to_end(text)
+            return known
+        made = self._read(text)
+        if len(text) <= KEPT_CHARACTERS:
+            self._kept[text] = made
+            if len(self._kept) > KEPT_DOCUMENTS:
+                self._kept.popitem(last=False)
+        return made
+
+    def _read(self, text: str) -> Document:
+        try:
+            node = parse(text, max_tokens=self._limits.max_tokens)
+        except GraphQLError as error:
+            return Document(None, {}, [error])
+        except RecursionError:
+            return Document(None, {}, [GraphQLError("the document is nested too deeply")])
+        core = self._schema._schema  # noqa: SLF001 - Strawberry has no public name for it
+        return Document(
+            node,
+            operations={
+                each.name and each.name.value: each
+                for each in node.definitions
+                if isinstance(each, OperationDefinitionNode)
+            },
+            errors=validate_document(core, node, self._rules),
+            sizes=sorted(set(_size_variables(node))),
+        )
+
+    def find_cost_error(
+        self, document: Document, operation: OperationDefinitionNode, variables: Mapping[str, Any]
+    ) -> GraphQLError | None:
+        """Return the error of an operation that may return too many fields, if it may."""
+        if document.node is None:
+            return None
+        sizes = {name: variables.get(name) for name in document.sizes}
+        key = (id(operation), *map(str, sizes.values()))
+        if key not in document.costs:
+            if len(document.costs) >= KEPT_COSTS:
+                document.costs.clear()
+            cost = OperationCost(
+                self._schema._schema,  # noqa: SLF001 - as above
+                document.node,
+                sizes,
+                self._limits.max_cost,
+            )
+            document.costs[key] = cost.find_error(operation)
+        return document.costs[key]
+
+
+def _size_variables(document: DocumentNode) -> Sequence[str]:
+    """Return the variables that page sizes come from, in *document*'s operations and fragments."""
+    found: list[str] = []
+    pending: list[Any] = list(document.definitions)
+    while pending:
+        node = pending.pop()
+        found.extend(
+            argument.value.name.value
+            for argument in getattr(node, "arguments", None) or ()
+            if argument.name.value in SIZE_ARGUMENTS and isinstance(argument.value, VariableNode)
+        )
+        selection_set = getattr(node, "selection_set", None)
+        if selection_set is not None:
+            pending.extend(selection_set.selections)
+    return found

@@ -1,0 +1,169 @@
+"""Executing operations: one way for the server, and the same as a Strawberry extension."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import GraphQLError, OperationType
+from strawberry.extensions import SchemaExtension
+from typing_extensions import override
+
+from compiled_graphql.cache import PlanCache
+from compiled_graphql.extension import execute
+from resolvers.errors import ErrorCode, MethodNotAllowedError
+from schema.context import GraphQLContext
+from schema.documents import Documents
+from schema.failures import document_error
+
+
+class PreparedDocuments(SchemaExtension):
+    """Gives Strawberry's own execution the documents that are prepared already.
+
+    Args:
+        documents: Prepares them.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    @override
+    def on_operation(self) -> Iterator[None]:
+        context = self.execution_context
+        if context.query is not None:
+            document = self._documents.prepare(context.query)
+            errors = list(document.errors)
+            operation = document.find_operation(context.operation_name)
+            if operation is not None and not errors:
+                cost = self._documents.find_cost_error(
+                    document, operation, context.variables or {}
+                )
+                errors = [] if cost is None else [cost]
+            if document.node is not None:
+                context.graphql_document = document.node
+                context.validation_rules = ()
+                context.pre_execution_errors = errors or None
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operation that is asked for.
+
+    Attributes:
+        reads_only: Refuse mutations, as a GET must.
+        extensions: The request's own.
+    """
+
+    query: str
+    operation_name: str | None
+    variables: Mapping[str, Any]
+    extensions: Mapping[str, Any]
+    reads_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation is answered.
+
+    Attributes:
+        has_begun: Whether its execution did; the document, the variables or the limits
+            may be in the way.
+    """
+
+    data: Any
+    errors: Sequence[GraphQLError]
+    has_begun: bool
+
+
+class Operations:
+    """Executes operations with the compiled executor, and with Strawberry where that can't.
+
+    Args:
+        schema: The Strawberry schema, for what is left to graphql-core.
+        documents: Prepares documents.
+        plans: Compiled operations; None compiles nothing.
+        status_of: The HTTP status that REST answers each code with.
+    """
+
+    def __init__(
+        self,
+        schema: Any,
+        documents: Documents,
+        plans: PlanCache | None,
+        *,
+        status_of: Mapping[ErrorCode, int],
+    ) -> None:
+        self._schema = schema
+        self._documents = documents
+        self._plans = plans
+        self._status_of = status_of
+
+    def describe(self) -> str:
+        """Return the schema, in GraphQL's schema language."""
+        text: str = self._schema.as_str()
+        return text
+
+    def is_mutation(self, asked: Asked) -> bool:
+        """Tell whether *asked* changes anything."""
+        operation = self._documents.prepare(asked.query).find_operation(asked.operation_name)
+        return operation is not None and operation.operation == OperationType.MUTATION
+
+    async def execute(self, asked: Asked, context: GraphQLContext) -> Answer:
+        """Execute an operation.
+
+        Raises:
+            MethodNotAllowedError: It is a mutation where only reads are allowed.
+        """
+        document = self._documents.prepare(asked.query)
+        if document.errors or document.node is None:
+            return self._refused(document.errors, context)
+        operation = document.find_operation(asked.operation_name)
+        if operation is None:
+            return self._refused([_no_such_operation(asked.operation_name)], context)
+        if asked.reads_only and operation.operation != OperationType.QUERY:
+            raise MethodNotAllowedError("a mutation must be POSTed")
+        cost = self._documents.find_cost_error(document, operation, asked.variables)
+        if cost is not None:
+            return self._refused([cost], context)
+        result = None
+        if self._plans is not None:
+            result = await execute(
+                self._plans,
+                document.node,
+                operation_name=asked.operation_name,
+                variables=asked.variables,
+                context=context,
+                operation_extensions=asked.extensions,
+            )
+        if result is None:
+            return await self._by_strawberry(asked, context)
+        if not result.errors:
+            return Answer(result.data, (), has_begun=True)
+        begun = result.data is not None or any(error.path for error in result.errors)
+        return Answer(result.data, self._documented(result.errors, context), has_begun=begun)
+
+    async def _by_strawberry(self, asked: Asked, context: GraphQLContext) -> Answer:
+        result = await self._schema.execute(
+            asked.query,
+            dict(asked.variables),
+            context,
+            operation_name=asked.operation_name,
+            operation_extensions=dict(asked.extensions),
+        )
+        errors = result.errors or ()
+        begun = result.data is not None or any(error.path for error in errors)
+        return Answer(result.data, errors, has_begun=begun)
+
+    def _refused(self, errors: Sequence[GraphQLError], context: GraphQLContext) -> Answer:
+        return Answer(None, self._documented(errors, context), has_begun=False)
+
+    def _documented(
+        self, errors: Sequence[GraphQLError], context: GraphQLContext
+    ) -> Sequence[GraphQLError]:
+        return [document_error(error, context, self._status_of) for error in errors]
+
+
+def _no_such_operation(name: str | None) -> GraphQLError:
+    if name is None:
+        return GraphQLError("the document has several operations, or none: name one")
+    return GraphQLError(f"Unknown operation named '{name}'.")
