@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from resolvers.inputs import InferenceRequest, NewCandidate
+from resolvers.inference_request import InferenceRequest
+from resolvers.inputs import NewCandidate
 
 NESTED: list[Any] = []
 for _ in range(300):
