@@ -56,6 +56,7 @@ PLUMBING = {
     "model_calls.call_model",
     "rankings.production_candidate",
     "rankings.require_production_candidate",
+    "run_completion.complete_run",
     "run_execution.store_call_results",
 }
 
