@@ -15,11 +15,18 @@ from strawberry.http import GraphQLHTTPResponse
 from strawberry.types import ExecutionResult
 from typing_extensions import override
 
-from resolvers.errors import AppError, InvalidInputError, MethodNotAllowedError
+from resolvers.errors import (
+    AppError,
+    InvalidInputError,
+    MethodNotAllowedError,
+    NotFoundError,
+    UnsupportedMediaTypeError,
+)
 from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
 from schema.root import Schema
 
+JSON_TYPE: Final = "application/json"
 SPEC_TYPE: Final = "application/graphql-response+json"
 GRAPHIQL_PAGE: Final = Path(__file__).parent / "static" / "graphiql" / "index.html"
 # GraphiQL's editor sets styles from script; nothing else is allowed inline.
@@ -50,7 +57,7 @@ def wants_spec_type(accept: str) -> bool:
     Source: GraphQL over HTTP, September 2025 draft, "Accept" and "Status codes".
     """
     wanted = _quality(accept, SPEC_TYPE)
-    return wanted > 0 and wanted >= _quality(accept, "application/json")
+    return wanted > 0 and wanted >= _quality(accept, JSON_TYPE)
 
 
 class SpecRouter(GraphQLRouter[GraphQLContext, None]):
@@ -91,13 +98,35 @@ class SpecRouter(GraphQLRouter[GraphQLContext, None]):
                 headers={"Content-Security-Policy": GRAPHIQL_POLICY, "Cache-Control": "no-cache"},
             )
         try:
+            self._check_form(request)
             response = await super().run(request, context, root_value)
         except HTTPException as error:
             failure: AppError = InvalidInputError(error.reason)
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 failure = MethodNotAllowedError(error.reason)
             return problem_response(failure, graphql=True)
+        except (NotFoundError, UnsupportedMediaTypeError) as error:
+            return problem_response(error, graphql=True)
         return _finish(request, response)
+
+    def _check_form(self, request: Request) -> None:
+        """Refuse what is not a GraphQL request at all.
+
+        Raises:
+            NotFoundError: A browser asks for the page that is switched off.
+            UnsupportedMediaTypeError: The body is not sent as JSON.
+        """
+        if _is_a_browser(request):
+            raise NotFoundError(
+                "GraphiQL is switched off; send operations by POST, as application/json"
+            )
+        sent = request.headers.get("Content-Type", "")
+        if request.method == "POST" and sent.partition(";")[0].strip() != JSON_TYPE:
+            raise UnsupportedMediaTypeError(
+                f"the body must be sent with Content-Type: {JSON_TYPE} (got {sent!r})"
+                if sent
+                else f"the body must be sent with Content-Type: {JSON_TYPE}"
+            )
 
     @override
     async def process_result(
