@@ -65,23 +65,31 @@ class RequestBoundary:
             await self._refuse(scope, receive, send)
             return
         read = 0
-        refused = False
+        is_answered = False
 
         async def count() -> Message:
-            nonlocal read, refused
+            nonlocal read
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
                 if read > self._max_body_bytes:
-                    refused = True
                     raise _TooLargeError
             return message
 
+        async def answer(message: Message) -> None:
+            """Pass on what the application sends, but not what it makes of a cut body."""
+            nonlocal is_answered
+            if read > self._max_body_bytes and not is_answered:
+                return
+            is_answered = True
+            await send(message)
+
         try:
-            await self._app(scope, count, send)
+            await self._app(scope, count, answer)
         except _TooLargeError:
-            if not refused:
+            if is_answered:
                 raise
+        if read > self._max_body_bytes and not is_answered:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:

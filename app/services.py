@@ -1,7 +1,6 @@
 """Builds what a process shares among its requests, from the settings."""
 
 from dataclasses import replace
-from decimal import Decimal
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -99,7 +98,7 @@ class Process:
                 dataset_max_bytes=settings.dataset_max_bytes,
                 dataset_max_rows=settings.dataset_max_rows,
                 hold_seconds=settings.budget_hold_seconds,
-                default_hold_usd=Decimal(str(settings.budget_default_hold_usd)),
+                default_max_tokens=settings.budget_default_max_tokens,
                 idempotency_claim_seconds=settings.idempotency_claim_seconds,
             ),
         )

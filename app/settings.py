@@ -101,9 +101,10 @@ class Settings(BaseSettings):
         description="How long a budget is held for a call whose server died; longer than the "
         "longest call, which is tried twice.",
     )
-    budget_default_hold_usd: Annotated[float, Field(gt=0)] = Field(
-        default=0.05,
-        description="Held for a call that no price or max_tokens bounds, in US dollars.",
+    budget_default_max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=1_024,
+        description="The max_tokens that a call is sent with, when its token has a budget and "
+        "neither the request nor the candidate sets one.",
     )
     idempotency_claim_seconds: Annotated[int, Field(ge=1)] = Field(
         default=60,

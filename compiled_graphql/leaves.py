@@ -26,6 +26,7 @@ from strawberry.schema.types.base_scalars import (
     UUIDDefinition,
 )
 from strawberry.schema.types.scalar import DEFAULT_SCALAR_REGISTRY
+from strawberry.types.scalar import ScalarDefinition
 
 # Serializes as GraphQL says, or raises.
 Serialize = Callable[[Any], Any]
@@ -84,6 +85,9 @@ def fast_paths(type_: GraphQLLeafType, *, native: bool) -> Sequence[FastPath]:
         return [FastPath("{v}.__class__ is {Decimal}", "str({v})", {"Decimal": Decimal})]
     if definition is _JSON_DEFINITION:
         return [FastPath("{v}.__class__ is dict or {v}.__class__ is list", "{v}")]
+    if isinstance(definition, ScalarDefinition) and isinstance(definition.origin, type):
+        names = {"origin": definition.origin, "serialize": serialize_leaf(type_)}
+        return [FastPath("{v}.__class__ is {origin}", "{serialize}({v})", names)]
     return []
 
 

@@ -120,7 +120,7 @@ def demand(ctx: "Context", grant: str) -> None:
     if grant not in caller.grants:
         held = sorted(caller.grants & set(Scope))
         raise ForbiddenError(
-            f"this needs {grant!r}, which the credential does not grant",
+            f"this needs {grant}, which the credential does not grant",
             details={"required": grant, "granted": held},
         )
 

@@ -13,6 +13,7 @@ from db.base import new_id
 from db.models import ApiToken, BudgetHold
 from db.session import ReadSession, WriteSession
 from engine.instants import rfc3339
+from engine.money import plain_usd
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError, NotFoundError
@@ -93,10 +94,11 @@ async def hold_budget(
         BudgetExceededError: Less than *amount_usd* is left.
     """
     now = datetime.now(UTC)
-    # FOR NO KEY UPDATE: FOR UPDATE would also wait for whoever stores a trace of the token, who
-    # then waits, to settle, behind this: a deadlock.
-    locked = select(ApiToken).where(ApiToken.id == token_id).with_for_update(key_share=True)
-    token = await session.scalar(locked)
+    # A lock on the key as well would wait for every trace of the token that is being stored, and
+    # be in a deadlock with those that settle.
+    token = await session.scalar(
+        select(ApiToken).where(ApiToken.id == token_id).with_for_update(key_share=True)
+    )
     if token is None or token.budget_limit_usd is None:
         raise NotFoundError(f"token {token_id} has no budget")
     start = window_start(token.budget_reset_interval, now)
@@ -104,7 +106,7 @@ async def hold_budget(
         token.budget_window_started_at, token.budget_used_usd = start, ZERO
     left = token.budget_limit_usd - token.budget_used_usd - token.budget_held_usd
     if amount_usd > left:
-        raise _exceeded(token, left, amount_usd, window_end(token.budget_reset_interval, now))
+        raise _exceeded(token, max(left, ZERO), amount_usd, now)
     token.budget_held_usd += amount_usd
     hold = Hold(new_id(), token_id, amount_usd, token.budget_reset_interval)
     await session.execute(
@@ -119,16 +121,17 @@ async def hold_budget(
 
 
 def _exceeded(
-    token: ApiToken, left: Decimal, needed: Decimal, end: datetime | None
+    token: ApiToken, left_usd: Decimal, amount_usd: Decimal, now: datetime
 ) -> BudgetExceededError:
+    end = window_end(token.budget_reset_interval, now)
     return BudgetExceededError(
-        f"the token's budget of {token.budget_limit_usd:.2f} USD has {max(left, ZERO):f} USD "
-        f"free, and this call may cost {needed:f} USD",
+        f"the token's budget of {plain_usd(token.budget_limit_usd or ZERO)} USD has "
+        f"{plain_usd(left_usd)} USD free, and this call may cost {plain_usd(amount_usd)} USD",
         details={
             "limit_usd": float(token.budget_limit_usd or ZERO),
             "used_usd": float(token.budget_used_usd),
             "held_usd": float(token.budget_held_usd),
-            "needed_usd": float(needed),
+            "needed_usd": float(amount_usd),
             "reset_at": rfc3339(end) if end else None,
         },
     )

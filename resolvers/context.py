@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -41,7 +40,7 @@ class Limits:
     dataset_max_bytes: int
     dataset_max_rows: int
     hold_seconds: int
-    default_hold_usd: Decimal
+    default_max_tokens: int
     idempotency_claim_seconds: int
 
 

@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     INTEGRATION_MISSING = "integration_missing"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INTERNAL = "internal"
     UPSTREAM_ERROR = "upstream_error"
     UNAVAILABLE = "unavailable"
@@ -130,6 +131,12 @@ class BodyTooLargeError(AppError):
     """The request's body is over the limit."""
 
     code = ErrorCode.BODY_TOO_LARGE
+
+
+class UnsupportedMediaTypeError(AppError):
+    """The request's body is not of a type that is read here."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
 class InternalError(AppError):

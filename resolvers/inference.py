@@ -11,23 +11,21 @@ from sqlalchemy import insert, select
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Trace
 from db.records import Row
-from engine.canonical import canonical_json
 from engine.prompts import render_prompt, text_of_messages
-from providers.base import ChatTarget, ProviderError
+from providers.base import ProviderError
 from resolvers.auth import Scope, requires
 from resolvers.budgets import Budget, Hold, find_budget, hold_budget, settle_budget
+from resolvers.call_bounds import bound_call
 from resolvers.candidates import chat_target
 from resolvers.context import Context
 from resolvers.errors import InvalidInputError, UnsupportedOptionError, UpstreamError
-from resolvers.inputs import InferenceRequest
+from resolvers.inference_request import InferenceRequest
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
 from resolvers.rankings import require_production_candidate
 
 RETRIES = 1
 LONGEST_WAIT_SECONDS = 2.0
-# Chat templates wrap each message in a few tokens of their own.
-TOKENS_A_MESSAGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +104,24 @@ class _Call:
 async def _serve(ctx: Context, call: _Call) -> InferenceAnswer:
     """Hold the budget, call the model, store what came of it, and only then answer."""
     target = await chat_target(ctx, call.candidate, call.candidate)
-    hold = await _hold(ctx, target, call.messages, call.request.params)
+    params: Mapping[str, Any] = call.request.params
+    hold = None
+    token_id = ctx.principal.token_id
+    if token_id is not None and ctx.principal.has_budget:
+        limits = ctx.services.limits
+        bounded = bound_call(
+            target, call.messages, params, default_max_tokens=limits.default_max_tokens
+        )
+        params = bounded.params
+        async with ctx.database.write() as session:
+            hold = await hold_budget(
+                session, token_id, bounded.most_usd, seconds=limits.hold_seconds
+            )
     outcome = await call_model(
         ctx.services.chat,
         target,
         call.messages,
-        call.request.params,
+        params,
         retries=RETRIES,
         longest_wait_seconds=LONGEST_WAIT_SECONDS,
     )
@@ -179,47 +189,6 @@ def _messages(board: Leaderboard, request: InferenceRequest) -> Sequence[Mapping
             "input: is required (or prompt, question, query, messages), and must not be blank"
         )
     return [{"role": "user", "content": render_prompt(board.system_prompt, request.text)}]
-
-
-async def _hold(
-    ctx: Context,
-    target: ChatTarget,
-    messages: Sequence[Mapping[str, Any]],
-    params: Mapping[str, Any],
-) -> Hold | None:
-    """Set aside the most that the call may cost, if the caller's token has a budget."""
-    token_id = ctx.principal.token_id
-    if token_id is None or not ctx.principal.has_budget:
-        return None
-    limits = ctx.services.limits
-    amount = worst_cost_usd(target, messages, params)
-    if amount is None:
-        amount = limits.default_hold_usd
-    async with ctx.database.write() as session:
-        return await hold_budget(session, token_id, amount, seconds=limits.hold_seconds)
-
-
-def worst_cost_usd(
-    target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
-) -> Decimal | None:
-    """Return the most that a call can cost in US dollars, or None when nothing bounds it.
-
-    A byte-level tokenizer makes at most one token of each byte of the prompt.
-    """
-    merged = {**target.params, **params}
-    most = merged.get("max_tokens", merged.get("max_completion_tokens"))
-    if (
-        not isinstance(most, int)
-        or target.input_price_per_million_usd is None
-        or target.output_price_per_million_usd is None
-    ):
-        return None
-    prompt_tokens = len(canonical_json(messages)) + TOKENS_A_MESSAGE * len(messages)
-    total = (
-        target.input_price_per_million_usd * prompt_tokens
-        + target.output_price_per_million_usd * max(most, 0)
-    )
-    return total / 1_000_000
 
 
 async def _store(

@@ -23,6 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
 from engine.matching import MatchMode, PatternError, check_pattern
+from resolvers.call_bounds import find_wrong_bound
 from resolvers.errors import InvalidInputError
 from resolvers.storable import find_unstorable
 
@@ -43,7 +44,8 @@ def _both_cases(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-def _check_storable(value: object) -> object:
+def check_storable(value: object) -> object:
+    """Refuse what JSON or PostgreSQL can't hold, at any depth."""
     found = find_unstorable(value)
     if found is not None:
         raise ValueError(f"must not contain {found}")
@@ -63,7 +65,7 @@ class Input(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:
-        return _check_storable(value)
+        return check_storable(value)
 
 
 def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
@@ -255,10 +257,13 @@ class NewCandidate(Input):
 
     @field_validator("params")
     @classmethod
-    def _no_reserved_params(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _can_be_sent(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = sorted(RESERVED_PARAMS & value.keys())
         if taken:
             raise ValueError(f"{taken[0]} can't be set here")
+        wrong = find_wrong_bound(value)
+        if wrong is not None:
+            raise ValueError(" ".join(wrong))
         return value
 
     @field_validator("auth_token")
@@ -339,55 +344,6 @@ class NewRun(Input):
             description="The candidates to rank; all of them when left out.",
         )
     )
-
-
-TEXTS = ("input", "prompt", "question", "query")
-# What use cases demand of `InferenceRequest`, for those who read the contract.
-SOMETHING_TO_ANSWER: Any = [
-    {"properties": {"messages": {"type": "array"}}, "required": ["messages"]},
-    *(
-        {"properties": {name: {"type": "string", "pattern": r"\S"}}, "required": [name]}
-        for name in TEXTS
-    ),
-]
-
-
-class InferenceRequest(BaseModel):
-    """A request to the model in production; other fields are forwarded to it."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, json_schema_extra={"anyOf": SOMETHING_TO_ANSWER}
-    )
-
-    input: str | None = Field(default=None, max_length=2_000_000)
-    prompt: str | None = Field(default=None, max_length=2_000_000)
-    question: str | None = Field(default=None, max_length=2_000_000)
-    query: str | None = Field(default=None, max_length=2_000_000)
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=2_000)] | None = Field(
-        default=None, description="OpenAI chat messages, sent as they are."
-    )
-    stream: bool = Field(
-        default=False,
-        description="Must be false: this route does not stream.",
-        json_schema_extra={"const": False},
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _storable(cls, value: object) -> object:
-        return _check_storable(value)
-
-    @property
-    def text(self) -> str | None:
-        """The input, under whichever of its names it came; a blank one is none."""
-        given = (self.input, self.prompt, self.question, self.query)
-        return next((text for text in given if text is not None and text.strip()), None)
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """What is forwarded to the model beside the messages."""
-        extra = self.model_extra or {}
-        return {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
 
 
 class NewIntegration(Input):

@@ -1,12 +1,10 @@
-"""The work of a run: reading its dataset, making its calls, storing them once, ranking."""
+"""The work of a run: reading its dataset, making its calls, and storing them once."""
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,17 +18,14 @@ from db.models import (
     DatasetRow,
     Job,
     Leaderboard,
-    Ranking,
-    RankingEntry,
     Run,
     RunCandidate,
     RunResult,
     Trace,
 )
-from db.session import Database, ReadSession, WriteSession
+from db.session import Database, ReadSession
 from engine.matching import MatchMode, PatternError, score_answer
 from engine.prompts import render_prompt
-from engine.ranking import CandidateResults, rank_candidates
 from engine.selection import RowSelection, select_positions
 from providers.base import ChatTarget, DatasetError
 from resolvers.auth import SYSTEM, requires
@@ -46,6 +41,7 @@ from resolvers.model_calls import (
     call_model,
     trace_values,
 )
+from resolvers.run_completion import complete_run
 from resolvers.runs import RUN_SHARD
 
 # Large enough to keep every call slot busy, small enough to spread over workers.
@@ -319,71 +315,7 @@ async def _finish_shard(ctx: Context, run_id: UUID, job_id: UUID) -> None:
             .where(Job.subject_id == run_id, Job.kind == RUN_SHARD, Job.status.in_(UNFINISHED))
         )
         if not left:
-            await _complete(session, run)
-
-
-async def _complete(session: WriteSession, run: Run) -> None:
-    """Rank a run whose every result is stored."""
-    now = datetime.now(UTC)
-    ranking = Ranking(
-        id=new_id(),
-        workspace_id=run.workspace_id,
-        leaderboard_id=run.leaderboard_id,
-        run_id=run.id,
-        row_count=run.row_count or 0,
-        completed_at=now,
-    )
-    session.add(ranking)
-    await session.flush()
-    for ranked in rank_candidates(await _results(session, run.id)):
-        session.add(
-            RankingEntry(
-                ranking_id=ranking.id,
-                candidate_id=ranked.candidate_id,
-                rank=ranked.rank,
-                score=ranked.score,
-                row_count=ranked.row_count,
-                error_count=ranked.error_count,
-                latency_ms_p50=ranked.latency_ms_p50,
-                latency_ms_p95=ranked.latency_ms_p95,
-                cost_usd=ranked.cost_usd,
-                cost_usd_per_1k=ranked.cost_usd_per_1k,
-            )
-        )
-    run.status, run.finished_at = "completed", now
-
-
-async def _results(session: WriteSession, run_id: UUID) -> list[CandidateResults]:
-    """Gather a run's results by candidate; a cost that is unknown makes its sum unknown."""
-    scores: dict[UUID, list[float]] = defaultdict(list)
-    latencies: dict[UUID, list[float]] = defaultdict(list)
-    costs: dict[UUID, Decimal | None] = defaultdict(Decimal)
-    errors: dict[UUID, int] = defaultdict(int)
-    statement = select(
-        RunResult.candidate_id,
-        RunResult.score,
-        RunResult.error,
-        RunResult.latency_ms,
-        RunResult.cost_usd,
-    ).where(RunResult.run_id == run_id)
-    for candidate_id, score, error, latency_ms, cost_usd in await session.execute(statement):
-        scores[candidate_id].append(score)
-        if error is None:
-            latencies[candidate_id].append(latency_ms)
-        else:
-            errors[candidate_id] += 1
-        total = costs[candidate_id]
-        costs[candidate_id] = None if total is None or cost_usd is None else total + cost_usd
-    return [
-        CandidateResults(
-            candidate_id=candidate_id,
-            scores=scores[candidate_id],
-            latencies_ms=latencies[candidate_id],
-            cost_usd=costs[candidate_id],
-            error_count=errors[candidate_id],
-        )
-        for candidate_id in scores
-    ]
+            await complete_run(session, run)
 
 
 @requires(SYSTEM)

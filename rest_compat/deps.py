@@ -76,10 +76,11 @@ NewId = Annotated[UUID | None, Depends(new_resource_id)]
 
 
 class RepeatableRoute(APIRoute):
-    """A route that creates or spends: it honours `Idempotency-Key`.
+    """A route whose POST creates or spends: it honours `Idempotency-Key`.
 
     The first successful answer is kept for a day. A failed request keeps
-    nothing, so its repeat is a fresh try.
+    nothing, so its repeat is a fresh try. Other methods take no key: a read
+    must show what is there now, and the rest come to the same when repeated.
     """
 
     @override
@@ -88,7 +89,7 @@ class RepeatableRoute(APIRoute):
 
         async def handle_once(request: Request) -> Response:
             key = request.headers.get("Idempotency-Key")
-            if key is None:
+            if key is None or request.method != "POST":
                 return await handle(request)
             ctx = await build_context(request)
             claim = await claim_key(ctx, key, _fingerprint(ctx, request, await request.body()))

@@ -76,9 +76,9 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Dr.Gero-Token-Budget-Limit-Usd": {"required": True, "schema": USD},
     "X-Dr.Gero-Token-Budget-Used-Usd": {"required": True, "schema": USD},
     "X-Dr.Gero-Token-Budget-Remaining-Usd": {
-        "description": "Below zero when a call cost more than was held for it.",
+        "description": "Zero, too, when a call cost more than was left.",
         "required": True,
-        "schema": {"type": "string", "pattern": r"^(-?\d+\.\d{2,}|unlimited)$"},
+        "schema": USD,
     },
     "X-Dr.Gero-Token-Budget-Reset-At": {
         "description": "RFC 3339, or never, or unlimited.",

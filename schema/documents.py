@@ -96,7 +96,7 @@ class Documents:
         return Document(
             node,
             operations={
-                each.name and each.name.value: each
+                None if each.name is None else each.name.value: each
                 for each in node.definitions
                 if isinstance(each, OperationDefinitionNode)
             },

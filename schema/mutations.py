@@ -17,8 +17,8 @@ from db.models import Run as RunRow
 from db.records import Row
 from resolvers import candidates, inference, integrations, leaderboards, runs, traces
 from resolvers.inference import InferenceAnswer
+from resolvers.inference_request import InferenceRequest
 from resolvers.inputs import (
-    InferenceRequest,
     LeaderboardChanges,
     NewCandidate,
     NewIntegration,

@@ -34,9 +34,7 @@ class PreparedDocuments(SchemaExtension):
             errors = list(document.errors)
             operation = document.find_operation(context.operation_name)
             if operation is not None and not errors:
-                cost = self._documents.find_cost_error(
-                    document, operation, context.variables or {}
-                )
+                cost = self._documents.find_cost_error(document, operation, context.variables or {})
                 errors = [] if cost is None else [cost]
             if document.node is not None:
                 context.graphql_document = document.node

@@ -14,6 +14,7 @@ from resolvers.errors import ErrorCode
 from schema.documents import Documents
 from schema.failures import document_error
 from schema.limits import OperationLimits
+from schema.money import PLAIN_DECIMALS
 from schema.mutations import Mutation
 from schema.operations import Operations, PreparedDocuments
 from schema.queries import Query
@@ -30,7 +31,7 @@ class Schema(strawberry.Schema):
     """
 
     def __init__(self, *, status_of: Mapping[ErrorCode, int]) -> None:
-        super().__init__(query=Query, mutation=Mutation)
+        super().__init__(query=Query, mutation=Mutation, scalar_overrides=PLAIN_DECIMALS)
         self._status_of = status_of
 
     @override
@@ -57,9 +58,7 @@ class Schema(strawberry.Schema):
         """Log nothing here: `document_error` knows a bug from an answer."""
 
 
-def build_operations(
-    limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]
-) -> Operations:
+def build_operations(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Operations:
     """Build what executes operations.
 
     Args:

@@ -149,7 +149,8 @@ def _catalogue_entry(model: SimulatedModel) -> dict[str, Any]:
         "created": CREATED_AT_UNIX_S,
         "description": (
             f"{model.character} This is a simulation for offline use, not a language model: it"
-            " recognises the sandbox's own task questions and answers by a fixed rule."
+            " recognises the sandbox's own task questions and small sums, and answers by a fixed"
+            " rule."
         ),
         "context_length": model.context_tokens,
         "architecture": {

@@ -28,6 +28,7 @@ _WORKINGS = {
     "json": "Putting the keys in the order that was asked for.",
     "sorting": "Comparing the items pair by pair.",
     "ledger": "Adding the two figures of that line.",
+    "sums": "Working it out from left to right, products first.",
 }
 _MUSINGS = (
     "Let us see what is being asked here before rushing to any conclusion.",
@@ -105,6 +106,6 @@ def _answer_task(model: SimulatedModel, task: Task, chance: float, slip: float) 
 def _answer_stranger(model: SimulatedModel, text: str) -> str:
     opening = " ".join(text[:400].split()[:12])
     return (
-        f"{model.id} is a simulated model and knows only the sandbox's own tasks. Your message"
-        f' begins: "{opening}".\nAnswer: unknown'
+        f"{model.id} is a simulated model and knows only the sandbox's own tasks and small sums."
+        f' Your message begins: "{opening}".\nAnswer: unknown'
     )

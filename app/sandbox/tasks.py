@@ -7,6 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from app.sandbox.number_tasks import NUMBER_KINDS
+from app.sandbox.sums import find_sum
 from app.sandbox.text_tasks import TEXT_KINDS
 
 SEED = "gero-sandbox-1"
@@ -58,7 +59,7 @@ def list_task_rows() -> list[dict[str, str]]:
 
 
 def find_task(text: str) -> Task | None:
-    """Find the last task question that occurs anywhere in a text.
+    """Find the last task question that occurs anywhere in a text, else a sum.
 
     The last one, because examples stand before the question they prepare.
     The cost grows with the text, not with the task set: a place where some
@@ -70,7 +71,7 @@ def find_task(text: str) -> Task | None:
         for task in openings.get(text[start : start + _OPENING_LENGTH], ()):
             if text.startswith(task.question, start):
                 return task
-    return _find_sized_task(text)
+    return _find_sized_task(text) or _find_sum_task(text)
 
 
 def sized_row_line(index: int) -> bytes:
@@ -94,6 +95,11 @@ def _find_sized_task(text: str) -> Task | None:
     total = int(found[2]) + int(found[3])
     mistakes = tuple(str(total + slip) for slip in (-10, 1, 10, 100))
     return Task(f"line-{found[1]}", "ledger", found[0], str(total), mistakes)
+
+
+def _find_sum_task(text: str) -> Task | None:
+    found = find_sum(text)
+    return None if found is None else Task("sum", "sums", *found)
 
 
 @functools.cache

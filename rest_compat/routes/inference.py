@@ -1,23 +1,21 @@
 """/v1/leaderboard/{leaderboard_id}/inference, and its alias under /api."""
 
 import time
-from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Response
 
 from engine.instants import rfc3339
+from engine.money import plain_usd
 from resolvers import inference
 from resolvers.budgets import Budget
 from resolvers.inference import InferenceAnswer
-from resolvers.inputs import InferenceRequest
+from resolvers.inference_request import InferenceRequest
 from rest_compat.deps import Ctx, NewId, RepeatableRoute
 from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["inference"], route_class=RepeatableRoute)
-
-CENT = Decimal("0.01")
 
 
 @router.post(
@@ -90,15 +88,8 @@ def _budget_headers(budget: Budget | None) -> dict[str, str]:
         names = ("Limit-Usd", "Used-Usd", "Remaining-Usd", "Reset-At")
         return {f"{prefix}-{name}": "unlimited" for name in names}
     return {
-        f"{prefix}-Limit-Usd": _usd(budget.limit_usd),
-        f"{prefix}-Used-Usd": _usd(budget.used_usd),
-        f"{prefix}-Remaining-Usd": _usd(budget.remaining_usd),
+        f"{prefix}-Limit-Usd": plain_usd(budget.limit_usd),
+        f"{prefix}-Used-Usd": plain_usd(budget.used_usd),
+        f"{prefix}-Remaining-Usd": plain_usd(budget.remaining_usd),
         f"{prefix}-Reset-At": rfc3339(budget.reset_at) if budget.reset_at else "never",
     }
-
-
-def _usd(amount: Decimal) -> str:
-    """Return *amount* with two decimals, or with as many more as it has."""
-    if amount == amount.quantize(CENT, ROUND_FLOOR):
-        return f"{amount:.2f}"
-    return f"{amount.normalize():f}"

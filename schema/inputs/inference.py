@@ -8,7 +8,7 @@ from schema.enums import IntegrationProvider
 
 @strawberry.input(description="A request to the model in production.")
 class InferInput:
-    """`resolvers.inputs.InferenceRequest`."""
+    """`resolvers.inference_request.InferenceRequest`."""
 
     leaderboard_id: strawberry.ID = strawberry.field(description="Whose model.")
     input: str | None = strawberry.field(

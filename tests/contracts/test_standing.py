@@ -54,8 +54,9 @@ PLUMBING = {
     "integrations.get_integration_key",
     "leaderboards.fetch_leaderboard",
     "model_calls.call_model",
-    "rankings.production_candidate",
+    "rankings.production_candidates",
     "rankings.require_production_candidate",
+    "run_completion.complete_run",
     "run_execution.store_call_results",
 }
 

@@ -9,10 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
+import orjson
 import pytest
 from sqlalchemy import func, select, update
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from app.services import Process
+from app.serving import listen, serving, url_of
 from db.models import ApiToken, BudgetHold, Leaderboard, Trace
 from resolvers.budgets import hold_budget, release_expired_holds, settle_budget
 from tests.conftest import ON_OLDEST_TOO
@@ -22,6 +28,7 @@ from tests.factories import (
     make_leaderboard,
     make_ranked_run,
     make_token,
+    make_trace,
 )
 
 PRICES = {
@@ -30,9 +37,9 @@ PRICES = {
 }
 HEADER = "X-Dr.Gero-Token-Budget"
 CALLERS = 200
-# A token for each byte of the prompt, 16 for its wrapping, and the 50 of max_tokens.
-PROMPT = b'[{"content":"Solve: hello","role":"user"}]'
-HELD_FOR_ONE = (Decimal("0.8") * (len(PROMPT) + 16) + Decimal(4) * 50) / 1_000_000
+# A token for each byte that is sent, 16 for the message's wrapping, and the 50 of max_tokens.
+SENT = b'{"max_tokens":50,"messages":[{"content":"Solve: hello","role":"user"}]}'
+HELD_FOR_ONE = (Decimal("0.8") * (len(SENT) + 16) + Decimal(4) * 50) / 1_000_000
 
 
 async def make_serving(
@@ -77,10 +84,12 @@ async def calls_of(ledger: httpx2.AsyncClient) -> dict[str, int]:
     return calls
 
 
-async def infer(client: httpx2.AsyncClient, board: Leaderboard, token: str) -> httpx2.Response:
+async def infer(
+    client: httpx2.AsyncClient, board: Leaderboard, token: str, **fields: Any
+) -> httpx2.Response:
     return await client.post(
         f"/v1/leaderboard/{board.id}/inference",
-        json={"input": "hello"},
+        json={"input": "hello", **fields},
         headers={"Authorization": f"Bearer {token}"},
     )
 
@@ -248,3 +257,127 @@ async def test_a_call_that_ends_in_the_next_window_is_charged_to_it(
     assert (budget.used_usd, budget.remaining_usd) == (Decimal("0.25"), Decimal("0.75"))
     after = await budgeted(process)
     assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.25"), Decimal(0))
+
+
+@pytest.fixture
+async def greedy_url() -> AsyncIterator[str]:
+    """Serve a model that uses all that a request allows, or bills what its path says."""
+
+    async def use_everything(request: Request) -> Response:
+        body = await request.body()
+        asked = orjson.loads(body)
+        most = max(asked.get("max_tokens") or 0, asked.get("max_completion_tokens") or 0)
+        usage = {
+            "prompt_tokens": len(body),
+            "completion_tokens": most * (asked.get("n") or 1),
+        }
+        message = {"role": "assistant", "content": "x"}
+        return JSONResponse({"choices": [{"index": 0, "message": message}], "usage": usage})
+
+    async def bill(request: Request) -> Response:
+        return JSONResponse({"output": "x", "cost_usd": float(request.path_params["usd"])})
+
+    app = Starlette(
+        routes=[
+            Route("/greedy", use_everything, methods=["POST"]),
+            Route("/bill/{usd}", bill, methods=["POST"]),
+        ]
+    )
+    listener = listen("127.0.0.1", 0)
+    async with serving(app, listener):
+        yield url_of(listener)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({}, True),  # 1,024 tokens are asked for, since nothing else bounds it
+        ({"max_tokens": 100}, True),
+        ({"max_tokens": None}, True),
+        ({"max_tokens": 300, "n": 5}, True),
+        ({"max_tokens": 3_000, "n": 128}, False),
+        ({"max_tokens": 1, "max_completion_tokens": 1_000}, True),
+        ({"max_completion_tokens": 1, "max_tokens": 5_000}, False),
+        ({"max_tokens": 1, "response_format": {"schema": "x" * 20_000}}, False),
+        ({"max_tokens": 1, "tools": [{"type": "function", "function": {"name": "f"}}]}, True),
+    ],
+)
+async def test_a_model_that_uses_all_that_it_may_never_passes_the_limit(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, greedy_url: str,
+    fields: dict[str, Any], *, fits: bool,
+) -> None:  # fmt: skip
+    board = await make_serving(process, tenant, endpoint_url=f"{greedy_url}/greedy", params={})
+    token = await make_budget_token(process, tenant, "0.0150001")
+    statuses = [(await infer(anonymous, board, token, **fields)).status_code for _ in range(30)]
+    served = statuses.count(200)
+    assert statuses == [200] * served + [402] * (30 - served)
+    assert (served > 0) is fits
+    spent = (await budgeted(process)).budget_used_usd
+    assert (spent > 0) is fits
+    assert spent <= Decimal("0.0150001")
+
+
+async def test_a_call_that_nothing_bounds_is_sent_with_max_tokens_and_fits_a_small_budget(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, greedy_url: str
+) -> None:
+    board = await make_serving(process, tenant, endpoint_url=f"{greedy_url}/greedy", params={})
+    answer = await infer(anonymous, board, await make_budget_token(process, tenant, "0.005"))
+    assert answer.json()["usage"]["completion_tokens"] == 1_024
+    free = await infer(anonymous, board, await make_token(process, tenant.workspace_id))
+    assert free.json()["usage"]["completion_tokens"] == 0
+
+
+async def test_a_bill_above_the_hold_is_charged_and_the_next_call_refused(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, greedy_url: str
+) -> None:
+    board = await make_serving(process, tenant, endpoint_url=f"{greedy_url}/bill/0.75")
+    token = await make_budget_token(process, tenant, "0.5")
+    first = await infer(anonymous, board, token)
+    assert first.headers[f"{HEADER}-Used-Usd"] == "0.75"
+    assert first.headers[f"{HEADER}-Remaining-Usd"] == "0.00"
+    refused = await infer(anonymous, board, token, max_tokens=1)
+    assert (refused.status_code, refused.json()["details"]["used_usd"]) == (402, 0.75)
+
+
+async def test_a_402_tells_the_amounts_as_the_headers_do(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_serving(process, tenant)
+    refused = await infer(anonymous, board, await make_budget_token(process, tenant, "0.00015"))
+    assert refused.json()["error"] == (
+        "the token's budget of 0.00015 USD has 0.00015 USD free, and this call may cost "
+        "0.0002696 USD"
+    )
+    assert refused.json()["details"]["needed_usd"] == float(HELD_FOR_ONE)
+
+
+async def test_a_model_of_unknown_price_is_not_called_on_a_budget(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, sandbox_url: str,
+    ledger: httpx2.AsyncClient,
+) -> None:  # fmt: skip
+    board = await make_serving(
+        process, tenant, endpoint_url=f"{sandbox_url}/endpoints/shape-text",
+        input_price_per_million_usd=None,
+    )  # fmt: skip
+    refused = await infer(anonymous, board, await make_budget_token(process, tenant, "100"))
+    assert (refused.status_code, refused.json()["code"]) == (402, "budget_exceeded")
+    assert refused.json()["details"] == {"reason": "price_unknown"}
+    assert await calls_of(ledger) == {}
+    free = await infer(anonymous, board, await make_token(process, tenant.workspace_id))
+    assert free.status_code == 200
+
+
+async def test_a_hold_does_not_wait_for_traces_that_are_being_stored(
+    process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
+    await make_budget_token(process, tenant, "1")
+    token_id = (await budgeted(process)).id
+    async with process.database.write() as session:
+        trace = await make_trace(session, board, candidate)
+        trace.token_id = token_id
+        await session.flush()
+        async with asyncio.timeout(5):
+            await hold(process, token_id, "0.5", seconds=60)
+    assert (await budgeted(process)).budget_held_usd == Decimal("0.5")

@@ -1,5 +1,6 @@
 """Bodies that can't be stored, forwarded or sent on are refused, and say why."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -68,3 +69,26 @@ async def test_a_line_end_never_gets_into_a_header(
 async def test_allow_names_every_method_of_a_path(client: httpx2.AsyncClient, path: str) -> None:
     assert (await client.put(path)).headers["Allow"] == "DELETE, GET, PATCH"
     assert (await client.put(f"{path}/models")).headers["Allow"] == "GET, POST"
+
+
+async def in_pieces(count: int) -> AsyncIterator[bytes]:
+    yield b'{"name": "'
+    for _ in range(count):
+        yield b"x" * 2**20
+    yield b'"}'
+
+
+@pytest.mark.parametrize("headers", [KIND, {**KIND, "Idempotency-Key": "one"}])
+async def test_a_body_without_a_length_is_413_above_the_limit(
+    client: httpx2.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    for route in (f"{path}/inference", f"{path}/models", "/api/leaderboards"):
+        answer = await client.post(route, content=in_pieces(6), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert answer.headers["X-Request-Id"]
+    graphql = await client.post("/graphql", content=in_pieces(6), headers=headers)
+    (error,) = graphql.json()["errors"]
+    assert (graphql.status_code, error["extensions"]["code"]) == (413, "body_too_large")
+    short = await client.post("/api/leaderboards", content=in_pieces(0), headers=headers)
+    assert short.status_code == 400
+    assert short.json()["code"] == "invalid_input"

@@ -311,3 +311,17 @@ async def test_a_slow_first_try_keeps_its_claim_however_long_it_takes(
     assert (await second).json()["details"]["trace_id"] != first.result().json()["details"][
         "trace_id"
     ]
+
+
+async def test_only_posts_are_repeated(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id, url=TWO_ROWS_URL)
+    path, key = f"/api/leaderboards/{board.id}", {"Idempotency-Key": "one"}
+    for name in ("first", "second"):
+        changed = await client.patch(path, json={"name": name}, headers=key)
+        read = await client.get(path, headers=key)
+        assert (changed.json()["name"], read.json()["name"]) == (name, name)
+        assert "Idempotent-Replayed" not in read.headers
+    statuses = [(await client.delete(path, headers=key)).status_code for _ in range(2)]
+    assert statuses == [204, 404]

@@ -75,6 +75,9 @@ async def test_a_missing_scope_is_403_and_named(
     answer = await anonymous.post("/api/leaderboards", json=GOOD, headers={"X-API-Key": token})
     assert problem(answer) == (403, "forbidden")
     assert answer.json()["details"]["required"] == "leaderboards:write"
+    assert answer.json()["error"] == (
+        "this needs leaderboards:write, which the credential does not grant"
+    )
 
 
 async def test_another_workspaces_things_are_404(
@@ -177,3 +180,71 @@ async def test_a_truncated_gzip_fails_the_run_and_says_so(
     ended = await await_run(client, board.id, run["id"])
     assert ended["status"] == "failed"
     assert "truncated gzip" in ended["error"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([{"content": "x"}], "messages.0.role: is required"),
+        ([{"role": 5, "content": "x"}], "messages.0.role: Input should be a valid string (got 5)"),
+        ([{"role": "", "content": "x"}], "messages.0.role: String should have at least 1 char"),
+        (
+            [{"role": "system", "content": "x"}, {"role": "user", "content": 5}],
+            "messages.1.content: must be text, or a list of parts (got 5)",
+        ),
+        ([{"role": "user", "content": {"text": "x"}}], "messages.0.content: must be text, or a"),
+        ([{"role": "user", "content": ["x"]}], "messages.0.content: each part must be an object"),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}],
+            "messages.0.content: a part of type text must have a text",
+        ),
+        ([{"role": "user"}], "messages.0: content is required, unless the role is assistant"),
+        (["x"], "messages.0: Input should be"),
+    ],
+)
+async def test_a_message_that_no_model_takes_is_400_and_named(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, messages: list[Any], said: str
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    await make_ranked_run(process, board, [await make_candidate(process, board)])
+    path = f"/v1/leaderboard/{board.id}/inference"
+    answer = await client.post(path, json={"messages": messages})
+    assert problem(answer) == (400, "invalid_input")
+    assert answer.json()["error"].startswith(said)
+
+
+async def test_messages_are_forwarded_with_all_of_their_fields(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    await make_ranked_run(process, board, [await make_candidate(process, board)])
+    messages = [
+        {"role": "developer", "content": "Be brief.", "name": "d"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]},
+        {"role": "tool", "content": "4", "tool_call_id": "1"},
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]},
+    ]
+    answered = await client.post(
+        f"/v1/leaderboard/{board.id}/inference", json={"messages": messages}
+    )
+    traces = await client.get(f"/v1/leaderboard/{board.id}/traces?source=inference&format=json")
+    (trace,) = traces.json()["rows"]
+    assert (answered.status_code, trace["messages"]) == (200, messages)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
+@pytest.mark.parametrize("value", [True, 0, -5, 1.5, "5", 10**12])
+async def test_a_bound_that_bounds_nothing_is_400_and_named(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, name: str, value: Any
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    asked = await client.post(
+        f"/v1/leaderboard/{board.id}/inference", json={"input": "x", name: value}
+    )
+    candidate = {"provider": "openrouter", "model_id": "sandbox/quick-small"}
+    added = await client.post(
+        f"/api/leaderboards/{board.id}/models", json={**candidate, "params": {name: value}}
+    )
+    assert problem(asked) == problem(added) == (400, "invalid_input")
+    assert asked.json()["details"]["fields"][0]["field"] == name
+    assert added.json()["error"].startswith(f"params: {name} must be a whole number from 1 to")

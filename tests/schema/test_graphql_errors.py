@@ -200,3 +200,37 @@ async def test_a_bug_is_masked_and_logged_under_the_requests_id(
     for shown in (graphql.text, rest.text):
         assert "leaderboard.name" not in shown
         assert "SELECT" not in shown
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+async def test_a_body_that_is_not_sent_as_json_is_415(
+    client: httpx2.AsyncClient, kind: str | None
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = await client.post("/graphql", content=b'{"query": "{ __typename }"}', headers=headers)
+    (error,) = answer.json()["errors"]
+    got = "" if kind is None else f" (got '{kind}')"
+    assert (answer.status_code, error["extensions"]) == (
+        415, {"code": "unsupported_media_type", "status": 415, "details": {}},
+    )  # fmt: skip
+    assert error["message"] == f"the body must be sent with Content-Type: application/json{got}"
+
+
+@pytest.mark.parametrize("setting_overrides", [{"graphiql": False}])
+async def test_the_page_that_is_switched_off_is_404_and_operations_go_on(
+    client: httpx2.AsyncClient,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = await client.get("/graphql", headers=browser)
+    (error,) = page.json()["errors"]
+    assert (page.status_code, error["extensions"]["code"]) == (404, "not_found")
+    assert error["message"].startswith("GraphiQL is switched off; send operations by POST")
+    asked = {"query": "{ __typename }"}
+    for answer in (
+        await client.get("/graphql", params=asked, headers=browser),
+        await client.post(
+            "/graphql", content=b'{"query": "{ __typename }"}',
+            headers={"Content-Type": "application/json; charset=utf-8"},
+        ),
+    ):  # fmt: skip
+        assert answer.json() == {"data": {"__typename": "Query"}}

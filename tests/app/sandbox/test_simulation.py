@@ -83,8 +83,8 @@ def test_the_answer_depends_on_the_question_and_not_on_the_prompt_around_it() ->
 
 def test_a_stranger_is_told_that_the_model_is_simulated() -> None:
     assert answer(BALANCED, "Who are\nyou?").text == (
-        "sandbox/balanced-medium is a simulated model and knows only the sandbox's own tasks."
-        ' Your message begins: "Who are you?".\nAnswer: unknown'
+        "sandbox/balanced-medium is a simulated model and knows only the sandbox's own tasks and"
+        ' small sums. Your message begins: "Who are you?".\nAnswer: unknown'
     )
 
 

@@ -1,0 +1,21 @@
+"""Amounts of money as text, in plain digits."""
+
+from decimal import Decimal
+
+CENT_DIGITS = 2
+
+
+def plain_decimal(amount: Decimal) -> str:
+    """Write *amount* exactly, without exponent and without padding zeros."""
+    if not amount.is_finite():
+        return str(amount)
+    whole, _, fraction = f"{amount:f}".partition(".")
+    fraction = fraction.rstrip("0")
+    text = f"{whole}.{fraction}" if fraction else whole
+    return "0" if text == "-0" else text
+
+
+def plain_usd(amount: Decimal) -> str:
+    """Write an amount in US dollars exactly, with two decimals or with as many more as it has."""
+    whole, _, fraction = plain_decimal(amount).partition(".")
+    return f"{whole}.{fraction.ljust(CENT_DIGITS, '0')}"

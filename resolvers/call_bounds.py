@@ -1,0 +1,142 @@
+"""The most that one model call can cost, worked out from what is sent before it is sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from engine.canonical import canonical_json
+from providers.base import ChatTarget
+from resolvers.errors import BudgetExceededError, InvalidInputError
+
+MAX_TOKENS = 10_000_000
+MAX_CHOICES = 128
+# The parameters that bound a call, each with the largest value that is not a slip.
+LENGTHS = {"max_tokens": MAX_TOKENS, "max_completion_tokens": MAX_TOKENS}
+CHOICES = {"n": MAX_CHOICES, "best_of": MAX_CHOICES}
+# With these a provider bills by other rules than tokens of this model at this price.
+OTHERWISE_BILLED = (
+    "audio",
+    "modalities",
+    "models",
+    "plugins",
+    "prediction",
+    "preset",
+    "provider",
+    "service_tier",
+    "web_search_options",
+)
+# Chat templates wrap each message in a few tokens of their own, and tools in an instruction.
+TOKENS_A_MESSAGE = 16
+TOKENS_OF_TOOLS = 1_000
+MILLION = 1_000_000
+SMALLEST_USD = Decimal("0.000000000001")
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedCall:
+    """A call that can't cost more than is known.
+
+    Attributes:
+        params: What is sent beside the messages, with a bound where the caller set none.
+        most_usd: The most that it can cost, in US dollars.
+    """
+
+    params: Mapping[str, Any]
+    most_usd: Decimal
+
+
+def find_wrong_bound(params: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first parameter that should bound a call and can't, and what it must be."""
+    for name, most in {**LENGTHS, **CHOICES}.items():
+        value = params.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            return name, f"must be a whole number from 1 to {most}"
+    return None
+
+
+def bound_call(
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    *,
+    default_max_tokens: int,
+) -> BoundedCall:
+    """Return a call with the most that it can cost.
+
+    A byte-level tokenizer makes at most one token of each byte that is sent,
+    and each of the choices generates at most `max_tokens`.
+
+    Args:
+        target: Who is called, and at what price.
+        messages: What is sent.
+        params: The caller's, which override the target's own.
+        default_max_tokens: Generated at most, where neither sets a bound.
+
+    Raises:
+        InvalidInputError: A bound is not a number that bounds.
+        BudgetExceededError: Nothing bounds the call.
+    """
+    merged = {**target.params, **params}
+    wrong = find_wrong_bound(merged)
+    if wrong is not None:
+        raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
+    _refuse_what_has_no_bound(messages, params)
+    input_price, output_price = _prices(target)
+    lengths = [merged[name] for name in LENGTHS if merged.get(name) is not None]
+    if not lengths:
+        params = {**params, "max_tokens": default_max_tokens}
+        merged, lengths = {**target.params, **params}, [default_max_tokens]
+    choices = max(merged.get(name) or 1 for name in CHOICES)
+    prompt_tokens = len(canonical_json({**merged, "messages": list(messages)}))
+    prompt_tokens += TOKENS_A_MESSAGE * len(messages)
+    if merged.get("tools") or merged.get("functions"):
+        prompt_tokens += TOKENS_OF_TOOLS
+    total = input_price * prompt_tokens + output_price * max(lengths) * choices
+    return BoundedCall(params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING))
+
+
+def _prices(target: ChatTarget) -> tuple[Decimal, Decimal]:
+    """Return the prices of a million tokens in and out, in US dollars."""
+    input_price = target.input_price_per_million_usd
+    output_price = target.output_price_per_million_usd
+    if input_price is None or output_price is None:
+        raise BudgetExceededError(
+            "what the model in production charges is not known, so a token with a budget can't "
+            "call it: add it with input_price_per_million_usd and output_price_per_million_usd "
+            "(0 if it is free)",
+            details={"reason": "price_unknown"},
+        )
+    return input_price, output_price
+
+
+def _refuse_what_has_no_bound(
+    messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+) -> None:
+    """Refuse what costs more than its bytes; a candidate's own parameters are its owner's choice.
+
+    Raises:
+        BudgetExceededError: Something in the request is.
+    """
+    unbounded = [name for name in OTHERWISE_BILLED if params.get(name) is not None]
+    tools = params.get("tools")
+    if isinstance(tools, list) and not all(_is_a_function(tool) for tool in tools):
+        unbounded.append("tools")
+    for position, message in enumerate(messages):
+        parts = message.get("content")
+        if isinstance(parts, list) and not all(_is_text(part) for part in parts):
+            unbounded.append(f"messages.{position}.content")
+    if unbounded:
+        raise BudgetExceededError(
+            f"{unbounded[0]}: what this may cost can't be bounded, so a token with a budget "
+            "can't send it",
+            details={"reason": "unbounded", "field": unbounded[0]},
+        )
+
+
+def _is_a_function(tool: object) -> bool:
+    return isinstance(tool, dict) and tool.get("type", "function") == "function"
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)

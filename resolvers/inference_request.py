@@ -1,0 +1,138 @@
+"""What an inference takes, checked once for both edges."""
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from typing_extensions import TypedDict
+
+from resolvers.call_bounds import CHOICES, LENGTHS, MAX_CHOICES, MAX_TOKENS
+from resolvers.inputs import RESERVED_PARAMS, check_storable
+
+TEXTS = ("input", "prompt", "question", "query")
+# What use cases demand of `InferenceRequest`, for those who read the contract.
+SOMETHING_TO_ANSWER: Any = [
+    {"properties": {"messages": {"type": "array"}}, "required": ["messages"]},
+    *(
+        {"properties": {name: {"type": "string", "pattern": r"\S"}}, "required": [name]}
+        for name in TEXTS
+    ),
+]
+# What the checks below demand, for the same readers.
+PART_SCHEMA: Any = {
+    "type": "object",
+    "required": ["type"],
+    "anyOf": [
+        {
+            "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+            "required": ["text"],
+        },
+        {"properties": {"type": {"type": "string", "not": {"const": "text"}}}},
+    ],
+}
+CONTENT_SCHEMA: Any = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}, {"type": "null"}],
+    "description": "Text, or a list of parts; an assistant's may be null.",
+}
+MESSAGE_SCHEMA: Any = {
+    "anyOf": [
+        {"properties": {"role": {"const": "assistant"}}},
+        {"properties": {"content": {"type": ["string", "array"]}}, "required": ["content"]},
+    ]
+}
+
+
+def _check_content(content: object) -> object:
+    """Refuse what no chat endpoint takes as a message's content."""
+    parts = content if isinstance(content, list) else []
+    if not isinstance(content, str | list | None):
+        raise ValueError("must be text, or a list of parts")  # noqa: TRY004 - as pydantic asks
+    if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts):
+        raise ValueError("each part must be an object with a type")
+    if not all(isinstance(part.get("text"), str) for part in parts if part["type"] == "text"):
+        raise ValueError("a part of type text must have a text")
+    return content
+
+
+class Message(TypedDict):
+    """One message of a chat, as OpenAI's API has it."""
+
+    __pydantic_config__ = ConfigDict(  # type: ignore[misc]
+        extra="allow", json_schema_extra=MESSAGE_SCHEMA
+    )
+
+    role: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    content: NotRequired[
+        Annotated[Any, BeforeValidator(_check_content), WithJsonSchema(CONTENT_SCHEMA)]
+    ]
+
+
+def _has_content(message: Message) -> Message:
+    if message.get("content") is None and message["role"] != "assistant":
+        raise ValueError("content is required, unless the role is assistant")
+    return message
+
+
+MaxTokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
+Choices = Annotated[int, Field(strict=True, ge=1, le=MAX_CHOICES)]
+
+
+class InferenceRequest(BaseModel):
+    """A request to the model in production; other fields are forwarded to it."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, json_schema_extra={"anyOf": SOMETHING_TO_ANSWER}
+    )
+
+    input: str | None = Field(default=None, max_length=2_000_000)
+    prompt: str | None = Field(default=None, max_length=2_000_000)
+    question: str | None = Field(default=None, max_length=2_000_000)
+    query: str | None = Field(default=None, max_length=2_000_000)
+    messages: (
+        Annotated[
+            list[Annotated[Message, AfterValidator(_has_content)]],
+            Field(min_length=1, max_length=2_000),
+        ]
+        | None
+    ) = Field(default=None, description="OpenAI chat messages, sent as they are.")
+    max_tokens: MaxTokens | None = Field(default=None, description="Generated at most.")
+    max_completion_tokens: MaxTokens | None = Field(
+        default=None, description="The newer name of max_tokens at some providers."
+    )
+    n: Choices | None = Field(default=None, description="How many answers; the first is `output`.")
+    best_of: Choices | None = Field(default=None, description="How many answers to choose from.")
+    stream: bool = Field(
+        default=False,
+        description="Must be false: this route does not stream.",
+        json_schema_extra={"const": False},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        return check_storable(value)
+
+    @property
+    def text(self) -> str | None:
+        """The input, under whichever of its names it came; a blank one is none."""
+        given = (self.input, self.prompt, self.question, self.query)
+        return next((text for text in given if text is not None and text.strip()), None)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is forwarded to the model beside the messages."""
+        extra = self.model_extra or {}
+        given = {
+            name: getattr(self, name)
+            for name in (*LENGTHS, *CHOICES)
+            if name in self.model_fields_set
+        }
+        return given | {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
