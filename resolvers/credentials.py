@@ -5,18 +5,21 @@ import hmac
 import re
 import secrets
 import string
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 import jwt
-from sqlalchemy import select
+from sqlalchemy import Text, bindparam, select
 
 from db.models import ApiToken, Member
 from db.session import Database
 from engine.instants import rfc3339
 from resolvers.auth import Principal, expand_scopes, session_grants
+from resolvers.columns import kept_query
 from resolvers.errors import ForbiddenError, UnauthenticatedError
+from resolvers.paging import AnySelect
 
 TOKEN_PREFIX = "drgero_"  # noqa: S105 - what tokens begin with
 PUBLIC_ID_CHARACTERS = 12
@@ -26,6 +29,9 @@ TOKEN = re.compile(
 MAX_CREDENTIAL_CHARACTERS = 8_192
 SESSION_LEEWAY_SECONDS = 30
 NO_SECRET = bytes(32)
+# A token is read again after so long, which is how soon revoking it takes effect.
+TOKEN_SECONDS = 1.0
+REMEMBERED_TOKENS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,33 @@ class SessionVerifier:
             raise UnauthenticatedError("the session token is not valid") from error
 
 
+def _write_token() -> AnySelect:
+    names = (
+        "id",
+        "workspace_id",
+        "secret_sha256",
+        "scopes",
+        "revoked_at",
+        "expires_at",
+        "budget_limit_usd",
+    )
+    asked = ApiToken.public_id == bindparam("public_id", type_=Text())
+    return select(*(getattr(ApiToken, name) for name in names)).where(asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _SeenToken:
+    """A valid token, as it was read.
+
+    Attributes:
+        until: When it must be read again, by the monotonic clock.
+    """
+
+    principal: Principal
+    expires_at: datetime | None
+    until: float
+
+
 class Authenticator:
     """Turns a credential into a principal.
 
@@ -96,6 +129,7 @@ class Authenticator:
     def __init__(self, database: Database, sessions: SessionVerifier | None) -> None:
         self._database = database
         self._sessions = sessions
+        self._seen: dict[bytes, _SeenToken] = {}
 
     async def authenticate(self, credential: str, *, workspace: str | None) -> Principal:
         """Return who presents *credential*.
@@ -117,10 +151,23 @@ class Authenticator:
         raise UnauthenticatedError("the credential is not valid: an API token starts with drgero_")
 
     async def _by_token(self, credential: str) -> Principal:
+        presented = hashlib.sha256(credential.encode()).digest()
+        token = self._seen.get(presented)
+        if token is None or token.until < time.monotonic():
+            token = await self._read_token(credential)
+            if len(self._seen) >= REMEMBERED_TOKENS:
+                self._seen.clear()
+            self._seen[presented] = token
+        if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
+            raise UnauthenticatedError(f"the API token expired at {rfc3339(token.expires_at)}")
+        return token.principal
+
+    async def _read_token(self, credential: str) -> _SeenToken:
         match = TOKEN.match(credential)
         public_id, secret = match.groups() if match else ("", "")
-        async with self._database.read() as session:
-            token = await session.scalar(select(ApiToken).where(ApiToken.public_id == public_id))
+        query = kept_query(_write_token)
+        rows = await self._database.fetch(query, public_id=public_id)
+        token = rows[0] if rows else None
         presented = hashlib.sha256(secret.encode()).digest()
         # Compared on a miss too, so that timing does not tell which ids exist.
         known = hmac.compare_digest(presented, token.secret_sha256 if token else NO_SECRET)
@@ -128,15 +175,15 @@ class Authenticator:
             raise UnauthenticatedError("the API token is not valid")
         if token.revoked_at is not None:
             raise UnauthenticatedError("the API token was revoked")
-        if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
-            raise UnauthenticatedError(f"the API token expired at {rfc3339(token.expires_at)}")
-        return Principal(
+        principal = Principal(
             kind="token",
             workspace_id=token.workspace_id,
             grants=expand_scopes(token.scopes),
             token_id=token.id,
             has_budget=token.budget_limit_usd is not None,
         )
+        until = time.monotonic() + TOKEN_SECONDS
+        return _SeenToken(principal, token.expires_at, until)
 
     async def _by_session(self, user_id: UUID, workspace: str | None) -> Principal:
         statement = select(Member).where(Member.user_id == user_id).order_by(Member.created_at)

@@ -51,7 +51,7 @@ _RESULT = {
     "score": "score",
     "latencyMs": "latency_ms",
     "promptTokens": "prompt_tokens",
-    "costUsd": "cost_usd::text",
+    "costUsd": "trim_scale(cost_usd)::text",
 }
 RESULT = selected(_RESULT)
 RESULT_WITH_OUTPUT = selected(_RESULT | {"output": "output", "error": "error"})
@@ -67,7 +67,7 @@ TRACE = selected(
         "latencyMs": "latency_ms",
         "promptTokens": "prompt_tokens",
         "completionTokens": "completion_tokens",
-        "costUsd": "cost_usd::text",
+        "costUsd": "trim_scale(cost_usd)::text",
         "createdAt": "created_at",
     }
 )

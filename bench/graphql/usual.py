@@ -29,6 +29,7 @@ from schema.enums import (
     RunStatus,
     TraceSource,
 )
+from schema.money import PLAIN_DECIMALS
 
 T = TypeVar("T")
 Info: TypeAlias = strawberry.Info[dict[str, Any], None]
@@ -240,7 +241,7 @@ def create_app(scene: Scene) -> FastAPI:
         await engine.dispose()
 
     router: GraphQLRouter[Any, None] = GraphQLRouter(
-        strawberry.Schema(query=Query), context_getter=context
+        strawberry.Schema(query=Query, scalar_overrides=PLAIN_DECIMALS), context_getter=context
     )
     app = FastAPI(lifespan=lifespan)
     app.include_router(router, prefix="/graphql")

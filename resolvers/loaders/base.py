@@ -1,6 +1,8 @@
 """Batching: one statement per loader for any number of keys, answers in the order of the keys."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -49,7 +51,8 @@ class Loader(ABC, Generic[K, V]):
     def __init__(self, database: Database, workspace_id: UUID | None) -> None:
         self._database = database
         self._batches: dict[Columns, DataLoader[K, V]] = {}
-        self._known: dict[Columns, dict[K, V]] = {}
+        self._known: dict[Columns, dict[K, V]] = defaultdict(dict)
+        self._fetching: dict[Columns, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.workspace_id = workspace_id or NO_WORKSPACE
 
     async def load(self, key: K, columns: Columns = None) -> V:
@@ -62,13 +65,15 @@ class Loader(ABC, Generic[K, V]):
 
     async def load_many(self, keys: Sequence[K | None], columns: Columns = None) -> list[V]:
         """Return the answers for *keys*, in one statement for those not known yet."""
-        known = self._known.setdefault(columns, {})
-        missing = [key for key in dict.fromkeys(keys) if key is not None and key not in known]
-        for start in range(0, len(missing), MAX_BATCH):
-            batch = missing[start : start + MAX_BATCH]
-            found = await self.fetch(batch, columns)
-            for key in batch:
-                known[key] = found[key] if key in found else self.absent(key)
+        known = self._known[columns]
+        # Whoever asks meanwhile waits, and finds the answers: no key is fetched twice.
+        async with self._fetching[columns]:
+            missing = [key for key in dict.fromkeys(keys) if key is not None and key not in known]
+            for start in range(0, len(missing), MAX_BATCH):
+                batch = missing[start : start + MAX_BATCH]
+                found = await self.fetch(batch, columns)
+                for key in batch:
+                    known[key] = found[key] if key in found else self.absent(key)
         return [None if key is None else known[key] for key in keys]  # type: ignore[misc]
 
     async def _load(self, columns: Columns, keys: list[K]) -> list[V]:

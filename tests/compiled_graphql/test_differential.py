@@ -42,6 +42,6 @@ def test_generated_operations_are_answered_alike(seed: int, trouble: float) -> N
             outcomes = Outcomes(rng.getrandbits(32), trouble)
             async with asyncio.timeout(30):
                 core, compiled = await run_both(shape, text, variables(rng), outcomes)
-            assert compiled == core, text
+            assert compiled == core, f"{seed=} {trouble=} {text}"
 
     uvloop.run(compare())
