@@ -8,6 +8,7 @@ Source: GraphQL over HTTP, September 2025 draft; the media types and statuses ar
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -80,7 +81,7 @@ class GraphQLEndpoint:
                 return
             asked = await read_operation(request)
             ctx = await build_context(request)
-            context = GraphQLContext(ctx, self._public_url or _base_url(request))
+            context = GraphQLContext(ctx, partial(self._base_url, request))
             answer = await self._execute(asked, context, receive)
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
@@ -89,31 +90,62 @@ class GraphQLEndpoint:
         if answer is not None:
             await _send(answer, request.headers.get("Accept", ""), send)
 
+    def _base_url(self, request: Request) -> str:
+        return self._public_url or str(request.base_url).rstrip("/")
+
     async def _execute(
         self, asked: Asked, context: GraphQLContext, receive: Receive
     ) -> Answer | None:
         """Execute an operation; a query whose client leaves is cancelled, and answered None."""
-        work = asyncio.create_task(self._operations.execute(asked, context))
-        gone: asyncio.Task[None] | None = None
+        watch = _Watch(receive)
+        timer = asyncio.get_running_loop().call_later(
+            UNWATCHED_SECONDS, self._begin_watch, watch, asked
+        )
         try:
-            await asyncio.wait({work}, timeout=UNWATCHED_SECONDS)
-            if not work.done() and not self._operations.is_mutation(asked):
-                gone = asyncio.create_task(_disconnected(receive))
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done():
-                    return None
-            return await work
+            return await self._operations.execute(asked, context)
+        except asyncio.CancelledError:
+            if not watch.client_left:
+                raise
+            watch.forgive()
+            return None
         finally:
-            for task in (work, gone):
-                if task is not None and not task.done():
-                    task.cancel()
-                    await asyncio.wait({task})
+            timer.cancel()
+            watch.end()
+
+    def _begin_watch(self, watch: "_Watch", asked: Asked) -> None:
+        if not self._operations.is_mutation(asked):
+            watch.begin()
 
 
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels the task that made it when the client of its request leaves."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watched = asyncio.current_task()
+        self._watching: asyncio.Task[None] | None = None
+        self.client_left = False
+
+    def begin(self) -> None:
+        """Begin to watch."""
+        self._watching = asyncio.create_task(self._wait())
+
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def forgive(self) -> None:
+        """Let the task that was cancelled go on to its own end."""
+        if self._watched is not None:
+            self._watched.uncancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_left = True
+        if self._watched is not None:
+            self._watched.cancel()
 
 
 async def read_operation(request: Request) -> Asked:
@@ -179,10 +211,6 @@ def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
 def _is_a_browser(request: Request) -> bool:
     asks_for_a_page = "text/html" in request.headers.get("Accept", "")
     return request.method == "GET" and asks_for_a_page and "query" not in request.query_params
-
-
-def _base_url(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
 
 
 def _quality(accept: str, media_type: str) -> float:

@@ -3,9 +3,9 @@
 import logging
 import re
 import time
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid4
 
 from resolvers.errors import BodyTooLargeError
 from rest_compat.problems import GRAPHQL_PATH, problem_response

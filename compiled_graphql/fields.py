@@ -12,6 +12,8 @@ from graphql import (
     GraphQLField,
     GraphQLNonNull,
     GraphQLObjectType,
+    Node,
+    VariableNode,
     default_field_resolver,
     get_argument_values,
 )
@@ -72,6 +74,7 @@ class Field:
         self.nullable = not isinstance(self.type, GraphQLNonNull)
         self.complete: Callable[[Any, Place | None, Execution], Any] = _not_compiled
         self.selected: Mapping[str, frozenset[str]] = {}
+        self._constant: dict[str, Any] | None = None
         self._strawberry: StrawberryField | None = definition.extensions.get(
             GraphQLCoreConverter.DEFINITION_BACKREF
         )
@@ -113,6 +116,8 @@ class Field:
         Raises:
             GraphQLError: A value does not fit its argument.
         """
+        if self._constant is not None:
+            return self._constant, True
         node, details = self.nodes[0], self.details[0]
         if not self.definition.args and not node.arguments:
             return {}, True
@@ -127,7 +132,10 @@ class Field:
                 scalar_registry=converter.scalar_registry,
                 config=self.schema.config,
             )
-        return values, all(isinstance(value, _UNCHANGEABLE) for value in values.values())
+        shared = all(isinstance(value, _UNCHANGEABLE) for value in values.values())
+        if shared and not any(_has_variable(argument) for argument in node.arguments or ()):
+            self._constant = values
+        return values, shared
 
     def info(self, execution: "Execution", container: Place | None) -> Any:
         """Return what Strawberry's resolvers get as `info`."""
@@ -135,6 +143,15 @@ class Field:
         if self._strawberry is None:
             return raw
         return self.schema.config.info_class(_raw_info=raw, _field=self._strawberry)
+
+
+def _has_variable(node: Any) -> bool:
+    """Tell whether a value of the document depends on the operation's variables."""
+    if isinstance(node, VariableNode):
+        return True
+    inner = [getattr(node, "value", None)]
+    inner += [*getattr(node, "values", ()), *getattr(node, "fields", ())]
+    return any(_has_variable(each) for each in inner if isinstance(each, Node))
 
 
 def _not_compiled(*_: Any) -> Any:

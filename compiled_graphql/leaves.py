@@ -16,6 +16,7 @@ from graphql import (
     GraphQLInt,
     GraphQLLeafType,
     GraphQLString,
+    Undefined,
 )
 from graphql.execution.executor import Executor
 from strawberry.scalars import JSON
@@ -111,9 +112,12 @@ def _enum_path(type_: GraphQLEnumType) -> FastPath:
 
 def serialize_leaf(type_: GraphQLLeafType) -> Serialize:
     """Return the complete conversion of *type_*, with graphql-core's own checks and errors."""
+    coerce = type_.coerce_output_value
     complete = Executor.complete_leaf_value
 
     def serialize(value: Any) -> Any:
-        return complete(type_, value)
+        coerced = coerce(value)
+        # What must not be is left to graphql-core to say.
+        return complete(type_, value) if coerced is None or coerced is Undefined else coerced
 
     return serialize

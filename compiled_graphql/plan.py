@@ -414,11 +414,13 @@ class _Compiler:
         complete = self._completer(field, item, make=make)
         special = f"append(special_item(v, {place}, run, {ref}, {complete}))"
         with self.module.function(own, "v, at, run") as body:
-            body.add("items = iter(v)", "out = []", "append = out.append", "plain = None")
+            body.add("items = iter(v)", "out = []", "append = out.append")
+            if plain:
+                # Objects of the same class as the one before are no special values.
+                body.add(f"plain = {self.module.refer('record', self._record_class)}")
             with body.block("for v in items"):
                 with body.block("try"):
                     if plain:
-                        # Objects of the same class as the one before are no special values.
                         body.add(f"if v.__class__ is plain: append({make}(v, {place}, run))")
                         body.add(f"elif is_special(v): {special}")
                         body.add(f"else: plain = v.__class__; append({make}(v, {place}, run))")

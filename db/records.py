@@ -103,7 +103,9 @@ class RecordReader:
             TimeoutError: It does not answer.
         """
         pool = self._pool or await self._open()
-        async with pool.acquire(timeout=self._timeout) as connection:
+        # There is nothing to wait for, and so to limit, while a connection is idle.
+        patience = None if pool.get_idle_size() else self._timeout
+        async with pool.acquire(timeout=patience) as connection:
             rows: list[Row] = await connection.fetch(query.sql, *query.arguments(values))
         return rows
 

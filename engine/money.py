@@ -7,11 +7,13 @@ CENT_DIGITS = 2
 
 def plain_decimal(amount: Decimal) -> str:
     """Write *amount* exactly, without exponent and without padding zeros."""
+    text = str(amount)
     if not amount.is_finite():
-        return str(amount)
-    whole, _, fraction = f"{amount:f}".partition(".")
-    fraction = fraction.rstrip("0")
-    text = f"{whole}.{fraction}" if fraction else whole
+        return text
+    if "E" in text:
+        text = f"{amount:f}"
+    if "." in text:
+        text = text.rstrip("0").removesuffix(".")
     return "0" if text == "-0" else text
 
 

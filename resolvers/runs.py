@@ -62,8 +62,8 @@ async def list_runs(
     ctx: Context, leaderboard_ids: Sequence[UUID], request: PageRequest, columns: Columns = None
 ) -> list[Page[Row]]:
     """Return a slice of each leaderboard's runs."""
-    keys = [(leaderboard_id, request, NOTHING) for leaderboard_id in leaderboard_ids]
-    return await ctx.loaders.get(RunsByLeaderboard).load_many(keys, columns)
+    loader = ctx.loaders.get(RunsByLeaderboard)
+    return await loader.load_pages(leaderboard_ids, request, NOTHING, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -124,8 +124,7 @@ async def list_results(
     columns: Columns = None,
 ) -> list[Page[Row]]:
     """Return a slice of each run's results."""
-    keys = [(run_id, request, where) for run_id in run_ids]
-    return await ctx.loaders.get(ResultsByRun).load_many(keys, columns)
+    return await ctx.loaders.get(ResultsByRun).load_pages(run_ids, request, where, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)

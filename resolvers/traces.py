@@ -71,8 +71,8 @@ async def list_leaderboard_traces(
     columns: Columns = None,
 ) -> list[Page[Row]]:
     """Return a slice of each leaderboard's traces."""
-    keys = [(leaderboard_id, request, where) for leaderboard_id in leaderboard_ids]
-    return await ctx.loaders.get(TracesByLeaderboard).load_many(keys, columns)
+    loader = ctx.loaders.get(TracesByLeaderboard)
+    return await loader.load_pages(leaderboard_ids, request, where, columns)
 
 
 def _write_list(columns: Columns, shape: SliceShape, where: TraceFilter) -> AnySelect:

@@ -1,5 +1,6 @@
 """Carries the request's context through Strawberry."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import strawberry
@@ -14,15 +15,19 @@ class GraphQLContext(BaseContext):
 
     Attributes:
         ctx: The use cases' own context.
-        base_url: Where the client reaches this server.
         batch_loaders: What `compiled_graphql.batch` gathers parents with.
     """
 
-    def __init__(self, ctx: Context, base_url: str) -> None:
+    def __init__(self, ctx: Context, find_base_url: Callable[[], str]) -> None:
         super().__init__()
         self.ctx = ctx
-        self.base_url = base_url
+        self._find_base_url = find_base_url
         self.batch_loaders: dict[Any, DataLoader[Any, Any]] = {}
+
+    @property
+    def base_url(self) -> str:
+        """Where the client reaches this server."""
+        return self._find_base_url()
 
 
 Info: TypeAlias = strawberry.Info[GraphQLContext, None]

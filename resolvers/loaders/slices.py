@@ -61,6 +61,18 @@ class SliceByParent(Loader[SliceKey, Page[Row]]):
         lateral = slice_statement(inner, cls.entity, shape).correlate(asked).lateral()
         return select(asked.c.parent_key, *lateral.c).join(lateral, true())
 
+    async def load_pages(
+        self, parents: Sequence[UUID], request: PageRequest, where: Where, columns: Columns
+    ) -> list[Page[Row]]:
+        """Return the same slice of each parent's list, in one statement."""
+        rows_of: dict[UUID, list[Row]] = {parent: [] for parent in parents}
+        values = {**slice_values(request), **where.values()}
+        shape = (columns, slice_shape(request), where.shape())
+        for row in await self.rows(*shape, parents=list(rows_of), **values):
+            rows_of[row[0]].append(row)
+        pages = {parent: cut_page(rows, request) for parent, rows in rows_of.items()}
+        return [pages[parent] for parent in parents]
+
     @override
     async def fetch(
         self, keys: Sequence[SliceKey], columns: Columns
@@ -70,13 +82,9 @@ class SliceByParent(Loader[SliceKey, Page[Row]]):
             parents_of[request, where].append(parent_id)
         pages: dict[SliceKey, Page[Row]] = {}
         for (request, where), parents in parents_of.items():
-            rows_of: dict[UUID, list[Row]] = {parent: [] for parent in parents}
-            values = {**slice_values(request), **where.values()}
-            shape = slice_shape(request)
-            for row in await self.rows(columns, shape, where.shape(), parents=parents, **values):
-                rows_of[row["parent_key"]].append(row)
-            for parent, rows in rows_of.items():
-                pages[parent, request, where] = cut_page(rows, request)
+            found = await self.load_pages(parents, request, where, columns)
+            for parent, page in zip(parents, found, strict=True):
+                pages[parent, request, where] = page
         return pages
 
     @override
