@@ -13,11 +13,9 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from click.testing import CliRunner, Result
 
-from app.cli import main
 from app.services import Process
-from tests.app.test_up import GERO, LONGEST_SECONDS, environment, gero
+from tests.app.test_up import GERO, LONGEST_SECONDS, environment, invoke
 from tests.conftest import JWT_SECRET, SECRET_KEY, PostgresServer, await_run, session_token
 from tests.factories import TWO_ROWS_URL, Tenant, make_tenant
 
@@ -42,15 +40,6 @@ def variables(database_url: str, sandbox_url: str, **more: str) -> dict[str, str
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
         **more,
     }
-
-
-async def run(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
-    return await asyncio.to_thread(gero, *arguments, cwd=cwd, **more)
-
-
-async def invoke(*arguments: str, **more: str) -> Result:
-    """Run a command in a thread of this process, which costs no start."""
-    return await asyncio.to_thread(CliRunner(env=more).invoke, main, arguments)
 
 
 @contextmanager
@@ -88,8 +77,8 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
         "FAIL  job_engine: its tables are missing: run `gero migrate`",
     ]
     assert doctor.exit_code == 1
-    migrated = await run("migrate", cwd=tmp_path, **given)
-    assert (migrated.returncode, migrated.stdout) == (0, "the database is up to date\n")
+    migrated = await invoke("migrate", **given)
+    assert (migrated.exit_code, migrated.stdout) == (0, "the database is up to date\n")
     doctor = await invoke("doctor", **given)
     names = ("database", "version", "migrations", "job_engine", "huggingface", "openrouter")
     assert doctor.stdout.splitlines() == [f"ok    {name}: ok" for name in (*names, "sandbox")]
@@ -103,7 +92,7 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
     owner = uuid4()
     made = await invoke("workspace", "create", "--name", "ours", "--owner-id", str(owner), **given)
     workspace_id = UUID(made.stdout.strip())
-    token = await run("token", "create", "--name", "x", cwd=tmp_path, **given)
+    token = await invoke("token", "create", "--name", "x", **given)
     port = free_port()
     with (
         running("serve", "--port", str(port), cwd=tmp_path, **given),
