@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from app.cli import NO_DATABASE
+from app.commands import NO_DATABASE
 from app.server import create_app
 from app.settings import Settings, load_settings, variable_names
 

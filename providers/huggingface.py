@@ -15,6 +15,7 @@ from providers.http import HttpClient
 PUBLIC_HUB_URL = "https://huggingface.co"
 # The sandbox's repositories are told by their owner, so that they can stand beside real ones.
 SANDBOX_OWNER = "gero-sandbox"
+SANDBOX_TOKEN_PREFIX = "hf_sandbox"  # noqa: S105 - it opens nothing but the sandbox
 MAX_REDIRECTS = 5
 MAX_LINE_BYTES = 8 * 1024 * 1024
 READ_TIMEOUT_SECONDS = 30.0
@@ -129,10 +130,16 @@ class HuggingFaceHub:
             raise DatasetError(f"the hub redirects to {url!r}: {error}") from error
 
     async def find_key_problem(self, key: str) -> str | None:
-        """Return why the hub refuses *key*, or None when it is valid; see `DatasetHub`."""
+        """Return why the hub refuses *key*, or None when it is valid; see `DatasetHub`.
+
+        The sandbox's own tokens are checked at the sandbox, which has the datasets they open.
+        """
+        base = self._hub_url
+        if self._sandbox_url is not None and key.startswith(SANDBOX_TOKEN_PREFIX):
+            base = self._sandbox_url
         response, content = await self._trusted.fetch(
             "GET",
-            f"{self._hub_url}/api/whoami-v2",
+            f"{base}/api/whoami-v2",
             headers={"Authorization": f"Bearer {key}"},
             timeout_seconds=READ_TIMEOUT_SECONDS,
             max_bytes=1024 * 1024,

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from providers.base import CatalogueModel, ProviderError, ProviderErrorCode
-from providers.chat import SANDBOX_PREFIX, failure
+from providers.chat import SANDBOX_KEY, SANDBOX_PREFIX, failure
 from providers.http import HttpClient
 
 CATALOGUE_MAX_BYTES = 32 * 1024 * 1024
@@ -64,10 +64,13 @@ class OpenRouterCatalogue:
             ) from error
 
     async def find_key_problem(self, key: str) -> str | None:
-        """Return why OpenRouter refuses *key*, or None when it is valid."""
+        """Return why OpenRouter refuses *key*, or None; the sandbox is asked about its own."""
+        base = self._openrouter_url
+        if self._sandbox_url is not None and key.startswith(SANDBOX_KEY):
+            base = f"{self._sandbox_url}/api/v1"
         response, content = await self._client.fetch(
             "GET",
-            f"{self._openrouter_url}/key",
+            f"{base}/key",
             headers={"Authorization": f"Bearer {key}"},
             timeout_seconds=TIMEOUT_SECONDS,
             max_bytes=CATALOGUE_MAX_BYTES,

@@ -170,10 +170,11 @@ async def settle_budget(session: WriteSession, hold: Hold, cost_usd: Decimal | N
     )
     if token is None:
         raise NotFoundError(f"token {hold.token_id} does not exist")
-    return _budget(token, now)
+    return budget_of(token, now)
 
 
-def _budget(token: ApiToken, now: datetime) -> Budget:
+def budget_of(token: ApiToken, now: datetime) -> Budget:
+    """Return a token's budget as it stands at *now*, whose window may be a new one."""
     start = window_start(token.budget_reset_interval, now)
     is_over = start is not None and token.budget_window_started_at < start
     return Budget(
@@ -188,7 +189,7 @@ async def find_budget(session: ReadSession, token_id: UUID) -> Budget | None:
     token = await session.get(ApiToken, token_id)
     if token is None or token.budget_limit_usd is None:
         return None
-    return _budget(token, datetime.now(UTC))
+    return budget_of(token, datetime.now(UTC))
 
 
 @requires(SYSTEM)

@@ -1,17 +1,22 @@
 """API token use cases."""
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from sqlalchemy import select
+
 from db.base import new_id
 from db.models import ApiToken
+from engine.instants import rfc3339
 from resolvers.auth import ADMIN, WILDCARDS, Scope, requires
 from resolvers.context import Context
 from resolvers.credentials import new_token_secret
-from resolvers.errors import InvalidInputError
+from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 
 LIFETIMES = {
     "1h": timedelta(hours=1),
@@ -25,6 +30,7 @@ LIFETIMES = {
 RESET_INTERVALS = ("none", "daily", "weekly", "monthly")
 MAX_NAME_CHARACTERS = 200
 MAX_BUDGET_USD = 1_000_000_000
+MAX_LISTED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,47 @@ async def create_api_token(
     async with ctx.database.write() as session:
         session.add(row)
     return NewToken(id=row.id, token=secret.token, expires_at=row.expires_at)
+
+
+@requires(ADMIN)
+async def list_api_tokens(ctx: Context, *, limit: int) -> Sequence[ApiToken]:
+    """Return the workspace's API tokens, newest first, revoked ones too; at most `MAX_LISTED`."""
+    statement = (
+        select(ApiToken)
+        .where(ApiToken.workspace_id == ctx.workspace_id)
+        .order_by(ApiToken.created_at.desc(), ApiToken.id.desc())
+        .limit(min(limit, MAX_LISTED))
+    )
+    async with ctx.database.read() as session:
+        return (await session.scalars(statement)).all()
+
+
+@requires(ADMIN)
+async def revoke_api_token(ctx: Context, reference: str) -> ApiToken:
+    """Revoke an API token: from now on it is refused.
+
+    Args:
+        ctx: Whose workspace it is of.
+        reference: Its id, or its public id.
+
+    Raises:
+        NotFoundError: The workspace has no such token.
+        ConflictError: It was revoked before.
+    """
+    named = ApiToken.public_id == reference
+    with suppress(ValueError):
+        named = ApiToken.id == UUID(reference)
+    statement = select(ApiToken).where(ApiToken.workspace_id == ctx.workspace_id, named)
+    async with ctx.database.write() as session:
+        token = await session.scalar(statement.with_for_update(key_share=True))
+        if token is None:
+            raise NotFoundError(f"there is no token {reference!r} in this workspace")
+        if token.revoked_at is not None:
+            raise ConflictError(
+                f"token {token.public_id} was revoked before, at {rfc3339(token.revoked_at)}"
+            )
+        token.revoked_at = datetime.now(UTC)
+    return token
 
 
 def _check(

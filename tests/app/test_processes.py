@@ -13,12 +13,12 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from click.testing import CliRunner, Result
 
-from app.cli import main
-from tests.app.test_up import GERO, LONGEST_SECONDS, environment, gero
+from app.services import Process
+from resolvers.credentials import TOKEN_SECONDS
+from tests.app.test_up import GERO, LONGEST_SECONDS, environment, invoke
 from tests.conftest import JWT_SECRET, SECRET_KEY, PostgresServer, await_run, session_token
-from tests.factories import TWO_ROWS_URL, Tenant
+from tests.factories import TWO_ROWS_URL, Tenant, make_tenant
 
 
 @pytest.fixture
@@ -41,15 +41,6 @@ def variables(database_url: str, sandbox_url: str, **more: str) -> dict[str, str
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
         **more,
     }
-
-
-async def run(*arguments: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
-    return await asyncio.to_thread(gero, *arguments, cwd=cwd, **more)
-
-
-async def invoke(*arguments: str, **more: str) -> Result:
-    """Run a command in a thread of this process, which costs no start."""
-    return await asyncio.to_thread(CliRunner(env=more).invoke, main, arguments)
 
 
 @contextmanager
@@ -87,8 +78,8 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
         "FAIL  job_engine: its tables are missing: run `gero migrate`",
     ]
     assert doctor.exit_code == 1
-    migrated = await run("migrate", cwd=tmp_path, **given)
-    assert (migrated.returncode, migrated.stdout) == (0, "the database is up to date\n")
+    migrated = await invoke("migrate", **given)
+    assert (migrated.exit_code, migrated.stdout) == (0, "the database is up to date\n")
     doctor = await invoke("doctor", **given)
     names = ("database", "version", "migrations", "job_engine", "huggingface", "openrouter")
     assert doctor.stdout.splitlines() == [f"ok    {name}: ok" for name in (*names, "sandbox")]
@@ -102,7 +93,7 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
     owner = uuid4()
     made = await invoke("workspace", "create", "--name", "ours", "--owner-id", str(owner), **given)
     workspace_id = UUID(made.stdout.strip())
-    token = await run("token", "create", "--name", "x", cwd=tmp_path, **given)
+    token = await invoke("token", "create", "--name", "x", **given)
     port = free_port()
     with (
         running("serve", "--port", str(port), cwd=tmp_path, **given),
@@ -202,7 +193,8 @@ async def test_a_wrong_option_of_token_create_is_one_clear_line(
     for options, code, said in (
         (["--scope", "all"], 1, "scopes: 'all' is not one of *, "),
         (["--budget-usd", "much"], 1, "--budget-usd: 'much' is not an amount"),
-        (["--budget-usd", "-1"], 1, "budget_limit: must be 0 to 1000000000 (got -1)"),
+        (["--budget-usd", "-1"], 1, "--budget-usd: must be 0 to 1000000000 (got '-1')"),
+        (["--budget-usd", "1e10"], 1, "--budget-usd: must be 0 to 1000000000 (got '1e10')"),
         (["--budget-usd", "nan"], 1, "--budget-usd: 'nan' is not an amount"),
         (["--workspace-id", "x"], 1, "--workspace-id: there is no workspace 'x'"),
         (["--name", " "], 1, "name: must have 1 to 200 characters"),
@@ -216,3 +208,60 @@ async def test_a_wrong_option_of_token_create_is_one_clear_line(
         if code == 1:
             assert ended.stderr == f"{last}\n"
             assert last.startswith("gero: ")
+
+
+async def test_tokens_are_listed_without_secrets_and_revoked_within_a_second(
+    database_url: str, sandbox_url: str, tenant: Tenant, anonymous: httpx2.AsyncClient
+) -> None:
+    given = variables(database_url, sandbox_url)
+    options = ("--scope", "leaderboards:read", "--expires-in", "1d", "--budget-usd", "0.5")
+    made = json.loads(
+        (await invoke("token", "create", "--json", "--name", "ci", *options, **given)).stdout
+    )
+    own_id, public_id = tenant.token.split("_")[1], made["token"].split("_")[1]
+
+    listed = json.loads((await invoke("token", "list", "--json", **given)).stdout)
+    assert [each["public_id"] for each in listed] == [public_id, own_id]
+    assert {name: listed[0][name] for name in listed[0] if name != "created_at"} == {
+        "id": made["id"], "public_id": public_id, "name": "ci", "state": "active",
+        "scopes": ["leaderboards:read"], "expires_at": made["expires_at"], "revoked_at": None,
+        "budget_limit_usd": 0.5, "budget_used_usd": 0.0, "budget_reset_interval": "none",
+    }  # fmt: skip
+    table = (await invoke("token", "list", **given)).stdout
+    assert [line.split()[:3] for line in table.splitlines()] == [
+        ["PUBLIC", "ID", "NAME"], [public_id, "ci", "active"], [own_id, "test", "active"],
+    ]  # fmt: skip
+    assert "0.00 of 0.50 USD" in table
+    for secret in (made["token"], tenant.token):
+        assert secret.split("_", 2)[2] not in f"{listed}{table}"
+
+    for reference, secret in ((public_id, made["token"]), (listed[1]["id"], tenant.token)):
+        used = await anonymous.get("/api/leaderboards", headers={"X-API-Key": secret})
+        assert used.status_code == 200
+        ended = await invoke("token", "revoke", reference, **given)
+        assert (ended.exit_code, ended.stdout.split()[0]) == (0, "revoked")
+        await asyncio.sleep(TOKEN_SECONDS)
+        refused = await anonymous.get("/api/leaderboards", headers={"X-API-Key": secret})
+        assert refused.json()["error"] == "the API token was revoked"
+    states = json.loads((await invoke("token", "list", "--json", **given)).stdout)
+    assert [each["state"] for each in states] == ["revoked", "revoked"]
+
+
+async def test_a_token_that_can_not_be_revoked_is_one_clear_line(
+    database_url: str, sandbox_url: str, tenant: Tenant, process: Process
+) -> None:
+    given = variables(database_url, sandbox_url)
+    public_id = tenant.token.split("_")[1]
+    other = await make_tenant(process)
+    mine = ("--workspace-id", str(tenant.workspace_id))
+    assert (await invoke("token", "revoke", public_id, *mine, **given)).exit_code == 0
+    for reference, options, said in (
+        ("nobody", mine, "there is no token 'nobody' in this workspace"),
+        (str(uuid4()), mine, "there is no token '"),
+        (other.token.split("_")[1], mine, "there is no token '"),
+        (public_id, mine, f"token {public_id} was revoked before, at 20"),
+        (public_id, (), "there are 2 workspaces: name one with --workspace-id"),
+    ):
+        ended = await invoke("token", "revoke", reference, *options, **given)
+        assert (ended.exit_code, ended.stdout) == (1, "")
+        assert ended.stderr.startswith(f"gero: {said}")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 from graphql import build_schema, find_breaking_changes
 
-from app.cli import NO_DATABASE
+from app.commands import NO_DATABASE
 from app.reference import REFERENCE_DIR, configuration_page, rest_page
 from app.server import contract_text, create_app, create_operations
 from app.settings import load_settings

@@ -182,35 +182,36 @@ async def test_a_truncated_gzip_fails_the_run_and_says_so(
     assert "truncated gzip" in ended["error"]
 
 
-@pytest.mark.parametrize(
-    ("messages", "said"),
-    [
-        ([{"content": "x"}], "messages.0.role: is required"),
-        ([{"role": 5, "content": "x"}], "messages.0.role: Input should be a valid string (got 5)"),
-        ([{"role": "", "content": "x"}], "messages.0.role: String should have at least 1 char"),
-        (
-            [{"role": "system", "content": "x"}, {"role": "user", "content": 5}],
-            "messages.1.content: must be text, or a list of parts (got 5)",
-        ),
-        ([{"role": "user", "content": {"text": "x"}}], "messages.0.content: must be text, or a"),
-        ([{"role": "user", "content": ["x"]}], "messages.0.content: each part must be an object"),
-        (
-            [{"role": "user", "content": [{"type": "text"}]}],
-            "messages.0.content: a part of type text must have a text",
-        ),
-        ([{"role": "user"}], "messages.0: content is required, unless the role is assistant"),
-        (["x"], "messages.0: Input should be"),
-    ],
-)
+WRONG_MESSAGES: list[tuple[list[Any], str]] = [
+    ([{"content": "x"}], "messages.0.role: is required"),
+    ([{"role": 5, "content": "x"}], "messages.0.role: Input should be a valid string (got 5)"),
+    ([{"role": "", "content": "x"}], "messages.0.role: String should have at least 1 char"),
+    (
+        [{"role": "system", "content": "x"}, {"role": "user", "content": 5}],
+        "messages.1.content: must be text, or a list of parts (got 5)",
+    ),
+    ([{"role": "user", "content": {"text": "x"}}], "messages.0.content: must be text, or a"),
+    ([{"role": "user", "content": ["x"]}], "messages.0.content: each part must be an object"),
+    (
+        [{"role": "user", "content": [{"type": "text"}]}],
+        "messages.0.content: a part of type text must have a text",
+    ),
+    ([{"role": "user"}], "messages.0: content is required, unless the role is assistant"),
+    (["x"], "messages.0: Input should be"),
+]
+
+
 async def test_a_message_that_no_model_takes_is_400_and_named(
-    client: httpx2.AsyncClient, process: Process, tenant: Tenant, messages: list[Any], said: str
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
     board = await make_leaderboard(process, tenant.workspace_id)
     await make_ranked_run(process, board, [await make_candidate(process, board)])
-    path = f"/v1/leaderboard/{board.id}/inference"
-    answer = await client.post(path, json={"messages": messages})
-    assert problem(answer) == (400, "invalid_input")
-    assert answer.json()["error"].startswith(said)
+    for messages, said in WRONG_MESSAGES:
+        answer = await client.post(
+            f"/v1/leaderboard/{board.id}/inference", json={"messages": messages}
+        )
+        assert problem(answer) == (400, "invalid_input")
+        assert answer.json()["error"].startswith(said)
 
 
 async def test_messages_are_forwarded_with_all_of_their_fields(
@@ -232,19 +233,20 @@ async def test_messages_are_forwarded_with_all_of_their_fields(
     assert (answered.status_code, trace["messages"]) == (200, messages)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
-@pytest.mark.parametrize("value", [True, 0, -5, 1.5, "5", 10**12])
 async def test_a_bound_that_bounds_nothing_is_400_and_named(
-    client: httpx2.AsyncClient, process: Process, tenant: Tenant, name: str, value: Any
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
     board = await make_leaderboard(process, tenant.workspace_id)
-    asked = await client.post(
-        f"/v1/leaderboard/{board.id}/inference", json={"input": "x", name: value}
-    )
     candidate = {"provider": "openrouter", "model_id": "sandbox/quick-small"}
-    added = await client.post(
-        f"/api/leaderboards/{board.id}/models", json={**candidate, "params": {name: value}}
-    )
-    assert problem(asked) == problem(added) == (400, "invalid_input")
-    assert asked.json()["details"]["fields"][0]["field"] == name
-    assert added.json()["error"].startswith(f"params: {name} must be a whole number from 1 to")
+    for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
+        for value in (True, 0, -5, 1.5, "5", 10**12):
+            asked = await client.post(
+                f"/v1/leaderboard/{board.id}/inference", json={"input": "x", name: value}
+            )
+            added = await client.post(
+                f"/api/leaderboards/{board.id}/models", json={**candidate, "params": {name: value}}
+            )
+            assert problem(asked) == problem(added) == (400, "invalid_input")
+            assert asked.json()["details"]["fields"][0]["field"] == name
+            said = f"params: {name} must be a whole number from 1 to"
+            assert added.json()["error"].startswith(said)
