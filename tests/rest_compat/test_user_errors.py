@@ -1,6 +1,7 @@
 """The errors a user will make: each is told clearly, with the right status."""
 
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 import pytest
@@ -143,11 +144,13 @@ async def test_what_is_not_json_not_an_object_or_too_large_is_refused(
 @pytest.mark.parametrize(
     ("endpoint", "code"),
     [
-        ("fault-500", "server_error"),
-        ("fault-garbage", "invalid_response"),
-        ("fault-huge", "response_too_large"),
-        ("fault-timeout", "timed_out"),
-        ("fault-redirect", "rejected"),
+        ("/fault-500", "server_error"),
+        ("/fault-garbage", "invalid_response"),
+        ("/fault-huge", "response_too_large"),
+        ("/fault-timeout", "timed_out"),
+        ("/fault-redirect", "rejected"),
+        ("/fault-disconnect", "connection_lost"),
+        ("http://127.0.0.1:1/nobody-listens", "connection_failed"),
     ],
 )
 async def test_a_failing_endpoint_is_502_and_leaves_a_trace(
@@ -156,7 +159,10 @@ async def test_a_failing_endpoint_is_502_and_leaves_a_trace(
 ) -> None:  # fmt: skip
     board = await make_leaderboard(process, tenant.workspace_id)
     candidate = await make_candidate(
-        process, board, endpoint_url=f"{sandbox_url}/endpoints/{endpoint}", timeout_seconds=1.5
+        process,
+        board,
+        endpoint_url=urljoin(f"{sandbox_url}/endpoints/", endpoint.removeprefix("/")),
+        timeout_seconds=1.5,
     )
     path = f"/v1/leaderboard/{board.id}"
     early = await client.post(f"{path}/inference", json={"input": "x"})
