@@ -20,6 +20,7 @@ from db.models import Job
 from db.session import Database, WriteSession
 from resolvers.context import Context
 from resolvers.errors import AppError, UnavailableError, UpstreamError
+from resolvers.failures import is_outage
 
 log = logging.getLogger("gero.jobs")
 
@@ -203,7 +204,11 @@ class Worker:
             await self._retry(ctx, handler, job, str(error))
         except AppError as error:
             await self._give_up(ctx, handler, job, str(error))
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                log.warning("job %s (%s) met an outage: %s", job.id, job.kind, error)
+                await self._retry(ctx, handler, job, "the database could not be reached")
+                return
             log.exception("job %s (%s) failed", job.id, job.kind)
             await self._retry(ctx, handler, job, "an internal error; the server's log has it")
         else:

@@ -167,7 +167,9 @@ async def _store(
     """Number the snapshot and store its rows, unless the same content is stored already."""
     # The leaderboard's row is the lock that gives each snapshot its own number.
     await session.execute(
-        select(Leaderboard.id).where(Leaderboard.id == leaderboard.id).with_for_update()
+        select(Leaderboard.id)
+        .where(Leaderboard.id == leaderboard.id)
+        .with_for_update(key_share=True)
     )
     own = DatasetSnapshot.leaderboard_id == leaderboard.id
     same = await session.scalar(

@@ -45,7 +45,9 @@ async def fetch_leaderboard(
         NotFoundError: The workspace has no such leaderboard.
     """
     statement = _visible(workspace_id).where(Leaderboard.id == leaderboard_id)
-    row = await session.scalar(statement.with_for_update() if for_update else statement)
+    row = await session.scalar(
+        statement.with_for_update(key_share=True) if for_update else statement
+    )
     if row is None:
         raise NotFoundError(f"leaderboard {leaderboard_id} does not exist")
     return row

@@ -301,7 +301,9 @@ async def _finish_shard(ctx: Context, run_id: UUID, job_id: UUID) -> None:
     one sees the other done.
     """
     async with ctx.database.write() as session:
-        run = await session.scalar(select(Run).where(Run.id == run_id).with_for_update())
+        run = await session.scalar(
+            select(Run).where(Run.id == run_id).with_for_update(key_share=True)
+        )
         if run is None or run.status != "running":
             return
         await session.execute(
