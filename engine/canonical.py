@@ -1,6 +1,5 @@
 """Canonical forms, so that equal content has equal bytes: JSON, digests, folded text."""
 
-import hashlib
 import math
 import re
 import unicodedata
@@ -64,11 +63,6 @@ def iter_scalars(value: object) -> Iterator[object]:
             pending.extend((child, depth + 1) for child in item)
         else:
             yield item
-
-
-def sha256_hex(data: bytes) -> str:
-    """Return the SHA-256 of the bytes as 64 lower-case hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def fold_text(text: str) -> str:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -198,8 +198,3 @@ def cut_page(rows: Iterable[T], request: PageRequest) -> Page[T]:
 def by_number(column: str, *, descending: bool) -> Order:
     """Order by a numeric column that is never null."""
     return Order(column=column, parse=Decimal, descending=descending)
-
-
-def reverse(order: Order) -> Order:
-    """Return the opposite of *order*."""
-    return replace(order, descending=not order.descending)

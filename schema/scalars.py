@@ -22,8 +22,3 @@ def read_id(name: str, value: strawberry.ID) -> UUID:
 def read_optional_id(name: str, value: strawberry.ID | None) -> UUID | None:
     """Return the UUID that an ID argument holds, or None when it is not given."""
     return None if value is None else read_id(name, value)
-
-
-def write_id(value: UUID) -> strawberry.ID:
-    """Return *value* as GraphQL's ID."""
-    return strawberry.ID(str(value))

@@ -17,7 +17,6 @@ from engine.canonical import (
     compatibility_form,
     fold_text,
     iter_scalars,
-    sha256_hex,
 )
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -92,10 +91,6 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 def test_scalars_and_keys_are_all_visited() -> None:
     value = {"a": [1, None, ("x",)], "b": {"c": True}}
     assert sorted(map(str, iter_scalars(value))) == ["1", "None", "True", "a", "b", "c", "x"]
-
-
-def test_the_sha256_of_nothing_is_the_published_one() -> None:
-    assert sha256_hex(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 @pytest.mark.parametrize(
