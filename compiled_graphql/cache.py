@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Directives that change what execution means; graphql-core knows how.
 LEFT_TO_GRAPHQL_CORE = frozenset({"defer", "stream", "experimental_disableErrorPropagation"})
+# Errors of variables that are told, as graphql-core does.
+MAX_VARIABLE_ERRORS = 50
 CONDITIONS = frozenset({"skip", "include"})
 MISSING = object()
 
@@ -95,6 +97,7 @@ class PlanCache:
             self._schema._schema,  # noqa: SLF001 - Strawberry has no public name for it
             operation.node.variable_definitions or (),
             dict(raw_variables),
+            max_errors=MAX_VARIABLE_ERRORS,
         )
         if isinstance(variables, list):
             return variables
@@ -119,11 +122,13 @@ class PlanCache:
         return operation
 
     def _plan(self, operation: _Operation, variables: VariableValues) -> Plan | UnsupportedError:
-        key = (id(operation), *operation.flags(variables))
+        # The key keeps the operation, so that no other one is taken for it.
+        key = (operation, *operation.flags(variables))
         known = self._plans.get(key)
         if known is not None:
             self._plans.move_to_end(key)
-            self.counts["cached"] += 1
+            if isinstance(known, Plan):
+                self.counts["cached"] += 1
             return known
         made: Plan | UnsupportedError
         try:

@@ -279,6 +279,7 @@ async def _finish(value: Awaitable[Any]) -> None:
 
 def abandon(items: Any) -> None:
     """Close the coroutines that a list still holds when it fails: nobody will await them."""
-    for item in items:
-        if iscoroutine(item):
-            item.close()
+    with suppress(Exception):  # the list has failed already; how it goes on matters to nobody
+        for item in items:
+            if iscoroutine(item):
+                item.close()

@@ -83,16 +83,22 @@ class Field:
     def attribute(self) -> str | None:
         """The source's attribute that is the field's whole value, or None when it is computed."""
         field = self._strawberry
-        plain = field is not None and field.is_basic_field and not self.schema.exception_handlers
+        plain = field is not None and field.is_basic_field and not self._is_handled
         if field is None or not plain or self.schema.config.default_resolver is not getattr:
             return None
         return field.python_name
 
     @property
+    def _is_handled(self) -> bool:
+        """Whether the schema or the field's own class has a say in what its resolver answers."""
+        own: Any = type(self._strawberry).get_result
+        return bool(self.schema.exception_handlers) or own is not StrawberryField.get_result
+
+    @property
     def resolver(self) -> Any | None:
         """Strawberry's resolver when it can be called directly: nothing wraps it."""
         field = self._strawberry
-        if field is None or field.extensions or self.schema.exception_handlers:
+        if field is None or field.extensions or self._is_handled:
             return None
         resolver = field.base_resolver
         return resolver if resolver is not None and callable(resolver.wrapped_func) else None
@@ -247,6 +253,6 @@ class ResolveInfo:
         return self._execution.async_helpers
 
     @property
-    def operation_extensions(self) -> Mapping[str, Any]:
+    def operation_extensions(self) -> Mapping[str, Any] | None:
         """The request's `extensions`."""
-        return self._execution.operation_extensions or {}
+        return self._execution.operation_extensions

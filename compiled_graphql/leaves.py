@@ -68,7 +68,10 @@ def fast_paths(type_: GraphQLLeafType, *, native: bool) -> Sequence[FastPath]:
             as their scalars do.
     """
     if isinstance(type_, GraphQLEnumType):
-        return [_enum_path(type_)]
+        # Members of enums that are made of data classes may have no hash.
+        with suppress(TypeError):
+            return [_enum_path(type_)]
+        return []
     if type_ in _AS_IT_IS:
         return [_AS_IT_IS[type_]]
     own_uuid = FastPath("{v}.__class__ is {UUID}", "{v}", {"UUID": UUID})
