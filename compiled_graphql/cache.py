@@ -13,7 +13,8 @@ from graphql import (
 )
 from graphql.execution.values import VariableValues
 
-from compiled_graphql.plan import Plan, UnsupportedError
+from compiled_graphql.compiler import UnsupportedError
+from compiled_graphql.plan import Plan
 
 if TYPE_CHECKING:
     from strawberry import Schema

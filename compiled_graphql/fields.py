@@ -91,7 +91,7 @@ class Field:
     @property
     def _is_handled(self) -> bool:
         """Whether the schema or the field's own class has a say in what its resolver answers."""
-        own: Any = type(self._strawberry).get_result
+        own = getattr(type(self._strawberry), "get_result", None)
         return bool(self.schema.exception_handlers) or own is not StrawberryField.get_result
 
     @property

@@ -3,9 +3,9 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, any_, bindparam
@@ -14,6 +14,7 @@ from strawberry.dataloader import DataLoader
 from db.records import Row
 from db.session import Database
 from resolvers.columns import Columns, kept_query
+from resolvers.paging import AnySelect
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -46,7 +47,13 @@ class Loader(ABC, Generic[K, V]):
     A subclass says how to fetch and what an absent key means; ordering,
     de-duplication and memory are handled here. None as a key stands for nothing,
     and is answered None.
+
+    Attributes:
+        write: Returns the statement for a shape; `workspace_id` and what `fetch`
+            passes are its parameters.
     """
+
+    write: ClassVar[Callable[..., AnySelect]]
 
     def __init__(self, database: Database, workspace_id: UUID | None) -> None:
         self._database = database
@@ -83,11 +90,6 @@ class Loader(ABC, Generic[K, V]):
         """Run the statement that `write(*shape)` makes, within the workspace."""
         query = kept_query(self.write, *shape)
         return await self._database.fetch(query, workspace_id=self.workspace_id, **values)
-
-    @classmethod
-    @abstractmethod
-    def write(cls, *shape: Any) -> Any:
-        """Return the statement; `workspace_id` and what `fetch` passes are its parameters."""
 
     @abstractmethod
     async def fetch(self, keys: Sequence[K], columns: Columns) -> Mapping[K, V]:

@@ -34,7 +34,9 @@ async def shape_runs(ctx: Context, found: Sequence[Row | Run]) -> list[RunShape]
     ids = [run.id for run in found]
     progress = await runs.list_progress(ctx, ids)
     ranked = await rankings.find_rankings_of_runs(ctx, ids)
-    entries = await rankings.list_entries(ctx, [each and each.id for each in ranked])
+    entries = await rankings.list_entries(
+        ctx, [None if each is None else each.id for each in ranked]
+    )
     return [
         RunShape.model_validate(
             {
