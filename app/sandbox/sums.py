@@ -22,7 +22,7 @@ _OPERATORS: dict[str, tuple[str, Callable[[Fraction, Fraction], Fraction]]] = {
 }
 _SIGNS = "|".join(re.escape(written) for written in _OPERATORS)
 # A sign stands between spaces, but for those that mean nothing else: 2024-01-02 is no sum.
-_BETWEEN = rf"(?: ?[+*\N{{MULTIPLICATION SIGN}}\N{{DIVISION SIGN}}] ?| (?:{_SIGNS}) )"
+_BETWEEN = rf"(?: ?[+*\xd7\xf7] ?| (?:{_SIGNS}) )"
 _NUMBER = r"[0-9]{1,6}"
 _SUM = re.compile(
     rf"(?<![\w.,:/+*-]){_NUMBER}(?:{_BETWEEN}{_NUMBER}){{1,4}}(?![\w/+*-]|[.,:][0-9]| ?[(^%])",

@@ -25,6 +25,8 @@ def final_answer(model: SimulatedModel, text: str) -> str:
         ("17+25=", "What is 17 + 25?", "42"),
         ("Solve the task.\n\n12 − 30", "What is 12 - 30?", "-18"),  # noqa: RUF001 - a minus
         ("6 x 7", "What is 6 * 7?", "42"),
+        ("6\N{MULTIPLICATION SIGN}7", "What is 6 * 7?", "42"),
+        ("84 \N{DIVISION SIGN} 2", "What is 84 / 2?", "42"),
         ("2 + 3 * 4 - 1", "What is 2 + 3 * 4 - 1?", "13"),
         ("84 divided by 2", "What is 84 / 2?", "42"),
         ("10 / 4", "What is 10 / 4?", "2.50"),
