@@ -81,8 +81,15 @@ def _has_content(message: Message) -> Message:
     return message
 
 
-MaxTokens = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
-Choices = Annotated[int, Field(strict=True, ge=1, le=MAX_CHOICES)]
+def _is_a_number(value: object) -> object:
+    """Refuse what pydantic would take for an integer, and JSON Schema does not; 5.0 is one."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a whole number")  # noqa: TRY004 - as pydantic asks
+    return value
+
+
+MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_is_a_number)]
+Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES), BeforeValidator(_is_a_number)]
 
 
 class InferenceRequest(BaseModel):
