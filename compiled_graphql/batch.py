@@ -46,8 +46,10 @@ def for_each_parent(resolve_all: BatchResolver) -> Callable[..., Awaitable[Any]]
 
     async def resolve(root: Any, info: Any, **arguments: Any) -> Any:
         loaders = info.context.batch_loaders
-        # The parents of one field of the document have the same nodes, and so arguments.
-        key = (id(info._raw_info.field_nodes[0]), info._raw_info.parent_type.name)  # noqa: SLF001
+        # The same nodes are the same arguments, and the same selection below the field; the
+        # first node alone is not, where a fragment has it that is spread at several places.
+        raw = info._raw_info  # noqa: SLF001 - Strawberry's Info leaves the nodes out
+        key = (raw.parent_type.name, *map(id, raw.field_nodes))
         loader = loaders.get(key)
         if loader is None:
             load = partial(_load, resolve_all, info, arguments)
@@ -73,4 +75,7 @@ def for_each_parent(resolve_all: BatchResolver) -> Callable[..., Awaitable[Any]]
 async def _load(
     resolve_all: BatchResolver, info: Any, arguments: Mapping[str, Any], parents: list[Any]
 ) -> list[Any]:
-    return list(await resolve_all(parents, info, **arguments))
+    values = await resolve_all(parents, info, **arguments)
+    if len(values) != len(parents):
+        raise ValueError(f"{len(parents)} parents of {info.field_name} got {len(values)} values")
+    return list(values)

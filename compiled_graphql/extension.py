@@ -25,7 +25,9 @@ class CompiledExecution(SchemaExtension):
     async def on_execute(self) -> AsyncIterator[None]:
         context = self.execution_context
         document = context.graphql_document
-        if document is not None and context.result is None:
+        if self._another_resolves():
+            self._plans.counts["an extension that resolves fields"] += 1
+        elif document is not None and context.result is None:
             context.result = await execute(
                 self._plans,
                 document,
@@ -36,6 +38,11 @@ class CompiledExecution(SchemaExtension):
                 operation_extensions=context.operation_extensions,
             )
         yield
+
+    def _another_resolves(self) -> bool:
+        """Tell whether an extension has a say in every field, which only graphql-core asks."""
+        others = self.execution_context.schema.get_extensions()
+        return any(other._implements_resolve() for other in others)  # noqa: SLF001
 
 
 async def execute(

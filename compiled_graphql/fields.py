@@ -91,8 +91,9 @@ class Field:
     @property
     def _is_handled(self) -> bool:
         """Whether the schema or the field's own class has a say in what its resolver answers."""
-        own = getattr(type(self._strawberry), "get_result", None)
-        return bool(self.schema.exception_handlers) or own is not StrawberryField.get_result
+        own: Any = type(self._strawberry)
+        passed = own.get_result is StrawberryField.get_result
+        return bool(self.schema.exception_handlers) or not passed
 
     @property
     def resolver(self) -> Any | None:
