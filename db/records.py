@@ -1,6 +1,7 @@
 """Light rows: statements that SQLAlchemy writes once and asyncpg runs, without entities."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ import asyncpg
 import orjson
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from typing_extensions import override
 
 # Statements that a connection keeps prepared.
 PREPARED_STATEMENTS = 500
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+log = logging.getLogger("gero")
 
 
 class Row(asyncpg.Record):  # type: ignore[misc]
@@ -66,18 +70,12 @@ def write_query(statement: Select[*tuple[Any, ...]]) -> Query:
     return Query(str(compiled), tuple(compiled.positiontup or ()), constants)
 
 
-class _ReadConnection(asyncpg.Connection):  # type: ignore[misc]
-    """Is not reset when it goes back to the pool: nothing can be changed on it."""
-
-    @override
-    def get_reset_query(self) -> str:
-        return ""
-
-
 class RecordReader:
     """Reads rows over connections on which PostgreSQL itself refuses writes.
 
-    Each statement is a transaction of its own, and costs one round trip.
+    Each statement is a transaction of its own, and costs one round trip. Nothing can be changed
+    on such a connection, so it is kept for the next read as it is: asyncpg's pool, which resets
+    each one in a task of its own, would take a tenth of a short request's time.
 
     Args:
         url: A SQLAlchemy URL with the asyncpg driver.
@@ -89,10 +87,11 @@ class RecordReader:
         self, url: str, *, max_connections: int, answer_timeout_seconds: float | None
     ) -> None:
         self._dsn = urlsplit(url)._replace(scheme="postgresql").geturl()
-        self._max_connections = max_connections
         self._timeout = answer_timeout_seconds
-        self._pool: asyncpg.Pool | None = None
-        self._opening = asyncio.Lock()
+        self._places = asyncio.Semaphore(max_connections)
+        self._idle: list[asyncpg.Connection] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def fetch(self, query: Query, values: Mapping[str, Any]) -> list[Row]:
         """Return the rows of *query*.
@@ -100,45 +99,84 @@ class RecordReader:
         Raises:
             asyncpg.PostgresError: The server refused.
             OSError: It can't be reached.
-            TimeoutError: It does not answer.
+            TimeoutError: It does not answer, or no connection becomes free.
         """
-        pool = self._pool or await self._open()
-        # There is nothing to wait for, and so to limit, while a connection is idle.
-        patience = None if pool.get_idle_size() else self._timeout
-        async with pool.acquire(timeout=patience) as connection:
-            rows: list[Row] = await connection.fetch(query.sql, *query.arguments(values))
+        arguments = query.arguments(values)
+        await self._take_place()
+        try:
+            connection = self._idle_connection() or await self._connect()
+        except BaseException:
+            self._places.release()
+            raise
+        try:
+            rows: list[Row] = await connection.fetch(query.sql, *arguments)
+        except BaseException:
+            self._part_with(connection)
+            raise
+        self._give_back(connection)
         return rows
 
-    async def _open(self) -> asyncpg.Pool:
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=0,
-                    max_size=self._max_connections,
-                    connection_class=_ReadConnection,
-                    record_class=Row,
-                    init=_teach_json,
-                    timeout=self._timeout or 10.0,
-                    command_timeout=self._timeout,
-                    statement_cache_size=PREPARED_STATEMENTS,
-                    max_cached_statement_lifetime=0,
-                    server_settings={
-                        "application_name": "gero reader",
-                        "timezone": "UTC",
-                        "default_transaction_read_only": "on",
-                    },
-                )
-            return self._pool
+    async def _take_place(self) -> None:
+        if not self._places.locked():  # there is nothing to wait for, and so to limit
+            await self._places.acquire()
+            return
+        async with asyncio.timeout(self._timeout):
+            await self._places.acquire()
+
+    def _idle_connection(self) -> asyncpg.Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():  # by the server, when it was restarted
+                return connection
+        return None
+
+    def _give_back(self, connection: asyncpg.Connection) -> None:
+        if self._is_closed:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+        self._places.release()
+
+    def _part_with(self, connection: asyncpg.Connection) -> None:
+        """Close a connection, and free its place once the server is done with its statement."""
+        closing = asyncio.create_task(self._close(connection))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.close(timeout=CLOSE_TIMEOUT_SECONDS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            log.info("a reading connection ended without a farewell: %r", error)
+        finally:
+            self._places.release()
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self._dsn,
+            record_class=Row,
+            timeout=self._timeout or 10,  # pyright: ignore[reportArgumentType] - floats are fine
+            command_timeout=self._timeout,
+            statement_cache_size=PREPARED_STATEMENTS,
+            max_cached_statement_lifetime=0,
+            server_settings={
+                "application_name": "gero reader",
+                "timezone": "UTC",
+                "default_transaction_read_only": "on",
+            },
+        )
+        try:
+            await connection.set_type_codec(
+                "jsonb", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool = None
-
-
-async def _teach_json(connection: asyncpg.Connection) -> None:
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads
-    )
+        """Close every connection; one that is in use, when it is given back."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().terminate()
+        await asyncio.gather(*self._closing)

@@ -1,0 +1,124 @@
+"""Reading rows: what is refused, what is kept, and what happens when a reader goes away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import Integer, bindparam, func, literal_column, select, text
+
+from db.records import Query, RecordReader, write_query
+
+CONNECTION = Query("SELECT pg_backend_pid() AS pid", (), {})
+SLEEP = Query("SELECT pg_sleep(60)", (), {})
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = $1"
+
+
+@pytest.fixture
+async def reader(database_url: str) -> AsyncIterator[RecordReader]:
+    made = RecordReader(database_url, max_connections=2, answer_timeout_seconds=5)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def observer(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    yield connection
+    await connection.close()
+
+
+async def until_asleep(observer: asyncpg.Connection, count: int) -> None:
+    async with asyncio.timeout(10):
+        while await observer.fetchval(ASLEEP, SLEEP.sql) != count:
+            await asyncio.sleep(0.01)
+
+
+async def test_parameters_and_the_statement_s_own_constants_are_sent(reader: RecordReader) -> None:
+    number = bindparam("number", type_=Integer)
+    query = write_query(select(number.label("number"), func.concat("a", "b").label("both")))
+    [row] = await reader.fetch(query, {"number": 5})
+    assert (row.number, row["both"]) == (5, "ab")
+    with pytest.raises(AttributeError, match="'other' was not selected"):
+        _ = row.other
+    with pytest.raises(KeyError, match="number"):
+        await reader.fetch(query, {})
+
+
+async def test_json_is_read_as_values(reader: RecordReader) -> None:
+    query = write_query(select(literal_column("""'{"a": [1, null]}'::jsonb""").label("value")))
+    assert [row.value for row in await reader.fetch(query, {})] == [{"a": [1, None]}]
+
+
+async def test_postgres_refuses_a_write(reader: RecordReader) -> None:
+    write = Query(str(text("CREATE TABLE intruder (id int)")), (), {})
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await reader.fetch(write, {})
+
+
+async def test_a_connection_serves_one_statement_after_another(reader: RecordReader) -> None:
+    pids = {row.pid for _ in range(5) for row in await reader.fetch(CONNECTION, {})}
+    assert len(pids) == 1
+
+
+async def test_a_connection_that_the_server_ended_is_replaced(
+    reader: RecordReader, observer: asyncpg.Connection
+) -> None:
+    [before] = await reader.fetch(CONNECTION, {})
+    assert await observer.fetchval("SELECT pg_terminate_backend($1, 5000)", before.pid)
+    await asyncio.sleep(0.05)  # until this process has heard of it
+    [after] = await reader.fetch(CONNECTION, {})
+    assert after.pid != before.pid
+
+
+async def test_a_reader_that_goes_away_calls_off_its_statement_and_frees_its_place(
+    reader: RecordReader, observer: asyncpg.Connection
+) -> None:
+    readers = [asyncio.create_task(reader.fetch(SLEEP, {})) for _ in range(2)]
+    await until_asleep(observer, 2)
+    waiting = asyncio.create_task(reader.fetch(CONNECTION, {}))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    readers[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await readers[0]
+    assert len(await waiting) == 1
+    await until_asleep(observer, 1)
+    readers[1].cancel()
+    await until_asleep(observer, 0)
+
+
+async def test_who_waits_in_vain_for_a_connection_is_told(database_url: str) -> None:
+    reader = RecordReader(database_url, max_connections=1, answer_timeout_seconds=0.3)
+    results = await asyncio.gather(
+        reader.fetch(SLEEP, {}), reader.fetch(CONNECTION, {}), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [TimeoutError, TimeoutError]
+    assert len(await reader.fetch(CONNECTION, {})) == 1
+    await reader.aclose()
+
+
+async def test_a_server_that_can_t_be_reached_takes_no_place() -> None:
+    reader = RecordReader(
+        "postgresql+asyncpg://u@127.0.0.1:1/x", max_connections=1, answer_timeout_seconds=5
+    )
+    for _ in range(3):
+        with pytest.raises(OSError, match="Connect call failed"):
+            await reader.fetch(CONNECTION, {})
+
+
+async def test_closing_leaves_no_connection(
+    database_url: str, observer: asyncpg.Connection
+) -> None:
+    reader = RecordReader(database_url, max_connections=2, answer_timeout_seconds=5)
+    under_way = asyncio.create_task(reader.fetch(Query("SELECT pg_sleep(0.2)", (), {}), {}))
+    await reader.fetch(CONNECTION, {})
+    await reader.aclose()
+    await under_way
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name = 'gero reader' AND datname = current_database()"
+    )
+    async with asyncio.timeout(5):
+        while await observer.fetchval(ours):
+            await asyncio.sleep(0.01)
