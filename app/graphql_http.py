@@ -28,6 +28,7 @@ from rest_compat.deps import build_context
 from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
 from schema.operations import Answer, Asked, Operations
+from schema.persisted import read_hash
 
 JSON_TYPE: Final = "application/json"
 SPEC_TYPE: Final = "application/graphql-response+json"
@@ -81,7 +82,11 @@ class GraphQLEndpoint:
             asked = await read_operation(request)
             ctx = await build_context(request)
             context = GraphQLContext(ctx, self._public_url or _base_url(request))
-            answer = await self._execute(asked, context, receive)
+            found = await self._operations.look_up(asked, context)
+            if isinstance(found, Asked):
+                answer = await self._execute(found, context, receive)
+            else:
+                answer = found
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
             await problem_response(failure, graphql=True)(scope, receive, send)
@@ -163,8 +168,6 @@ def _parse(name: str, text: str | bytes) -> Any:
 
 def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
     query, name = given.get("query"), given.get("operationName")
-    if not isinstance(query, str) or not query:
-        raise InvalidInputError("query: is required, and must be a string")
     if name is not None and not isinstance(name, str):
         raise InvalidInputError(f"operationName: must be a string (got {name!r})")
     objects: dict[str, Mapping[str, Any]] = {}
@@ -173,12 +176,21 @@ def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
         if value is not None and not isinstance(value, dict):
             raise InvalidInputError(f"{each}: must be an object (got {value!r})")
         objects[each] = value or {}
-    return Asked(query, name or None, **objects, reads_only=reads_only)
+    sha256 = read_hash(objects["extensions"])
+    if query is None and sha256 is not None:
+        query = ""
+    if not isinstance(query, str) or not (query or sha256):
+        raise InvalidInputError("query: is required, and must be a string")
+    return Asked(query, name or None, **objects, reads_only=reads_only, sha256=sha256)
 
 
 def _is_a_browser(request: Request) -> bool:
     asks_for_a_page = "text/html" in request.headers.get("Accept", "")
-    return request.method == "GET" and asks_for_a_page and "query" not in request.query_params
+    return (
+        request.method == "GET"
+        and asks_for_a_page
+        and not {"query", "extensions"} & request.query_params.keys()
+    )
 
 
 def _base_url(request: Request) -> str:

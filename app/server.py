@@ -17,6 +17,7 @@ from app.middleware import RequestBoundary
 from app.services import Process
 from app.settings import Settings
 from app.version import VERSION
+from resolvers.persisted_documents import DocumentStore
 from rest_compat import problems
 from rest_compat.openapi import describe
 from rest_compat.routes import candidates, inference, leaderboards, runs, traces
@@ -35,8 +36,13 @@ class YamlResponse(Response):
 STATIC_DIR = Path(__file__).parent / "static"
 
 
-def create_operations(settings: Settings) -> Operations:
-    """Build what executes GraphQL operations, with the limits of *settings*."""
+def create_operations(settings: Settings, process: Process | None = None) -> Operations:
+    """Build what executes GraphQL operations, with the limits of *settings*.
+
+    Args:
+        settings: The process's settings.
+        process: Where documents are kept; None keeps them nowhere.
+    """
     limits = OperationLimits(
         max_depth=settings.graphql_max_depth,
         max_tokens=settings.graphql_max_tokens,
@@ -45,7 +51,12 @@ def create_operations(settings: Settings) -> Operations:
         introspection=settings.graphql_introspection,
         compiled=settings.graphql_compiled,
     )
-    return build_operations(limits, status_of=problems.STATUS)
+    return build_operations(
+        limits,
+        status_of=problems.STATUS,
+        store=None if process is None else DocumentStore(process.database),
+        key=settings.derive_key("persisted documents"),
+    )
 
 
 class Site:
@@ -80,9 +91,11 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     """
     owned = process is None
     shared = process or Process(settings)
+    operations = create_operations(settings, shared)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await operations.preload()
         yield
         if owned:
             await shared.aclose()
@@ -106,7 +119,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     _serve_contract(app)
     app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
     graphql = GraphQLEndpoint(
-        create_operations(settings),
+        operations,
         app,
         public_url=settings.public_url,
         graphiql=settings.graphiql,

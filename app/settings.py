@@ -1,6 +1,7 @@
 """The settings, read once from the environment, and the errors that wrong ones give."""
 
 import base64
+import hmac
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -165,6 +166,10 @@ class Settings(BaseSettings):
     def vault_key(self) -> bytes:
         """The key that encrypts stored secrets."""
         return base64.b64decode(self.secret_key.get_secret_value())
+
+    def derive_key(self, purpose: str) -> bytes:
+        """Return a key for *purpose* alone, from which the vault's can't be found."""
+        return hmac.digest(self.vault_key, f"gero {purpose}".encode(), "sha256")
 
 
 def variable_names() -> Mapping[str, str]:

@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    PERSISTED_QUERY_NOT_FOUND = "persisted_query_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     RANKING_NOT_READY = "ranking_not_ready"
@@ -95,6 +96,12 @@ class NotFoundError(AppError):
     """The thing named does not exist, or the caller may not know that it does."""
 
     code = ErrorCode.NOT_FOUND
+
+
+class PersistedQueryNotFoundError(AppError):
+    """No document with that hash is kept; the client must send its text once."""
+
+    code = ErrorCode.PERSISTED_QUERY_NOT_FOUND
 
 
 class MethodNotAllowedError(AppError):

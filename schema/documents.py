@@ -1,10 +1,13 @@
 """GraphQL documents: parsed, checked against the limits and validated once, then kept."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import graphql
 from graphql import (
     ASTValidationRule,
     DocumentNode,
@@ -72,20 +75,32 @@ class Documents:
             *(() if limits.introspection else (NoSchemaIntrospectionCustomRule,)),
         )
 
-    def prepare(self, text: str) -> Document:
-        """Return *text* as a document, with what is wrong with it."""
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What documents are validated under: schema, rules and limits."""
+        rules = ",".join(rule.__name__ for rule in self._rules)
+        parts = (graphql.__version__, rules, repr(self._limits), self._schema.as_str())
+        return hashlib.sha256("\n".join(parts).encode()).digest()
+
+    def prepare(self, text: str, *, is_valid: bool = False) -> Document:
+        """Return *text* as a document, with what is wrong with it.
+
+        Args:
+            text: The document.
+            is_valid: It was validated before, under the same fingerprint.
+        """
         known = self._kept.get(text)
         if known is not None:
             self._kept.move_to_end(text)
             return known
-        made = self._read(text)
+        made = self._read(text, is_valid=is_valid)
         if len(text) <= KEPT_CHARACTERS:
             self._kept[text] = made
             if len(self._kept) > KEPT_DOCUMENTS:
                 self._kept.popitem(last=False)
         return made
 
-    def _read(self, text: str) -> Document:
+    def _read(self, text: str, *, is_valid: bool) -> Document:
         try:
             node = parse(text, max_tokens=self._limits.max_tokens)
         except GraphQLError as error:
@@ -100,7 +115,7 @@ class Documents:
                 for each in node.definitions
                 if isinstance(each, OperationDefinitionNode)
             },
-            errors=validate_document(core, node, self._rules),
+            errors=() if is_valid else validate_document(core, node, self._rules),
             sizes=sorted(set(_size_variables(node))),
         )
 

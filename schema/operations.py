@@ -1,7 +1,7 @@
 """Executing operations: one way for the server, and the same as a Strawberry extension."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import GraphQLError, OperationType
@@ -10,10 +10,11 @@ from typing_extensions import override
 
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
-from resolvers.errors import ErrorCode, MethodNotAllowedError
+from resolvers.errors import AppError, ErrorCode, MethodNotAllowedError, PersistedQueryNotFoundError
 from schema.context import GraphQLContext
 from schema.documents import Documents
 from schema.failures import document_error
+from schema.persisted import PersistedDocuments
 
 
 class PreparedDocuments(SchemaExtension):
@@ -48,8 +49,10 @@ class Asked:
     """An operation that is asked for.
 
     Attributes:
+        query: The document; "" when it is named by its hash alone.
         reads_only: Refuse mutations, as a GET must.
         extensions: The request's own.
+        sha256: The hash that the document is named by, if it is.
     """
 
     query: str
@@ -57,6 +60,7 @@ class Asked:
     variables: Mapping[str, Any]
     extensions: Mapping[str, Any]
     reads_only: bool = False
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Operations:
     Args:
         schema: The Strawberry schema, for what is left to graphql-core.
         documents: Prepares documents.
+        persisted: Finds documents by their hash.
         plans: Compiled operations; None compiles nothing.
         status_of: The HTTP status that REST answers each code with.
     """
@@ -87,12 +92,14 @@ class Operations:
         self,
         schema: Any,
         documents: Documents,
+        persisted: PersistedDocuments,
         plans: PlanCache | None,
         *,
         status_of: Mapping[ErrorCode, int],
     ) -> None:
         self._schema = schema
         self._documents = documents
+        self._persisted = persisted
         self._plans = plans
         self._status_of = status_of
 
@@ -100,6 +107,24 @@ class Operations:
         """Return the schema, in GraphQL's schema language."""
         text: str = self._schema.as_str()
         return text
+
+    async def preload(self) -> None:
+        """Make ready what requests are likely to ask for."""
+        await self._persisted.preload()
+
+    async def look_up(self, asked: Asked, context: GraphQLContext) -> Asked | Answer:
+        """Return *asked* with the text of its document, or the answer that it can't be found.
+
+        Raises:
+            InvalidInputError: The document is not the one that it is named as.
+        """
+        if asked.sha256 is None:
+            return asked
+        try:
+            text = await self._persisted.find_text(asked.sha256, asked.query, context)
+        except PersistedQueryNotFoundError as error:
+            return self._refused([_of_request(error)], context)
+        return replace(asked, query=text)
 
     def is_mutation(self, asked: Asked) -> bool:
         """Tell whether *asked* changes anything."""
@@ -159,6 +184,10 @@ class Operations:
         self, errors: Sequence[GraphQLError], context: GraphQLContext
     ) -> Sequence[GraphQLError]:
         return [document_error(error, context, self._status_of) for error in errors]
+
+
+def _of_request(error: AppError) -> GraphQLError:
+    return GraphQLError(str(error), original_error=error)
 
 
 def _no_such_operation(name: str | None) -> GraphQLError:
