@@ -89,7 +89,10 @@ class GraphQLEndpoint:
                 answer = found
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
-            await problem_response(failure, graphql=True)(scope, receive, send)
+            response = problem_response(failure, graphql=True)
+            if isinstance(failure, MethodNotAllowedError):
+                response.headers["Allow"] = "POST" if request.method == "GET" else "GET, POST"
+            await response(scope, receive, send)
             return
         if answer is not None:
             await _send(answer, request.headers.get("Accept", ""), send)
