@@ -7,6 +7,7 @@ Source: GraphQL over HTTP, September 2025 draft; the media types and statuses ar
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resolvers.auth import demand_full_access
 from resolvers.errors import (
     InvalidInputError,
     MethodNotAllowedError,
@@ -29,6 +31,7 @@ from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
 from schema.operations import Answer, Asked, Operations
 from schema.persisted import read_hash
+from schema.timing import Timing, counting_statements
 
 JSON_TYPE: Final = "application/json"
 SPEC_TYPE: Final = "application/graphql-response+json"
@@ -39,6 +42,7 @@ GRAPHIQL_POLICY: Final = (
     "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+TIMING_HEADER: Final = "X-Gero-Timing"
 # An operation that takes longer is watched: its client may leave before it ends.
 UNWATCHED_SECONDS: Final = 0.02
 # A body is handed over in pieces of this size, so that the socket never holds a second
@@ -82,11 +86,13 @@ class GraphQLEndpoint:
             asked = await read_operation(request)
             ctx = await build_context(request)
             context = GraphQLContext(ctx, self._public_url or _base_url(request))
-            found = await self._operations.look_up(asked, context)
-            if isinstance(found, Asked):
-                answer = await self._execute(found, context, receive)
+            if wants_timing(request):
+                demand_full_access(ctx, TIMING_HEADER)
+                context.timing = Timing()
+                with counting_statements(ctx.database, context.timing):
+                    answer = await self._answer(asked, context, receive)
             else:
-                answer = found
+                answer = await self._answer(asked, context, receive)
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
             response = problem_response(failure, graphql=True)
@@ -95,7 +101,13 @@ class GraphQLEndpoint:
             await response(scope, receive, send)
             return
         if answer is not None:
-            await _send(answer, request.headers.get("Accept", ""), send)
+            await _send(answer, context.timing, request.headers.get("Accept", ""), send)
+
+    async def _answer(
+        self, asked: Asked, context: GraphQLContext, receive: Receive
+    ) -> Answer | None:
+        found = await self._operations.look_up(asked, context)
+        return await self._execute(found, context, receive) if isinstance(found, Asked) else found
 
     async def _execute(
         self, asked: Asked, context: GraphQLContext, receive: Receive
@@ -122,6 +134,18 @@ async def _disconnected(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def wants_timing(request: Request) -> bool:
+    """Tell whether a client asks where the time goes.
+
+    Raises:
+        InvalidInputError: The header has another value than the one that asks.
+    """
+    value = request.headers.get(TIMING_HEADER)
+    if value not in {None, "1"}:
+        raise InvalidInputError(f"{TIMING_HEADER}: must be 1 (got {value!r})")
+    return value is not None
 
 
 async def read_operation(request: Request) -> Asked:
@@ -222,13 +246,21 @@ def wants_spec_type(accept: str) -> bool:
     return wanted > 0 and wanted >= _quality(accept, JSON_TYPE)
 
 
-def encode(answer: Answer, *, spec: bool) -> bytes:
+def encode(answer: Answer, *, spec: bool, timing: Timing | None = None) -> bytes:
     """Return *answer* as JSON; one that has not begun has no data to show, says the draft."""
     shown: dict[str, Any] = {}
     if answer.has_begun or not spec:
         shown["data"] = answer.data
     if answer.errors:
         shown["errors"] = [error.formatted for error in answer.errors]
+    if timing is not None:
+        began = time.perf_counter()
+        shown = {
+            name: orjson.Fragment(orjson.dumps(part, default=_write))
+            for name, part in shown.items()
+        }
+        timing.encode_seconds = time.perf_counter() - began
+        shown["extensions"] = {"timing": timing.show()}
     return orjson.dumps(shown, default=_write)
 
 
@@ -238,14 +270,14 @@ def _write(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in an answer")
 
 
-async def _send(answer: Answer, accept: str, send: Send) -> None:
+async def _send(answer: Answer, timing: Timing | None, accept: str, send: Send) -> None:
     """Send an answer with the media type and status that its client's Accept asks for.
 
     A client that asks for `application/json` gets 200 for what could not begin, as it
     expects; the specification's own type has 400 for it.
     """
     spec = wants_spec_type(accept)
-    body = encode(answer, spec=spec)
+    body = encode(answer, spec=spec, timing=timing)
     start: Message = {
         "type": "http.response.start",
         "status": 400 if spec and not answer.has_begun else 200,

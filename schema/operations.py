@@ -1,5 +1,6 @@
 """Executing operations: one way for the server, and the same as a Strawberry extension."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,13 +9,14 @@ from graphql import GraphQLError, OperationType
 from strawberry.extensions import SchemaExtension
 from typing_extensions import override
 
-from compiled_graphql.cache import PlanCache
+from compiled_graphql.cache import CACHED, COMPILED, Finding, PlanCache
 from compiled_graphql.extension import execute
 from resolvers.errors import AppError, ErrorCode, MethodNotAllowedError, PersistedQueryNotFoundError
 from schema.context import GraphQLContext
-from schema.documents import Documents
+from schema.documents import Document, Documents
 from schema.failures import document_error
 from schema.persisted import PersistedDocuments
+from schema.timing import Timing
 
 
 class PreparedDocuments(SchemaExtension):
@@ -103,6 +105,11 @@ class Operations:
         self._plans = plans
         self._status_of = status_of
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Executions by how they went; see `PlanCache`."""
+        return {} if self._plans is None else self._plans.counts
+
     def describe(self) -> str:
         """Return the schema, in GraphQL's schema language."""
         text: str = self._schema.as_str()
@@ -137,7 +144,7 @@ class Operations:
         Raises:
             MethodNotAllowedError: It is a mutation where only reads are allowed.
         """
-        document = self._documents.prepare(asked.query)
+        document = self._documents.prepare(asked.query, timing=context.timing)
         if document.errors or document.node is None:
             return self._refused(document.errors, context)
         operation = document.find_operation(asked.operation_name)
@@ -148,6 +155,16 @@ class Operations:
         cost = self._documents.find_cost_error(document, operation, asked.variables)
         if cost is not None:
             return self._refused([cost], context)
+        if context.timing is None:
+            return await self._run(document, asked, context, None)
+        finding, began = Finding(), time.perf_counter()
+        answer = await self._run(document, asked, context, finding)
+        _note(finding, time.perf_counter() - began, context.timing)
+        return answer
+
+    async def _run(
+        self, document: Document, asked: Asked, context: GraphQLContext, finding: Finding | None
+    ) -> Answer:
         result = None
         if self._plans is not None:
             result = await execute(
@@ -157,7 +174,10 @@ class Operations:
                 variables=asked.variables,
                 context=context,
                 operation_extensions=asked.extensions,
+                finding=finding,
             )
+        elif finding is not None:
+            finding.how = "compiling is switched off"
         if result is None:
             return await self._by_strawberry(asked, context)
         if not result.errors:
@@ -184,6 +204,16 @@ class Operations:
         self, errors: Sequence[GraphQLError], context: GraphQLContext
     ) -> Sequence[GraphQLError]:
         return [document_error(error, context, self._status_of) for error in errors]
+
+
+def _note(finding: Finding, seconds: float, timing: Timing) -> None:
+    """Note in *timing* how an execution of so many seconds went."""
+    timing.compile_seconds = finding.compile_seconds
+    timing.execute_seconds = seconds - finding.compile_seconds
+    if finding.how is not None:
+        timing.plan_cached = finding.how == CACHED
+        timing.compiled = finding.how in {CACHED, COMPILED}
+        timing.fallback = None if timing.compiled else finding.how
 
 
 def _of_request(error: AppError) -> GraphQLError:

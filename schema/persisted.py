@@ -8,6 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from resolvers.persisted_documents import USE_NOTED_EVERY, DocumentStore, regist
 from resolvers.storable import find_unstorable
 from schema.context import GraphQLContext
 from schema.documents import KEPT_CHARACTERS, KEPT_DOCUMENTS, Document, Documents
+from schema.timing import Timing
 
 log = logging.getLogger("gero.graphql")
 
@@ -117,7 +119,7 @@ class PersistedDocuments:
             stored = None if self._store is None else await self._store.find(sha256)
             if stored is None or not _is_whole(stored):
                 raise PersistedQueryNotFoundError(NOT_FOUND)
-            self._prepare(stored)
+            self._prepare(stored, context.timing)
             text = stored.text
         known = self._known.get(sha256)
         if known is None:
@@ -125,7 +127,8 @@ class PersistedDocuments:
         self._known.move_to_end(sha256)
         if time.monotonic() - known.noted_at >= USE_NOTED_EVERY.total_seconds():
             known.noted_at = time.monotonic()
-            noting = asyncio.create_task(self._note_use(sha256))  # nobody waits for it
+            # Nobody waits for it, and it is no part of the request.
+            noting = asyncio.create_task(self._note_use(sha256), context=Context())
             self._noting.add(noting)
             noting.add_done_callback(self._noting.discard)
         return known.text
@@ -147,17 +150,17 @@ class PersistedDocuments:
                 self._prepare(stored)
                 await asyncio.sleep(0)
 
-    def _prepare(self, stored: Row) -> None:
+    def _prepare(self, stored: Row, timing: Timing | None = None) -> None:
         """Make a stored document ready, and remember it if it is valid."""
         proven = hmac.compare_digest(stored.proof, self._proof(stored.sha256))
-        document = self._documents.prepare(stored.text, is_valid=proven)
+        document = self._documents.prepare(stored.text, is_valid=proven, timing=timing)
         if not document.errors:
             self._remember(stored.sha256, _Known(stored.text))
 
     async def _register(self, sha256: bytes, text: str, context: GraphQLContext) -> None:
         if context.ctx.caller is None or len(text) > KEPT_CHARACTERS or find_unstorable(text):
             return
-        document = self._documents.prepare(text)
+        document = self._documents.prepare(text, timing=context.timing)
         if document.errors or _may_hold_secrets(document):
             return
         if self._store is not None:
