@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.graphql_http import GraphQLEndpoint
 from app.health import check_database
+from app.metrics import serve_metrics
 from app.middleware import RequestBoundary
 from app.services import Process
 from app.settings import Settings
@@ -111,10 +112,13 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     )
     app.state.services = shared.services
     app.state.authenticator = shared.authenticator
+    secret = settings.cron_secret
+    app.state.cron_secret = secret.get_secret_value() if secret else None
     problems.install(app)
     for module in (leaderboards, candidates, runs, inference, traces):
         app.include_router(module.router)
     _serve_health(app, shared)
+    serve_metrics(app, operations)
     describe(app)
     _serve_contract(app)
     app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     )
     jwt_audience: str = Field(default="authenticated", description="The `aud` of user sessions.")
     cron_secret: SecretStr | None = Field(
-        default=None, description="What operator routes will be called with."
+        default=None,
+        description="What operators' routes (`/metrics`) are called with; without it they are off.",
     )
     public_url: str | None = Field(
         default=None,
