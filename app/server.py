@@ -16,13 +16,14 @@ from app.health import check_database
 from app.metrics import serve_metrics
 from app.middleware import RequestBoundary
 from app.services import Process
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.version import VERSION
 from resolvers.persisted_documents import DocumentStore
 from rest_compat import problems
 from rest_compat.openapi import describe
 from rest_compat.routes import candidates, inference, leaderboards, runs, traces
 from rest_compat.shapes import Readiness
+from schema.allow_list import AllowListError
 from schema.limits import OperationLimits
 from schema.operations import Operations
 from schema.root import build_operations
@@ -43,6 +44,9 @@ def create_operations(settings: Settings, process: Process | None = None) -> Ope
     Args:
         settings: The process's settings.
         process: Where documents are kept; None keeps them nowhere.
+
+    Raises:
+        SettingsError: The allow-list can't be used.
     """
     limits = OperationLimits(
         max_depth=settings.graphql_max_depth,
@@ -52,12 +56,16 @@ def create_operations(settings: Settings, process: Process | None = None) -> Ope
         introspection=settings.graphql_introspection,
         compiled=settings.graphql_compiled,
     )
-    return build_operations(
-        limits,
-        status_of=problems.STATUS,
-        store=None if process is None else DocumentStore(process.database),
-        key=settings.derive_key("persisted documents"),
-    )
+    try:
+        return build_operations(
+            limits,
+            status_of=problems.STATUS,
+            store=None if process is None else DocumentStore(process.database),
+            key=settings.derive_key("persisted documents"),
+            allow_list=settings.graphql_allow_list,
+        )
+    except AllowListError as error:
+        raise SettingsError(f"GERO_GRAPHQL_ALLOW_LIST: {error}") from error
 
 
 class Site:

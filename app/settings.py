@@ -5,6 +5,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -130,6 +131,11 @@ class Settings(BaseSettings):
         default=True,
         description="Compile GraphQL operations to Python; without it graphql-core walks them, "
         "which gives the same answers more slowly.",
+    )
+    graphql_allow_list: Path | None = Field(
+        default=None,
+        description="A JSON file of GraphQL documents by SHA-256, or Apollo's manifest; no others "
+        "are run, so that GraphiQL and introspection stop working.",
     )
     graphql_introspection: bool = Field(default=True, description="Answer introspection queries.")
     graphiql: bool = Field(default=True, description="Serve GraphiQL at /graphql.")

@@ -14,6 +14,7 @@ class ErrorCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
+    DOCUMENT_NOT_ALLOWED = "document_not_allowed"
     NOT_FOUND = "not_found"
     PERSISTED_QUERY_NOT_FOUND = "persisted_query_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -90,6 +91,12 @@ class ForbiddenError(AppError):
     """The caller is known and may not do this."""
 
     code = ErrorCode.FORBIDDEN
+
+
+class DocumentNotAllowedError(AppError):
+    """The deployment has an allow-list of GraphQL documents, and this one is not on it."""
+
+    code = ErrorCode.DOCUMENT_NOT_ALLOWED
 
 
 class NotFoundError(AppError):

@@ -70,6 +70,7 @@ class Documents:
         self._schema = schema
         self._limits = limits
         self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._pinned: dict[str, Document] = {}
         self._rules: tuple[type[ASTValidationRule], ...] = (
             *specified_rules,
             *QueryDepthLimiter(limits.max_depth).validation_rules,
@@ -98,11 +99,18 @@ class Documents:
         if known is not None:
             self._kept.move_to_end(text)
             return known
+        if text in self._pinned:
+            return self._pinned[text]
         made = self._read(text, is_valid=is_valid, timing=timing or Timing())
         if len(text) <= KEPT_CHARACTERS:
             self._kept[text] = made
             if len(self._kept) > KEPT_DOCUMENTS:
                 self._kept.popitem(last=False)
+        return made
+
+    def pin(self, text: str) -> Document:
+        """Return *text* as a document that is kept for good, however long it is."""
+        made = self._pinned[text] = self._read(text, is_valid=False, timing=Timing())
         return made
 
     def _read(self, text: str, *, is_valid: bool, timing: Timing) -> Document:

@@ -12,10 +12,11 @@ from typing_extensions import override
 from compiled_graphql.cache import CACHED, COMPILED, Finding, PlanCache
 from compiled_graphql.extension import execute
 from resolvers.errors import AppError, ErrorCode, MethodNotAllowedError, PersistedQueryNotFoundError
+from schema.allow_list import AllowList
 from schema.context import GraphQLContext
 from schema.documents import Document, Documents
 from schema.failures import document_error
-from schema.persisted import PersistedDocuments
+from schema.persisted import PersistedDocuments, check_hash
 from schema.timing import Timing
 
 
@@ -86,6 +87,7 @@ class Operations:
         schema: The Strawberry schema, for what is left to graphql-core.
         documents: Prepares documents.
         persisted: Finds documents by their hash.
+        allowed: The only documents that are run; None allows all.
         plans: Compiled operations; None compiles nothing.
         status_of: The HTTP status that REST answers each code with.
     """
@@ -95,6 +97,7 @@ class Operations:
         schema: Any,
         documents: Documents,
         persisted: PersistedDocuments,
+        allowed: AllowList | None,
         plans: PlanCache | None,
         *,
         status_of: Mapping[ErrorCode, int],
@@ -102,6 +105,7 @@ class Operations:
         self._schema = schema
         self._documents = documents
         self._persisted = persisted
+        self._allowed = allowed
         self._plans = plans
         self._status_of = status_of
 
@@ -117,14 +121,20 @@ class Operations:
 
     async def preload(self) -> None:
         """Make ready what requests are likely to ask for."""
-        await self._persisted.preload()
+        if self._allowed is None:
+            await self._persisted.preload()
 
     async def look_up(self, asked: Asked, context: GraphQLContext) -> Asked | Answer:
         """Return *asked* with the text of its document, or the answer that it can't be found.
 
         Raises:
+            DocumentNotAllowedError: It is not on the allow-list.
             InvalidInputError: The document is not the one that it is named as.
         """
+        if asked.sha256 is not None and asked.query:
+            check_hash(asked.sha256, asked.query)
+        if self._allowed is not None:
+            return replace(asked, query=self._allowed.find_text(asked.sha256, asked.query))
         if asked.sha256 is None:
             return asked
         try:

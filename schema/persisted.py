@@ -68,6 +68,18 @@ def read_hash(extensions: Mapping[str, Any]) -> bytes | None:
     return read
 
 
+def check_hash(sha256: bytes, text: str) -> None:
+    """Check that a request names the document that it brings.
+
+    Raises:
+        InvalidInputError: The hash is another text's.
+    """
+    if hashlib.sha256(text.encode()).digest() != sha256:
+        raise InvalidInputError(
+            f"extensions.{EXTENSION}.sha256Hash: is not the SHA-256 of the query"
+        )
+
+
 @dataclass(slots=True)
 class _Known:
     """A valid document that this process has met.
@@ -105,13 +117,8 @@ class PersistedDocuments:
             context: The request's.
 
         Raises:
-            InvalidInputError: The hash is another text's.
             PersistedQueryNotFoundError: The hash is unknown, and there is no text.
         """
-        if text and hashlib.sha256(text.encode()).digest() != sha256:
-            raise InvalidInputError(
-                f"extensions.{EXTENSION}.sha256Hash: is not the SHA-256 of the query"
-            )
         if sha256 not in self._known:
             if text:
                 await self._register(sha256, text, context)

@@ -1,6 +1,7 @@
 """The schema, and what executes operations on it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import strawberry
@@ -12,6 +13,7 @@ from compiled_graphql.cache import PlanCache
 from db.records import Row
 from resolvers.errors import ErrorCode
 from resolvers.persisted_documents import DocumentStore
+from schema.allow_list import read_allow_list
 from schema.documents import Documents
 from schema.failures import document_error
 from schema.limits import OperationLimits
@@ -66,6 +68,7 @@ def build_operations(
     status_of: Mapping[ErrorCode, int],
     store: DocumentStore | None,
     key: bytes,
+    allow_list: Path | None = None,
 ) -> Operations:
     """Build what executes operations.
 
@@ -74,6 +77,10 @@ def build_operations(
         status_of: The HTTP status that REST answers each code with.
         store: Where persisted documents are kept; None keeps them in this process.
         key: Proves that a persisted document was validated.
+        allow_list: A manifest of the only documents that are run.
+
+    Raises:
+        AllowListError: The manifest can't be used.
     """
     schema = Schema(status_of=status_of)
     documents = Documents(schema, limits)
@@ -82,4 +89,5 @@ def build_operations(
     if limits.compiled:
         plans = PlanCache(schema, max_plans=KEPT_PLANS, native=True, record_class=Row)
     persisted = PersistedDocuments(documents, store, key=key)
-    return Operations(schema, documents, persisted, plans, status_of=status_of)
+    allowed = None if allow_list is None else read_allow_list(allow_list, documents)
+    return Operations(schema, documents, persisted, allowed, plans, status_of=status_of)
