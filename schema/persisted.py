@@ -146,7 +146,8 @@ class PersistedDocuments:
             return
         until = time.monotonic() + PRELOAD_SECONDS
         try:
-            recent = await self._store.list_recent(PRELOADED)
+            async with asyncio.timeout(PRELOAD_SECONDS):
+                recent = await self._store.list_recent(PRELOADED)
         except UNANSWERED as error:
             log.warning("persisted documents are read as they are asked for: %s", error)
             return

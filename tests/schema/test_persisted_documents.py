@@ -304,3 +304,16 @@ async def test_a_use_is_noted_when_the_last_one_was_an_hour_ago(
                 async with asyncio.timeout(10):
                     while await last_use(process) > timedelta(minutes=1):
                         await asyncio.sleep(0.02)
+
+
+async def test_a_server_starts_without_its_table(
+    settings: Settings, process: Process, tenant: Tenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with process.database.write() as session:
+        await session.execute(text("DROP TABLE persisted_document"))
+    async with another_server(settings, tenant.headers) as server:
+        assert list(await register(server, NAME)) == ["data"]
+        assert (await by_hash(server, NAME))["errors"][0]["extensions"]["code"] == "internal"
+    said = [each.getMessage() for each in caplog.records if each.name == "gero.graphql"]
+    assert said[0].startswith("persisted documents are read as they are asked for: ")
+    assert said[1].startswith("a persisted document could not be stored: ")
