@@ -7,6 +7,7 @@ Source: GraphQL over HTTP, September 2025 draft; the media types and statuses ar
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resolvers.auth import demand_full_access
 from resolvers.errors import (
     InvalidInputError,
     MethodNotAllowedError,
@@ -29,6 +31,8 @@ from rest_compat.deps import build_context
 from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
 from schema.operations import Answer, Asked, Operations
+from schema.persisted import read_hash
+from schema.timing import Timing, counting_statements
 
 JSON_TYPE: Final = "application/json"
 SPEC_TYPE: Final = "application/graphql-response+json"
@@ -39,6 +43,7 @@ GRAPHIQL_POLICY: Final = (
     "font-src 'self'; img-src 'self' data:; connect-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+TIMING_HEADER: Final = "X-Gero-Timing"
 # An operation that takes longer is watched: its client may leave before it ends.
 UNWATCHED_SECONDS: Final = 0.02
 # A body is handed over in pieces of this size, so that the socket never holds a second
@@ -82,13 +87,28 @@ class GraphQLEndpoint:
             asked = await read_operation(request)
             ctx = await build_context(request)
             context = GraphQLContext(ctx, partial(self._base_url, request))
-            answer = await self._execute(asked, context, receive)
+            if wants_timing(request):
+                demand_full_access(ctx, TIMING_HEADER)
+                context.timing = Timing()
+                with counting_statements(ctx.database, context.timing):
+                    answer = await self._answer(asked, context, receive)
+            else:
+                answer = await self._answer(asked, context, receive)
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
-            await problem_response(failure, graphql=True)(scope, receive, send)
+            response = problem_response(failure, graphql=True)
+            if isinstance(failure, MethodNotAllowedError):
+                response.headers["Allow"] = "POST" if request.method == "GET" else "GET, POST"
+            await response(scope, receive, send)
             return
         if answer is not None:
-            await _send(answer, request.headers.get("Accept", ""), send)
+            await _send(answer, context.timing, request.headers.get("Accept", ""), send)
+
+    async def _answer(
+        self, asked: Asked, context: GraphQLContext, receive: Receive
+    ) -> Answer | None:
+        found = await self._operations.look_up(asked, context)
+        return await self._execute(found, context, receive) if isinstance(found, Asked) else found
 
     def _base_url(self, request: Request) -> str:
         return self._public_url or str(request.base_url).rstrip("/")
@@ -148,6 +168,18 @@ class _Watch:
             self._watched.cancel()
 
 
+def wants_timing(request: Request) -> bool:
+    """Tell whether a client asks where the time goes.
+
+    Raises:
+        InvalidInputError: The header has another value than the one that asks.
+    """
+    value = request.headers.get(TIMING_HEADER)
+    if value not in {None, "1"}:
+        raise InvalidInputError(f"{TIMING_HEADER}: must be 1 (got {value!r})")
+    return value is not None
+
+
 async def read_operation(request: Request) -> Asked:
     """Read what a request asks for.
 
@@ -195,8 +227,6 @@ def _parse(name: str, text: str | bytes) -> Any:
 
 def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
     query, name = given.get("query"), given.get("operationName")
-    if not isinstance(query, str) or not query:
-        raise InvalidInputError("query: is required, and must be a string")
     if name is not None and not isinstance(name, str):
         raise InvalidInputError(f"operationName: must be a string (got {name!r})")
     objects: dict[str, Mapping[str, Any]] = {}
@@ -205,12 +235,21 @@ def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
         if value is not None and not isinstance(value, dict):
             raise InvalidInputError(f"{each}: must be an object (got {value!r})")
         objects[each] = value or {}
-    return Asked(query, name or None, **objects, reads_only=reads_only)
+    sha256 = read_hash(objects["extensions"])
+    if query is None and sha256 is not None:
+        query = ""
+    if not isinstance(query, str) or not (query or sha256):
+        raise InvalidInputError("query: is required, and must be a string")
+    return Asked(query, name or None, **objects, reads_only=reads_only, sha256=sha256)
 
 
 def _is_a_browser(request: Request) -> bool:
     asks_for_a_page = "text/html" in request.headers.get("Accept", "")
-    return request.method == "GET" and asks_for_a_page and "query" not in request.query_params
+    return (
+        request.method == "GET"
+        and asks_for_a_page
+        and not {"query", "extensions"} & request.query_params.keys()
+    )
 
 
 def _quality(accept: str, media_type: str) -> float:
@@ -235,13 +274,21 @@ def wants_spec_type(accept: str) -> bool:
     return wanted > 0 and wanted >= _quality(accept, JSON_TYPE)
 
 
-def encode(answer: Answer, *, spec: bool) -> bytes:
+def encode(answer: Answer, *, spec: bool, timing: Timing | None = None) -> bytes:
     """Return *answer* as JSON; one that has not begun has no data to show, says the draft."""
     shown: dict[str, Any] = {}
     if answer.has_begun or not spec:
         shown["data"] = answer.data
     if answer.errors:
         shown["errors"] = [error.formatted for error in answer.errors]
+    if timing is not None:
+        began = time.perf_counter()
+        shown = {
+            name: orjson.Fragment(orjson.dumps(part, default=_write))
+            for name, part in shown.items()
+        }
+        timing.encode_seconds = time.perf_counter() - began
+        shown["extensions"] = {"timing": timing.show()}
     return orjson.dumps(shown, default=_write)
 
 
@@ -251,14 +298,14 @@ def _write(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in an answer")
 
 
-async def _send(answer: Answer, accept: str, send: Send) -> None:
+async def _send(answer: Answer, timing: Timing | None, accept: str, send: Send) -> None:
     """Send an answer with the media type and status that its client's Accept asks for.
 
     A client that asks for `application/json` gets 200 for what could not begin, as it
     expects; the specification's own type has 400 for it.
     """
     spec = wants_spec_type(accept)
-    body = encode(answer, spec=spec)
+    body = encode(answer, spec=spec, timing=timing)
     start: Message = {
         "type": "http.response.start",
         "status": 400 if spec and not answer.has_begun else 200,

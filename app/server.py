@@ -13,14 +13,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.graphql_http import GraphQLEndpoint
 from app.health import check_database
+from app.metrics import serve_metrics
 from app.middleware import RequestBoundary
 from app.services import Process
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.version import VERSION
+from resolvers.persisted_documents import DocumentStore
 from rest_compat import problems
 from rest_compat.openapi import describe
 from rest_compat.routes import candidates, inference, leaderboards, runs, traces
 from rest_compat.shapes import Readiness
+from schema.allow_list import AllowListError
 from schema.limits import OperationLimits
 from schema.operations import Operations
 from schema.root import build_operations
@@ -35,8 +38,16 @@ class YamlResponse(Response):
 STATIC_DIR = Path(__file__).parent / "static"
 
 
-def create_operations(settings: Settings) -> Operations:
-    """Build what executes GraphQL operations, with the limits of *settings*."""
+def create_operations(settings: Settings, process: Process | None = None) -> Operations:
+    """Build what executes GraphQL operations, with the limits of *settings*.
+
+    Args:
+        settings: The process's settings.
+        process: Where documents are kept; None keeps them nowhere.
+
+    Raises:
+        SettingsError: The allow-list can't be used.
+    """
     limits = OperationLimits(
         max_depth=settings.graphql_max_depth,
         max_tokens=settings.graphql_max_tokens,
@@ -45,7 +56,16 @@ def create_operations(settings: Settings) -> Operations:
         introspection=settings.graphql_introspection,
         compiled=settings.graphql_compiled,
     )
-    return build_operations(limits, status_of=problems.STATUS)
+    try:
+        return build_operations(
+            limits,
+            status_of=problems.STATUS,
+            store=None if process is None else DocumentStore(process.database),
+            key=settings.derive_key("persisted documents"),
+            allow_list=settings.graphql_allow_list,
+        )
+    except AllowListError as error:
+        raise SettingsError(f"GERO_GRAPHQL_ALLOW_LIST: {error}") from error
 
 
 class Site:
@@ -80,9 +100,11 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     """
     owned = process is None
     shared = process or Process(settings)
+    operations = create_operations(settings, shared)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await operations.preload()
         yield
         if owned:
             await shared.aclose()
@@ -98,15 +120,18 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     )
     app.state.services = shared.services
     app.state.authenticator = shared.authenticator
+    secret = settings.cron_secret
+    app.state.cron_secret = secret.get_secret_value() if secret else None
     problems.install(app)
     for module in (leaderboards, candidates, runs, inference, traces):
         app.include_router(module.router)
     _serve_health(app, shared)
+    serve_metrics(app, operations)
     describe(app)
     _serve_contract(app)
     app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
     graphql = GraphQLEndpoint(
-        create_operations(settings),
+        operations,
         app,
         public_url=settings.public_url,
         graphiql=settings.graphiql,

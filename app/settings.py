@@ -1,9 +1,11 @@
 """The settings, read once from the environment, and the errors that wrong ones give."""
 
 import base64
+import hmac
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -43,7 +45,8 @@ class Settings(BaseSettings):
     )
     jwt_audience: str = Field(default="authenticated", description="The `aud` of user sessions.")
     cron_secret: SecretStr | None = Field(
-        default=None, description="What operator routes will be called with."
+        default=None,
+        description="What operators' routes (`/metrics`) are called with; without it they are off.",
     )
     public_url: str | None = Field(
         default=None,
@@ -129,6 +132,11 @@ class Settings(BaseSettings):
         description="Compile GraphQL operations to Python; without it graphql-core walks them, "
         "which gives the same answers more slowly.",
     )
+    graphql_allow_list: Path | None = Field(
+        default=None,
+        description="A JSON file of GraphQL documents by SHA-256, or Apollo's manifest; no others "
+        "are run, so that GraphiQL and introspection stop working.",
+    )
     graphql_introspection: bool = Field(default=True, description="Answer introspection queries.")
     graphiql: bool = Field(default=True, description="Serve GraphiQL at /graphql.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -165,6 +173,10 @@ class Settings(BaseSettings):
     def vault_key(self) -> bytes:
         """The key that encrypts stored secrets."""
         return base64.b64decode(self.secret_key.get_secret_value())
+
+    def derive_key(self, purpose: str) -> bytes:
+        """Return a key for *purpose* alone, from which the vault's can't be found."""
+        return hmac.digest(self.vault_key, f"gero {purpose}".encode(), "sha256")
 
 
 def variable_names() -> Mapping[str, str]:

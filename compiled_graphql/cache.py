@@ -1,7 +1,10 @@
 """Compiled operations, kept: by document, operation name and what @skip and @include depend on."""
 
+import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphql import (
@@ -19,12 +22,28 @@ from compiled_graphql.plan import Plan
 if TYPE_CHECKING:
     from strawberry import Schema
 
+log = logging.getLogger("compiled_graphql")
+
 # Directives that change what execution means; graphql-core knows how.
 LEFT_TO_GRAPHQL_CORE = frozenset({"defer", "stream", "experimental_disableErrorPropagation"})
 # Errors of variables that are told, as graphql-core does.
 MAX_VARIABLE_ERRORS = 50
 CONDITIONS = frozenset({"skip", "include"})
 MISSING = object()
+COMPILED, CACHED = "compiled", "cached"
+
+
+@dataclass(slots=True)
+class Finding:
+    """How one operation's plan was found.
+
+    Attributes:
+        how: `compiled`, `cached`, or why graphql-core executes it; None when nothing is executed.
+        compile_seconds: What compiling took, if it was compiled.
+    """
+
+    how: str | None = None
+    compile_seconds: float = 0.0
 
 
 class _Operation:
@@ -81,18 +100,22 @@ class PlanCache:
         self.counts: Counter[str] = Counter()
 
     def find(
-        self, document: DocumentNode, operation_name: str | None, raw_variables: Mapping[str, Any]
+        self,
+        document: DocumentNode,
+        operation_name: str | None,
+        raw_variables: Mapping[str, Any],
+        finding: Finding | None = None,
     ) -> tuple[Plan, VariableValues] | list[GraphQLError] | None:
         """Return the operation's plan and variables, its variables' errors, or None.
 
-        None means that graphql-core must execute it; `counts` says why.
+        None means that graphql-core must execute it; `counts` and *finding* say why.
         """
         operation = self._operation(document, operation_name)
         if operation is None:
-            self.counts["no such operation"] += 1
+            self._leave("no such operation", finding)
             return None
         if operation.unsupported:
-            self.counts[f"@{operation.unsupported[0]}"] += 1
+            self._leave(f"@{operation.unsupported[0]}", finding)
             return None
         variables = get_variable_values(
             self._schema._schema,  # noqa: SLF001 - Strawberry has no public name for it
@@ -102,11 +125,19 @@ class PlanCache:
         )
         if isinstance(variables, list):
             return variables
-        plan = self._plan(operation, variables)
+        plan = self._plan(operation, variables, finding)
         if isinstance(plan, UnsupportedError):
-            self.counts[str(plan)] += 1
+            self._leave(str(plan), finding)
             return None
         return plan, variables
+
+    def _leave(self, reason: str, finding: Finding | None) -> None:
+        """Count an operation that is left to graphql-core; the first for each reason is logged."""
+        if finding is not None:
+            finding.how = reason
+        self.counts[reason] += 1
+        if self.counts[reason] == 1:
+            log.warning("left to graphql-core, which is slower: %s", reason)
 
     def _operation(self, document: DocumentNode, name: str | None) -> _Operation | None:
         key = (id(document), name)
@@ -122,15 +153,20 @@ class PlanCache:
             self._operations.popitem(last=False)
         return operation
 
-    def _plan(self, operation: _Operation, variables: VariableValues) -> Plan | UnsupportedError:
+    def _plan(
+        self, operation: _Operation, variables: VariableValues, finding: Finding | None
+    ) -> Plan | UnsupportedError:
         # The key keeps the operation, so that no other one is taken for it.
         key = (operation, *operation.flags(variables))
         known = self._plans.get(key)
         if known is not None:
             self._plans.move_to_end(key)
             if isinstance(known, Plan):
-                self.counts["cached"] += 1
+                self.counts[CACHED] += 1
+                if finding is not None:
+                    finding.how = CACHED
             return known
+        began = time.perf_counter()
         made: Plan | UnsupportedError
         try:
             made = Plan(
@@ -141,7 +177,9 @@ class PlanCache:
                 native=self._native,
                 record_class=self._record_class,
             )
-            self.counts["compiled"] += 1
+            self.counts[COMPILED] += 1
+            if finding is not None:
+                finding.how, finding.compile_seconds = COMPILED, time.perf_counter() - began
         except UnsupportedError as error:
             made = error
         self._plans[key] = made

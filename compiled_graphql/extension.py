@@ -7,7 +7,7 @@ from graphql import ExecutionResult
 from strawberry.extensions import SchemaExtension
 from typing_extensions import override
 
-from compiled_graphql.cache import PlanCache
+from compiled_graphql.cache import Finding, PlanCache
 from compiled_graphql.execution import Execution
 
 
@@ -54,9 +54,13 @@ async def execute(
     root_value: Any = None,
     context: Any = None,
     operation_extensions: Any = None,
+    finding: Finding | None = None,
 ) -> ExecutionResult | None:
-    """Execute an operation of a validated document; None leaves it to graphql-core."""
-    found = plans.find(document, operation_name, variables)
+    """Execute an operation of a validated document; None leaves it to graphql-core.
+
+    *finding* is told how its plan was found.
+    """
+    found = plans.find(document, operation_name, variables, finding)
     if found is None:
         return None
     if isinstance(found, list):

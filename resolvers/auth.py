@@ -125,6 +125,26 @@ def demand(ctx: "Context", grant: str) -> None:
         )
 
 
+def demand_full_access(ctx: "Context", what: str) -> None:
+    """Check that the caller may look behind the scenes of its workspace.
+
+    Args:
+        ctx: The request's.
+        what: What is asked for, for the message.
+
+    Raises:
+        UnauthenticatedError: Nobody is signed in.
+        ForbiddenError: The caller is neither an owner's or admin's session nor a token for all.
+    """
+    caller = demand_caller(ctx)
+    is_full_token = caller.kind == "token" and caller.grants >= set(Scope)
+    if not is_full_token and ADMIN not in caller.grants:
+        raise ForbiddenError(
+            f"{what} needs a token with the scope *, or a session of an owner or an admin",
+            details={"required": "*", "granted": sorted(caller.grants & set(Scope))},
+        )
+
+
 def signed_in(use_case: UseCase[P, R]) -> UseCase[P, R]:
     """Guard a use case that every authenticated caller may use, whatever its scopes.
 

@@ -14,7 +14,9 @@ class ErrorCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     BUDGET_EXCEEDED = "budget_exceeded"
     FORBIDDEN = "forbidden"
+    DOCUMENT_NOT_ALLOWED = "document_not_allowed"
     NOT_FOUND = "not_found"
+    PERSISTED_QUERY_NOT_FOUND = "persisted_query_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     RANKING_NOT_READY = "ranking_not_ready"
@@ -91,10 +93,22 @@ class ForbiddenError(AppError):
     code = ErrorCode.FORBIDDEN
 
 
+class DocumentNotAllowedError(AppError):
+    """The deployment has an allow-list of GraphQL documents, and this one is not on it."""
+
+    code = ErrorCode.DOCUMENT_NOT_ALLOWED
+
+
 class NotFoundError(AppError):
     """The thing named does not exist, or the caller may not know that it does."""
 
     code = ErrorCode.NOT_FOUND
+
+
+class PersistedQueryNotFoundError(AppError):
+    """No document with that hash is kept; the client must send its text once."""
+
+    code = ErrorCode.PERSISTED_QUERY_NOT_FOUND
 
 
 class MethodNotAllowedError(AppError):

@@ -1,6 +1,7 @@
 """What the routes share: the caller's context, and answering repeats alike."""
 
 import hashlib
+import hmac
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from typing_extensions import override
 from resolvers.auth import demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
-from resolvers.errors import UnauthenticatedError
+from resolvers.errors import NotFoundError, UnauthenticatedError
 from resolvers.idempotency import (
     Claim,
     StoredAnswer,
@@ -23,6 +24,7 @@ from resolvers.idempotency import (
 )
 
 TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key")
+OPERATOR_HEADER = "X-Cron-Secret"
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Belong to one answer, and are made anew for a repeat.
 UNKEPT_HEADERS = frozenset({"content-length", "x-request-id"})
@@ -59,6 +61,23 @@ async def build_context(request: Request) -> Context:
     ctx = Context(services, caller, request.scope.get("request_id", ""))
     request.state.ctx = ctx
     return ctx
+
+
+def demand_operator(request: Request) -> None:
+    """Check that *request* carries the deployment's own secret.
+
+    Raises:
+        NotFoundError: The deployment has none, and so no routes for operators.
+        UnauthenticatedError: There is no secret in it, or another.
+    """
+    secret: str | None = request.app.state.cron_secret
+    if not secret:
+        raise NotFoundError("operators' routes are off: GERO_CRON_SECRET is not set")
+    given = request.headers.get(OPERATOR_HEADER) or find_credential(request) or ""
+    if not hmac.compare_digest(given.encode(), secret.encode()):
+        raise UnauthenticatedError(
+            f"this needs the operator's secret, as 'Authorization: Bearer' or '{OPERATOR_HEADER}'"
+        )
 
 
 Ctx = Annotated[Context, Depends(build_context)]

@@ -23,6 +23,14 @@ SCHEMES: Final = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "geroApiKey": {"type": "apiKey", "in": "header", "name": "X-Dr.Gero-API-Key"},
 }
+OPERATOR_SCHEMES: Final = {
+    "operator": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The deployment's GERO_CRON_SECRET.",
+    },
+    "operatorKey": {"type": "apiKey", "in": "header", "name": "X-Cron-Secret"},
+}
 TAGS: Final = {
     "leaderboards": "A task, its dataset, and which model serves it.",
     "models": "The candidate models that a leaderboard compares.",
@@ -32,12 +40,18 @@ TAGS: Final = {
     "health": "Whether the server can serve, and what it serves.",
 }
 PUBLIC: Final = {"healthz", "readyz", "openapi"}
+OPERATORS: Final = {"metrics"}
 COMMON: Final = {
     400: "The body, the query or an option is not valid.",
     401: "There is no credential, or it is not valid.",
     403: "The credential does not grant this.",
     500: "An internal error, which is logged.",
     503: "The database can't be reached; try again.",
+}
+OPERATORS_ONLY: Final = {
+    401: COMMON[401],
+    404: "The deployment has no GERO_CRON_SECRET.",
+    500: COMMON[500],
 }
 NOT_FOUND: Final = {404: "There is no such thing in the workspace."}
 TOO_LARGE: Final = {413: "The body is too large."}
@@ -125,7 +139,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["components"]["headers"] = HEADERS
-    document["components"]["securitySchemes"] = SCHEMES
+    document["components"]["securitySchemes"] = SCHEMES | OPERATOR_SCHEMES
     document["tags"] = [
         {"name": name, "description": description} for name, description in TAGS.items()
     ]
@@ -153,8 +167,12 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
         operation["security"] = []
         _name_headers(name, responses, repeatable=False)
         return
-    operation["security"] = [{scheme: []} for scheme in SCHEMES]
+    is_operators = name in OPERATORS
+    operation["security"] = [
+        {scheme: []} for scheme in (OPERATOR_SCHEMES if is_operators else SCHEMES)
+    ]
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
+    failures = OPERATORS_ONLY if is_operators else failures
     if "requestBody" in operation:
         failures |= TOO_LARGE
     for status, description in sorted(failures.items()):

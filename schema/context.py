@@ -8,6 +8,7 @@ from strawberry.dataloader import DataLoader
 from strawberry.fastapi import BaseContext
 
 from resolvers.context import Context
+from schema.timing import Timing
 
 
 class GraphQLContext(BaseContext):
@@ -16,6 +17,7 @@ class GraphQLContext(BaseContext):
     Attributes:
         ctx: The use cases' own context.
         batch_loaders: What `compiled_graphql.batch` gathers parents with.
+        timing: Where the time goes is noted, if the caller asks for it.
     """
 
     def __init__(self, ctx: Context, find_base_url: Callable[[], str]) -> None:
@@ -23,6 +25,7 @@ class GraphQLContext(BaseContext):
         self.ctx = ctx
         self._find_base_url = find_base_url
         self.batch_loaders: dict[Any, DataLoader[Any, Any]] = {}
+        self.timing: Timing | None = None
 
     @property
     def base_url(self) -> str:

@@ -1,10 +1,14 @@
 """GraphQL documents: parsed, checked against the limits and validated once, then kept."""
 
+import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import graphql
 from graphql import (
     ASTValidationRule,
     DocumentNode,
@@ -20,6 +24,7 @@ from strawberry.extensions import MaxAliasesLimiter, QueryDepthLimiter
 from strawberry.schema.schema import validate_document
 
 from schema.limits import SIZE_ARGUMENTS, OperationCost, OperationLimits
+from schema.timing import Timing
 
 # Documents kept, and the largest one that is: at most 16 MB of text together.
 KEPT_DOCUMENTS = 1_000
@@ -65,6 +70,7 @@ class Documents:
         self._schema = schema
         self._limits = limits
         self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._pinned: dict[str, Document] = {}
         self._rules: tuple[type[ASTValidationRule], ...] = (
             *specified_rules,
             *QueryDepthLimiter(limits.max_depth).validation_rules,
@@ -72,27 +78,55 @@ class Documents:
             *(() if limits.introspection else (NoSchemaIntrospectionCustomRule,)),
         )
 
-    def prepare(self, text: str) -> Document:
-        """Return *text* as a document, with what is wrong with it."""
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What documents are validated under: schema, rules and limits."""
+        rules = ",".join(rule.__name__ for rule in self._rules)
+        parts = (graphql.__version__, rules, repr(self._limits), self._schema.as_str())
+        return hashlib.sha256("\n".join(parts).encode()).digest()
+
+    def prepare(
+        self, text: str, *, is_valid: bool = False, timing: Timing | None = None
+    ) -> Document:
+        """Return *text* as a document, with what is wrong with it.
+
+        Args:
+            text: The document.
+            is_valid: It was validated before, under the same fingerprint.
+            timing: Where to note what this took.
+        """
         known = self._kept.get(text)
         if known is not None:
             self._kept.move_to_end(text)
             return known
-        made = self._read(text)
+        if text in self._pinned:
+            return self._pinned[text]
+        made = self._read(text, is_valid=is_valid, timing=timing or Timing())
         if len(text) <= KEPT_CHARACTERS:
             self._kept[text] = made
             if len(self._kept) > KEPT_DOCUMENTS:
                 self._kept.popitem(last=False)
         return made
 
-    def _read(self, text: str) -> Document:
+    def pin(self, text: str) -> Document:
+        """Return *text* as a document that is kept for good, however long it is."""
+        made = self._pinned[text] = self._read(text, is_valid=False, timing=Timing())
+        return made
+
+    def _read(self, text: str, *, is_valid: bool, timing: Timing) -> Document:
+        timing.document_cached = False
+        began = time.perf_counter()
         try:
             node = parse(text, max_tokens=self._limits.max_tokens)
         except GraphQLError as error:
             return Document(None, {}, [error])
         except RecursionError:
             return Document(None, {}, [GraphQLError("the document is nested too deeply")])
-        core = self._schema._schema  # noqa: SLF001 - Strawberry has no public name for it
+        finally:
+            timing.parse_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        errors = () if is_valid else self._validate(node)
+        timing.validate_seconds = time.perf_counter() - began
         return Document(
             node,
             operations={
@@ -100,9 +134,13 @@ class Documents:
                 for each in node.definitions
                 if isinstance(each, OperationDefinitionNode)
             },
-            errors=validate_document(core, node, self._rules),
+            errors=errors,
             sizes=sorted(set(_size_variables(node))),
         )
+
+    def _validate(self, node: DocumentNode) -> Sequence[GraphQLError]:
+        core = self._schema._schema  # noqa: SLF001 - Strawberry has no public name for it
+        return validate_document(core, node, self._rules)
 
     def find_cost_error(
         self, document: Document, operation: OperationDefinitionNode, variables: Mapping[str, Any]

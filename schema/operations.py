@@ -1,19 +1,23 @@
 """Executing operations: one way for the server, and the same as a Strawberry extension."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import GraphQLError, OperationType
 from strawberry.extensions import SchemaExtension
 from typing_extensions import override
 
-from compiled_graphql.cache import PlanCache
+from compiled_graphql.cache import CACHED, COMPILED, Finding, PlanCache
 from compiled_graphql.extension import execute
-from resolvers.errors import ErrorCode, MethodNotAllowedError
+from resolvers.errors import AppError, ErrorCode, MethodNotAllowedError, PersistedQueryNotFoundError
+from schema.allow_list import AllowList
 from schema.context import GraphQLContext
-from schema.documents import Documents
+from schema.documents import Document, Documents
 from schema.failures import document_error
+from schema.persisted import PersistedDocuments, check_hash
+from schema.timing import Timing
 
 
 class PreparedDocuments(SchemaExtension):
@@ -48,8 +52,10 @@ class Asked:
     """An operation that is asked for.
 
     Attributes:
+        query: The document; "" when it is named by its hash alone.
         reads_only: Refuse mutations, as a GET must.
         extensions: The request's own.
+        sha256: The hash that the document is named by, if it is.
     """
 
     query: str
@@ -57,6 +63,7 @@ class Asked:
     variables: Mapping[str, Any]
     extensions: Mapping[str, Any]
     reads_only: bool = False
+    sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,8 @@ class Operations:
     Args:
         schema: The Strawberry schema, for what is left to graphql-core.
         documents: Prepares documents.
+        persisted: Finds documents by their hash.
+        allowed: The only documents that are run; None allows all.
         plans: Compiled operations; None compiles nothing.
         status_of: The HTTP status that REST answers each code with.
     """
@@ -87,19 +96,52 @@ class Operations:
         self,
         schema: Any,
         documents: Documents,
+        persisted: PersistedDocuments,
+        allowed: AllowList | None,
         plans: PlanCache | None,
         *,
         status_of: Mapping[ErrorCode, int],
     ) -> None:
         self._schema = schema
         self._documents = documents
+        self._persisted = persisted
+        self._allowed = allowed
         self._plans = plans
         self._status_of = status_of
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Executions by how they went; see `PlanCache`."""
+        return {} if self._plans is None else self._plans.counts
 
     def describe(self) -> str:
         """Return the schema, in GraphQL's schema language."""
         text: str = self._schema.as_str()
         return text
+
+    async def preload(self) -> None:
+        """Make ready what requests are likely to ask for."""
+        if self._allowed is None:
+            await self._persisted.preload()
+
+    async def look_up(self, asked: Asked, context: GraphQLContext) -> Asked | Answer:
+        """Return *asked* with the text of its document, or the answer that it can't be found.
+
+        Raises:
+            DocumentNotAllowedError: It is not on the allow-list.
+            InvalidInputError: The document is not the one that it is named as.
+        """
+        if asked.sha256 is not None and asked.query:
+            check_hash(asked.sha256, asked.query)
+        if self._allowed is not None:
+            return replace(asked, query=self._allowed.find_text(asked.sha256, asked.query))
+        if asked.sha256 is None:
+            return asked
+        try:
+            text = await self._persisted.find_text(asked.sha256, asked.query, context)
+        except PersistedQueryNotFoundError as error:
+            return self._refused([_of_request(error)], context)
+        return replace(asked, query=text)
 
     def is_mutation(self, asked: Asked) -> bool:
         """Tell whether *asked* changes anything."""
@@ -112,7 +154,7 @@ class Operations:
         Raises:
             MethodNotAllowedError: It is a mutation where only reads are allowed.
         """
-        document = self._documents.prepare(asked.query)
+        document = self._documents.prepare(asked.query, timing=context.timing)
         if document.errors or document.node is None:
             return self._refused(document.errors, context)
         operation = document.find_operation(asked.operation_name)
@@ -123,6 +165,16 @@ class Operations:
         cost = self._documents.find_cost_error(document, operation, asked.variables)
         if cost is not None:
             return self._refused([cost], context)
+        if context.timing is None:
+            return await self._run(document, asked, context, None)
+        finding, began = Finding(), time.perf_counter()
+        answer = await self._run(document, asked, context, finding)
+        _note(finding, time.perf_counter() - began, context.timing)
+        return answer
+
+    async def _run(
+        self, document: Document, asked: Asked, context: GraphQLContext, finding: Finding | None
+    ) -> Answer:
         result = None
         if self._plans is not None:
             result = await execute(
@@ -132,7 +184,10 @@ class Operations:
                 variables=asked.variables,
                 context=context,
                 operation_extensions=asked.extensions,
+                finding=finding,
             )
+        elif finding is not None:
+            finding.how = "compiling is switched off"
         if result is None:
             return await self._by_strawberry(asked, context)
         if not result.errors:
@@ -159,6 +214,20 @@ class Operations:
         self, errors: Sequence[GraphQLError], context: GraphQLContext
     ) -> Sequence[GraphQLError]:
         return [document_error(error, context, self._status_of) for error in errors]
+
+
+def _note(finding: Finding, seconds: float, timing: Timing) -> None:
+    """Note in *timing* how an execution of so many seconds went."""
+    timing.compile_seconds = finding.compile_seconds
+    timing.execute_seconds = seconds - finding.compile_seconds
+    if finding.how is not None:
+        timing.plan_cached = finding.how == CACHED
+        timing.compiled = finding.how in {CACHED, COMPILED}
+        timing.fallback = None if timing.compiled else finding.how
+
+
+def _of_request(error: AppError) -> GraphQLError:
+    return GraphQLError(str(error), original_error=error)
 
 
 def _no_such_operation(name: str | None) -> GraphQLError:

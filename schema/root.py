@@ -1,6 +1,7 @@
 """The schema, and what executes operations on it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import strawberry
@@ -11,12 +12,15 @@ from typing_extensions import override
 from compiled_graphql.cache import PlanCache
 from db.records import Row
 from resolvers.errors import ErrorCode
+from resolvers.persisted_documents import DocumentStore
+from schema.allow_list import read_allow_list
 from schema.documents import Documents
 from schema.failures import document_error
 from schema.limits import OperationLimits
 from schema.money import PLAIN_DECIMALS
 from schema.mutations import Mutation
 from schema.operations import Operations, PreparedDocuments
+from schema.persisted import PersistedDocuments
 from schema.queries import Query
 
 # Compiled operations kept, of some tens of kilobytes each.
@@ -58,12 +62,25 @@ class Schema(strawberry.Schema):
         """Log nothing here: `document_error` knows a bug from an answer."""
 
 
-def build_operations(limits: OperationLimits, *, status_of: Mapping[ErrorCode, int]) -> Operations:
+def build_operations(
+    limits: OperationLimits,
+    *,
+    status_of: Mapping[ErrorCode, int],
+    store: DocumentStore | None,
+    key: bytes,
+    allow_list: Path | None = None,
+) -> Operations:
     """Build what executes operations.
 
     Args:
         limits: What an operation may ask for.
         status_of: The HTTP status that REST answers each code with.
+        store: Where persisted documents are kept; None keeps them in this process.
+        key: Proves that a persisted document was validated.
+        allow_list: A manifest of the only documents that are run.
+
+    Raises:
+        AllowListError: The manifest can't be used.
     """
     schema = Schema(status_of=status_of)
     documents = Documents(schema, limits)
@@ -71,4 +88,6 @@ def build_operations(limits: OperationLimits, *, status_of: Mapping[ErrorCode, i
     plans = None
     if limits.compiled:
         plans = PlanCache(schema, max_plans=KEPT_PLANS, native=True, record_class=Row)
-    return Operations(schema, documents, plans, status_of=status_of)
+    persisted = PersistedDocuments(documents, store, key=key)
+    allowed = None if allow_list is None else read_allow_list(allow_list, documents)
+    return Operations(schema, documents, persisted, allowed, plans, status_of=status_of)

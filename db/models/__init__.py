@@ -6,6 +6,7 @@ from db.models.idempotency import IdempotencyKey
 from db.models.integration import Integration
 from db.models.job import Job
 from db.models.leaderboard import Leaderboard
+from db.models.persisted_document import PersistedDocument
 from db.models.ranking import Ranking, RankingEntry
 from db.models.run import Run, RunCandidate, RunResult
 from db.models.token import ApiToken, BudgetHold
@@ -23,6 +24,7 @@ __all__ = [
     "Job",
     "Leaderboard",
     "Member",
+    "PersistedDocument",
     "Ranking",
     "RankingEntry",
     "Run",
