@@ -111,6 +111,7 @@ async def send(client: httpx2.AsyncClient, url: str, written: Written) -> Any:
 
 
 # graphql-core drops what it has not begun to await when something beside it fails.
+@pytest.mark.timeout(60 + EXAMPLES)
 @pytest.mark.filterwarnings("ignore:coroutine 'Executor:RuntimeWarning")
 async def test_operations_are_answered_alike_with_and_without_compiling(
     client: httpx2.AsyncClient,
