@@ -41,8 +41,8 @@ from compiled_graphql.source import Lines, Module, is_attribute, string_constant
 if TYPE_CHECKING:
     from strawberry import Schema
 
-# Functions that make objects: an abstract type below another one multiplies them.
-MAX_OBJECTS = 500
+# A field is ten lines and four kilobytes. An abstract type below another multiplies them.
+MAX_FIELDS = 1_000
 
 RunField = Callable[[Any, dict[str, Any], Execution], None]
 
@@ -126,7 +126,7 @@ class _Compiler:
             Undefined=Undefined,
             **values.HELPERS,
         )
-        self._objects = 0
+        self._fields = 0
         # Filled in once the functions exist.
         self.completers: dict[Field, str] = {}
         self.type_tables: list[tuple[dict[str, Any], dict[str, str]]] = []
@@ -175,9 +175,6 @@ class _Compiler:
 
     def _object_maker(self, field: Field, type_: GraphQLObjectType) -> str:
         """Write the function (source, its place, execution) that makes an object of *type_*."""
-        self._objects += 1
-        if self._objects > MAX_OBJECTS:
-            raise UnsupportedError("selections on too many combinations of types")
         name = self.module.make_name("object")
         with self.module.function(name, "src, at, run") as lines:
             grouped = self._subfields(type_, field.details)
@@ -249,6 +246,9 @@ class _Compiler:
             at: The expression of the place of `data`.
             known: The variable that has its value already if `is_record`.
         """
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            raise UnsupportedError("more fields than are worth compiling")
         entry = f"data[{string_constant(key)}]"
         field = self._field(parent, key, details)
         if field is None:
