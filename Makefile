@@ -62,6 +62,7 @@ drift: $(INSTALLED) ## Write schema.graphql, openapi.yaml and docs/reference ane
 	@$(BIN)/gero export-schema > schema.graphql
 	@$(BIN)/gero export-openapi > openapi.yaml
 	@$(BIN)/python -m app.reference
+	@UPDATE_README=1 $(BIN)/pytest tests/compiled_graphql/test_readme.py
 
 lock: $(UV) ## Pin the newest versions that pyproject.toml admits
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

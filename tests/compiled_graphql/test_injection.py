@@ -206,10 +206,10 @@ async def test_names_of_variables_fragments_and_operations_stay_names(name: str)
 
 
 async def test_many_aliases_are_as_many_fields() -> None:
-    fields = " ".join(f'a{n}: name b{n}: said(text: "{n}")' for n in range(1_000))
+    fields = " ".join(f'a{n}: name b{n}: said(text: "{n}")' for n in range(400))
     answer = await both(SCHEMA, f"{{ thing {{ {fields} }} }}")
-    assert len(answer.data["thing"]) == 2_000
-    assert answer.data["thing"]["b999"] == "999 Word.NONE None"
+    assert len(answer.data["thing"]) == 800
+    assert answer.data["thing"]["b399"] == "399 Word.NONE None"
 
 
 @pytest.mark.parametrize("name", [*HOSTILE_NAMES[::20], "a", "_", "A9", "__typename"])

@@ -8,6 +8,7 @@ from graphql import DocumentNode, parse
 
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
+from compiled_graphql.plan import Plan
 from tests.compiled_graphql.pairs import both
 
 
@@ -69,6 +70,36 @@ async def test_the_least_recently_used_are_dropped() -> None:
     await ask(plans, documents[3])
     assert plans.counts == {"compiled": 7, "cached": 2}
     assert kept(plans) == (3, 3)
+
+
+async def test_large_plans_push_out_more_of_the_others() -> None:
+    plans = PlanCache(SCHEMA, max_plans=1_000, max_lines=450)
+    small, large = parse("{ a }"), parse(f"{{ {' '.join(f'x{n}: a' for n in range(25))} }}")
+
+    def lines() -> int:
+        found = [plan for plan in plans._plans.values() if isinstance(plan, Plan)]  # noqa: SLF001
+        assert plans._lines == sum(plan.source.count("\n") for plan in found)  # noqa: SLF001
+        return plans._lines  # noqa: SLF001
+
+    await ask(plans, small)
+    of_small = lines()
+    await ask(plans, large)
+    of_large = lines() - of_small
+    for number in range(20):
+        await ask(plans, parse(f"{{ x{number}: a }}"))
+    assert lines() == 20 * of_small
+    await ask(plans, large)
+    assert 450 - of_small < lines() <= 450
+    assert kept(plans)[1] == 1 + (450 - of_large) // of_small
+
+
+async def test_an_operation_of_too_many_fields_is_left_to_graphql_core() -> None:
+    plans = PlanCache(SCHEMA, max_plans=10)
+    fields = " ".join(f"x{n}: a" for n in range(1_001))
+    for text, left in ((f"{{ {fields} }}", 1), (f"{{ {fields[: fields.rindex('x')]} }}", 0)):
+        document = parse(text)
+        assert (plans.find(document, None, {}) is None) == bool(left)
+    assert plans.counts == {"more fields than are worth compiling": 1, "compiled": 1}
 
 
 CONDITIONS = """query($yes: Boolean!, $no: Boolean = false, $n: Int) {
