@@ -169,6 +169,8 @@ class Execution:
         self.errors.append(error)
         self._nulled.add(place)
         for task, (below, _) in reversed(self._pending.items()):
+            if below is None and place is not None:
+                continue  # what a resolver tracks
             if not is_at_or_below(below, place):
                 break
             self._cancel(task)
