@@ -7,8 +7,9 @@ INSTALLED := .venv/.installed
 AUDITS := tests/contracts/node
 NPM_INSTALLED := $(AUDITS)/node_modules/.installed
 PORT ?= 8000
+FUZZ_EXAMPLES ?= 500
 
-.PHONY: help setup run test audit check lint types contracts lock drift bench clean
+.PHONY: help setup run test fuzz audit check lint types contracts lock drift bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,6 +33,10 @@ run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
 
 test: $(INSTALLED) ## Run the whole suite
 	@$(BIN)/pytest -n 2
+
+fuzz: $(INSTALLED) ## Compare both GraphQL executors on FUZZ_EXAMPLES (500) new schemas
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n 2 tests/compiled_graphql/test_differential.py \
+		tests/compiled_graphql/test_product.py
 
 audit: $(INSTALLED) $(NPM_INSTALLED) ## Run public linters and conformance suites (needs Node)
 	@$(BIN)/pytest -n 2 -m audit
@@ -57,6 +62,7 @@ drift: $(INSTALLED) ## Write schema.graphql, openapi.yaml and docs/reference ane
 	@$(BIN)/gero export-schema > schema.graphql
 	@$(BIN)/gero export-openapi > openapi.yaml
 	@$(BIN)/python -m app.reference
+	@UPDATE_README=1 $(BIN)/pytest tests/compiled_graphql/test_readme.py
 
 lock: $(UV) ## Pin the newest versions that pyproject.toml admits
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -65,6 +71,7 @@ lock: $(UV) ## Pin the newest versions that pyproject.toml admits
 
 bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
+	@$(BIN)/python -m bench.graphql_compile
 	@$(BIN)/python -m bench.graphql
 
 clean: ## Remove what was made, but not data

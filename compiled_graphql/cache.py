@@ -28,6 +28,8 @@ log = logging.getLogger("compiled_graphql")
 LEFT_TO_GRAPHQL_CORE = frozenset({"defer", "stream", "experimental_disableErrorPropagation"})
 # Errors of variables that are told, as graphql-core does.
 MAX_VARIABLE_ERRORS = 50
+# Each line of a plan takes some 350 bytes: this is 70 MB.
+MAX_LINES = 200_000
 CONDITIONS = frozenset({"skip", "include"})
 MISSING = object()
 COMPILED, CACHED = "compiled", "cached"
@@ -75,7 +77,8 @@ class PlanCache:
 
     Args:
         schema: The Strawberry schema.
-        max_plans: Plans kept; a plan is some tens of kilobytes.
+        max_plans: Plans kept.
+        max_lines: Lines that the kept plans may have together.
         native: Leave UUIDs and UTC datetimes to the encoder.
         record_class: The class of sources that are read by item; see `Plan`.
 
@@ -88,15 +91,18 @@ class PlanCache:
         schema: "Schema",
         *,
         max_plans: int,
+        max_lines: int = MAX_LINES,
         native: bool = False,
         record_class: type | None = None,
     ) -> None:
         self._schema = schema
         self._max_plans = max_plans
+        self._max_lines = max_lines
         self._native = native
         self._record_class = record_class
         self._operations: OrderedDict[tuple[int, str | None], _Operation] = OrderedDict()
         self._plans: OrderedDict[tuple[Any, ...], Plan | UnsupportedError] = OrderedDict()
+        self._lines = 0
         self.counts: Counter[str] = Counter()
 
     def find(
@@ -183,9 +189,15 @@ class PlanCache:
         except UnsupportedError as error:
             made = error
         self._plans[key] = made
-        if len(self._plans) > self._max_plans:
-            self._plans.popitem(last=False)
+        self._lines += _count_lines(made)
+        while len(self._plans) > self._max_plans or self._lines > self._max_lines:
+            _, dropped = self._plans.popitem(last=False)
+            self._lines -= _count_lines(dropped)
         return made
+
+
+def _count_lines(plan: Plan | UnsupportedError) -> int:
+    return plan.source.count("\n") if isinstance(plan, Plan) else 1
 
 
 def _find_operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode | None:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
     from strawberry import Schema
 
+# A field is ten lines and four kilobytes. An abstract type below another multiplies them.
+MAX_FIELDS = 1_000
+
 
 class UnsupportedError(Exception):
     """The operation uses what is left to graphql-core; the text names it."""
@@ -76,6 +79,7 @@ class Compiler:
             Undefined=Undefined,
             **values.HELPERS,
         )
+        self._fields = 0
         # Filled in by `build`, once the functions exist.
         self._completers: dict[Field, str] = {}
         self._type_tables: list[tuple[dict[str, Any], dict[str, str]]] = []
@@ -203,6 +207,9 @@ class Compiler:
             at: The expression of the place of `data`.
             known: The variable that has its value already if `is_record`.
         """
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            raise UnsupportedError("more fields than are worth compiling")
         entry = f"data[{string_constant(key)}]"
         field = self._field(parent, key, details)
         if field is None:

@@ -169,6 +169,8 @@ class Execution:
         self.errors.append(error)
         self._nulled.add(place)
         for task, (below, _) in reversed(self._pending.items()):
+            if below is None and place is not None:
+                continue  # what a resolver tracks
             if not is_at_or_below(below, place):
                 break
             self._cancel(task)
@@ -186,8 +188,8 @@ class Execution:
             self._cancel_below(nulled)
 
     def _cancel_below(self, place: Place | None) -> None:
-        for task, (below, _) in self._pending.items():
-            if is_at_or_below(below, place):
+        for task, (below, awaited) in self._pending.items():
+            if is_at_or_below(below, place) or self._is_needless(awaited):
                 self._cancel(task)
 
     def _cancel(self, task: "asyncio.Task[None]") -> None:
@@ -214,12 +216,21 @@ class Execution:
         finally:
             self._end(asyncio.current_task())
 
+    def _is_needless(self, awaited: Any) -> bool:
+        """Tell whether *awaited* is a batch of which every place is null by now."""
+        if not self._nulled or not isinstance(awaited, list):
+            return False
+        return all(self._nulled.cover(place) for _, place in awaited)
+
     def _start_batch(self, field: Field) -> None:
         batch = self._batches.pop(field)
+        if self._is_needless(batch):
+            self._end(None)
+            return
         task = self._loop.create_task(self._settle_batch(field, batch))
-        self._pending[task] = (None, None)
+        self._pending[task] = (None, batch)
 
-    async def _settle_batch(self, field: Field, batch: Sequence[tuple[Any, Place]]) -> None:
+    async def _settle_batch(self, field: Field, batch: list[tuple[Any, Place]]) -> None:
         try:
             values = await self._resolve_batch(field, batch)
             complete = field.complete
@@ -231,7 +242,7 @@ class Execution:
                 except Exception as error:  # noqa: BLE001 - it becomes an error of the answer
                     self._settle_failed(error, field, place)
         except BaseException as error:
-            if not self._nulled.cover(None):
+            if not self._is_needless(batch):
                 self._crash(error)
             raise
         finally:

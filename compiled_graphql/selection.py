@@ -78,9 +78,15 @@ def names_below(
     """
     found: dict[str, set[str]] = {}
     pending = [(type_, details)]
+    seen: set[tuple[int, ...]] = set()
     while pending:
         below, nodes = pending.pop()
         for object_type in _object_types(schema, below):
+            # The object types of an abstract one mostly lead to the same selections.
+            key = (id(object_type), *(id(each.node) for each in nodes))
+            if key in seen:
+                continue
+            seen.add(key)
             names = found.setdefault(object_type.name, set())
             for selected in collect(object_type, nodes).values():
                 definition = object_type.fields.get(selected[0].node.name.value)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import graphql
 import strawberry
-from graphql import DocumentNode, ExecutionResult, parse, validate
+from graphql import DocumentNode, ExecutionResult, validate
 from strawberry.execution import optimized_is_awaitable
 from strawberry.scalars import JSON
 from strawberry.types.field import StrawberryField
@@ -354,17 +354,30 @@ def shown(result: ExecutionResult) -> tuple[Any, list[Any]]:
     return repr(result.data), errors
 
 
-async def run_both(shape: Shape, text: str, variables: Any, outcomes: Outcomes) -> Any:
+def problems_of(shape: Shape, document: DocumentNode) -> list[graphql.GraphQLError]:
+    return validate(shape.schema._schema, document)  # noqa: SLF001
+
+
+async def run_both(
+    shape: Shape, document: DocumentNode, plans: PlanCache, variables: Any, outcomes: Outcomes
+) -> Any:
     """Return what each executor answers: graphql-core first."""
-    document = parse(text)
-    problems = validate(shape.schema._schema, document)  # noqa: SLF001
-    assert problems == [], (text, problems)
+
+    async def compiled(context: Context) -> ExecutionResult | None:
+        return await execute(
+            plans, document, operation_name=None, variables=variables, context=context
+        )
+
+    async def interpreted(context: Context) -> ExecutionResult | None:
+        return await _graphql_core(shape, document, variables, context)
+
     answers = []
-    for executor in (_graphql_core, _compiled):
+    for executor in (interpreted, compiled):
         gates = Gates(outcomes)
-        context = Context(outcomes, gates, shape)
         opener = asyncio.create_task(gates.open_each())
-        answers.append(shown(await executor(shape, document, variables, context)))
+        result = await executor(Context(outcomes, gates, shape))
+        assert result is not None, plans.counts
+        answers.append(shown(result))
         # graphql-core leaves some tasks behind when a value fails at once: they end by themselves.
         while rest := asyncio.all_tasks() - {asyncio.current_task(), opener}:
             await asyncio.wait(rest)
@@ -386,15 +399,4 @@ async def _graphql_core(
         is_awaitable=is_awaitable,
     )
     result: ExecutionResult = await executed if is_awaitable(executed) else executed
-    return result
-
-
-async def _compiled(
-    shape: Shape, document: DocumentNode, variables: Any, context: Context
-) -> ExecutionResult:
-    plans = PlanCache(shape.schema, max_plans=4, native=False)
-    result = await execute(
-        plans, document, operation_name=None, variables=variables, context=context
-    )
-    assert result is not None, plans.counts
     return result
