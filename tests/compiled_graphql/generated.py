@@ -8,6 +8,7 @@ only when nothing else moves, so that also races end alike.
 """
 
 import asyncio
+import dataclasses
 import random
 import re
 from collections.abc import Awaitable
@@ -25,6 +26,7 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.scalars import JSON
 from strawberry.types.field import StrawberryField
 
+from compiled_graphql.batch import for_each_parent, metadata
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 
@@ -118,6 +120,7 @@ class Context:
     outcomes: Outcomes
     gates: Gates
     shape: "Shape"
+    batch_loaders: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,14 @@ class FieldShape:
 
 
 class Shape:
-    """A generated schema, and the values of its types."""
+    """A generated schema, and the values of its types.
+
+    Attributes:
+        has_batches: Some fields are resolved for all their parents at once.
+    """
 
     def __init__(self, rng: random.Random) -> None:
+        self.has_batches = rng.random() < 0.4
         self.objects: dict[str, list[FieldShape]] = {}
         self.classes: dict[str, Any] = {}
         self.unions: dict[str, list[str]] = {}
@@ -150,10 +158,14 @@ class Shape:
         for number in range(rng.randint(2, 5)):
             shape = self._type(rng, 0)
             kinds = ["attribute", "sync", "async"] if name != "Query" else ["sync", "async"]
+            if self.has_batches and name != "Query":
+                kinds += ["batch", "batch"]
             fields.append(FieldShape(f"f{number}", shape, rng.choice(kinds)))
         for field in fields:
             members["__annotations__"][field.name] = self.annotation(field.type)
-            if field.kind != "attribute":
+            if field.kind == "batch":
+                members[field.name] = _batched(field, name)
+            elif field.kind != "attribute":
                 members[field.name] = _resolved(field)
         base = (Named,) if named else ()
         made = type(name, base, members)
@@ -225,6 +237,7 @@ class Shape:
 
     def source(self, context: Context, name: str, place: Any) -> Any:
         source = object.__new__(self.classes[name])
+        object.__setattr__(source, "_place", place)
         for field in self.objects[name]:
             if field.kind == "attribute" and context.outcomes.at(place, field.name).random() > 0.02:
                 lazily = self.value(context, field.type, (*place, field.name))
@@ -270,6 +283,35 @@ def _resolved(field: FieldShape) -> StrawberryField:
     resolver.__annotations__ = dict(resolver.__annotations__)
     resolver.__annotations__.pop("return", None)
     made: StrawberryField = strawberry.field(resolver=resolver)
+    return made
+
+
+def _batched(field: FieldShape, parent: str) -> StrawberryField:
+    async def resolve_all(
+        roots: list[Any], info: strawberry.Info, times: int = 1, tags: list[str] | None = None
+    ) -> Any:
+        context: Context = info.context
+        outcomes = context.outcomes
+        # Who is in a batch differs between the executors; what happens to each must not.
+        batch = ("batch", parent, field.name, times)
+        await context.gates.wait(batch, None)
+        if outcomes.at(batch).random() < outcomes.trouble / 3:
+            raise KeyError(f"raised for all of {batch} {tags}")
+        values: list[Any] = []
+        for root in roots:
+            place = (*root._place, field.name, times)  # noqa: SLF001
+            trouble = outcomes.at("batch", place).random()
+            if trouble < outcomes.trouble / 2:
+                values.append(ValueError(f"returned at {place}"))
+            elif trouble < outcomes.trouble:
+                values.append(None)
+            else:
+                values.append(context.shape.value(context, field.type, place, plain=True))
+        return values
+
+    made: StrawberryField = strawberry.field(
+        resolver=for_each_parent(resolve_all), metadata=metadata(batch=resolve_all)
+    )
     return made
 
 
@@ -348,10 +390,27 @@ class DocumentWriter:
         return " ".join(parts) or "__typename"
 
 
-def shown(result: ExecutionResult) -> tuple[Any, list[Any]]:
-    """Return what clients would see, with errors in one order and NaN equal to itself."""
-    errors = sorted((str(e.path), e.message, str(e.locations)) for e in result.errors or ())
+def shown(result: ExecutionResult, *, has_batches: bool) -> tuple[Any, list[Any]]:
+    """Return what clients would see, with errors in one order and NaN equal to itself.
+
+    Batches end together, so that it is a matter of time which error makes something null
+    that several are below. Such errors are left out where there are batches.
+    """
+    errors = sorted(
+        (str(e.path), e.message, str(e.locations))
+        for e in result.errors or ()
+        if not (has_batches and is_below_null(result.data, e.path))
+    )
     return repr(result.data), errors
+
+
+def is_below_null(data: Any, path: Any) -> bool:
+    """Tell whether *path* leads through something that is null."""
+    for key in path or ():
+        if data is None:
+            return True
+        data = data[key]
+    return False
 
 
 def problems_of(shape: Shape, document: DocumentNode) -> list[graphql.GraphQLError]:
@@ -377,7 +436,7 @@ async def run_both(
         opener = asyncio.create_task(gates.open_each())
         result = await executor(Context(outcomes, gates, shape))
         assert result is not None, plans.counts
-        answers.append(shown(result))
+        answers.append(shown(result, has_batches=shape.has_batches))
         # graphql-core leaves some tasks behind when a value fails at once: they end by themselves.
         while rest := asyncio.all_tasks() - {asyncio.current_task(), opener}:
             await asyncio.wait(rest)

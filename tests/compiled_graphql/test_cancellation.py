@@ -4,7 +4,7 @@ import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -135,6 +135,12 @@ class Thing:
         except asyncio.CancelledError:
             info.context.events.append("swallowed")
         return "swallowed"
+
+    @strawberry.field
+    async def swallowing_thing(self, info: strawberry.Info) -> "Thing | None":
+        with suppress(asyncio.CancelledError):
+            await info.context.forever("swallowing thing")
+        return Thing()
 
     @strawberry.field
     async def raises_cancelled(self, *, later: bool = True) -> str | None:
@@ -370,6 +376,18 @@ async def test_a_resolver_that_swallows_its_cancellation_changes_nothing() -> No
         with pytest.raises(asyncio.CancelledError):
             await task
     assert sorted(watch.events[2:]) == ["forever cancelled", "swallowed", "swallows cancelled"]
+
+
+async def test_nothing_begins_below_what_came_after_its_place_was_null() -> None:
+    watch = Watch()
+    data, errors = await answer(
+        "{ thing { name thing { swallowingThing { quick forever } fails } } }", watch
+    )
+    assert (data, errors) == (
+        {"thing": {"name": "thing", "thing": None}},
+        ["thing.thing.fails: fails"],
+    )
+    assert watch.events == ["swallowing thing begins", "swallowing thing cancelled"]
 
 
 @pytest.mark.parametrize(
