@@ -15,6 +15,9 @@ from compiled_graphql.batch import for_each_parent, metadata
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FOREVER = 3600
 
 
