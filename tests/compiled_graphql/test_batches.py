@@ -14,6 +14,9 @@ from compiled_graphql.selection import selected_names
 from tests.compiled_graphql.pairs import both
 from tests.compiled_graphql.test_resolvers import UpperLater
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 T = TypeVar("T")
 
 

@@ -16,6 +16,9 @@ from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 from tests.compiled_graphql.pairs import running
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FOREVER = 3600
 
 

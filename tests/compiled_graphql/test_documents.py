@@ -10,6 +10,9 @@ from graphql import get_introspection_query
 
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @strawberry.enum
 class Colour(Enum):

@@ -16,6 +16,9 @@ from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 from tests.compiled_graphql.pairs import both, by_compiling, by_graphql_core, shown
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 class Record(dict[str, Any]):
     """A row: its columns are items, and attributes too."""

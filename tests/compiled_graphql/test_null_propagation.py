@@ -11,6 +11,9 @@ import strawberry
 
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # Wrappers of a type, from the outside: "?" may be null, "!" may not, "[]" is a list.
 WRAPPERS = {
     "one": "?",

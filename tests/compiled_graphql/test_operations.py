@@ -15,6 +15,9 @@ from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import CompiledExecution
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 class Log(list[str]):
     """What happened, in order; also the context of batched fields."""

@@ -11,6 +11,9 @@ from compiled_graphql.extension import execute
 from compiled_graphql.plan import Plan
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @strawberry.type
 class Query:

@@ -17,6 +17,9 @@ from typing_extensions import override
 
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 def told_root(root: Any) -> str:
     return f"root {root.name}"

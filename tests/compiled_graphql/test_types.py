@@ -11,6 +11,9 @@ from compiled_graphql.cache import PlanCache
 from compiled_graphql.selection import selected_names
 from tests.compiled_graphql.pairs import both, by_graphql_core
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 T = TypeVar("T")
 
 

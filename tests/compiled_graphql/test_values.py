@@ -19,6 +19,9 @@ from strawberry.types.scalar import ScalarDefinition
 
 from tests.compiled_graphql.pairs import both
 
+# A loop of their own: no task on it is anybody else's.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # What the fields of the schemas below answer, at the moment.
 ANSWERED: list[Callable[[], Any]] = []
 
