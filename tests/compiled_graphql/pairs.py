@@ -27,15 +27,6 @@ class Answer:
     errors: list[str]
 
 
-def running() -> "set[asyncio.Task[Any]]":
-    """Return the loop's tasks, but for the ticks of the servers that other tests have begun."""
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if getattr(task.get_coro(), "__qualname__", "") != "Event.wait"
-    }
-
-
 def shown(result: ExecutionResult) -> tuple[str, list[Any]]:
     """Return all that a client could see, with the errors in one order."""
     errors = sorted(
@@ -123,10 +114,10 @@ async def both(
     """
     problems = validate(schema._schema, parse(text))  # noqa: SLF001
     assert problems == [], text
-    others = running()
+    others = asyncio.all_tasks()
     core = await by_graphql_core(schema, text, variables, context=context(), root=root, name=name)
     # graphql-core leaves some tasks behind when a value fails at once: they end by themselves.
-    while rest := running() - others:
+    while rest := asyncio.all_tasks() - others:
         await asyncio.wait(rest)
     plans = PlanCache(schema, max_plans=4)
     document = parse(text)
@@ -141,7 +132,7 @@ async def both(
             context=context(),
         )
         assert result is not None, plans.counts
-        assert running() <= others
+        assert asyncio.all_tasks() == others
         assert shown(result) == shown(core), text
         answers.append(told(result))
     return answers[-1]

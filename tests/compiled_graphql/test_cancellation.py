@@ -14,7 +14,6 @@ from graphql import parse
 from compiled_graphql.batch import for_each_parent, metadata
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
-from tests.compiled_graphql.pairs import running
 
 # A loop of their own: no task on it is anybody else's.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -210,11 +209,11 @@ SCHEMA = strawberry.Schema(Query, mutation=Mutation)
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Check that no task is left, and that nothing that must be awaited was not."""
-    before = running()
+    before = asyncio.all_tasks()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-        assert running() <= before
+        assert asyncio.all_tasks() == before
         gc.collect(1)
     assert [str(each.message) for each in caught] == []
 
