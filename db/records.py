@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -168,6 +169,10 @@ class RecordReader:
         try:
             await connection.set_type_codec(
                 "jsonb", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads
+            )
+            # Sooner read from its text than from the parts that asyncpg's own codec is sent.
+            await connection.set_type_codec(
+                "numeric", schema="pg_catalog", encoder=str, decoder=Decimal
             )
         except BaseException:
             connection.terminate()

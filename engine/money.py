@@ -8,8 +8,6 @@ CENT_DIGITS = 2
 def plain_decimal(amount: Decimal) -> str:
     """Write *amount* exactly, without exponent and without padding zeros."""
     text = str(amount)
-    if not amount.is_finite():
-        return text
     if "E" in text:
         text = f"{amount:f}"
     if "." in text:
