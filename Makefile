@@ -32,7 +32,7 @@ run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
 	@exec $(BIN)/gero up --port $(PORT)
 
 test: $(INSTALLED) ## Run the whole suite
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 fuzz: $(INSTALLED) ## Compare both GraphQL executors on FUZZ_EXAMPLES (500) new schemas
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n 2 tests/compiled_graphql/test_differential.py \
