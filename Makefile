@@ -8,6 +8,8 @@ AUDITS := tests/contracts/node
 NPM_INSTALLED := $(AUDITS)/node_modules/.installed
 PORT ?= 8000
 FUZZ_EXAMPLES ?= 500
+# Compiled once, and not by each of the processes that are started here.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test fuzz audit check lint types contracts lock drift bench clean
 

@@ -78,7 +78,7 @@ async def worker() -> None:
     _log(settings)
     process = Process(settings)
     try:
-        await run_until_stopped(working(create_worker(process, settings.database_url)))
+        await run_until_stopped(working(create_worker(process, settings)))
     finally:
         await process.aclose()
 

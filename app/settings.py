@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     run_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="Calls of a run under way at once, for each workspace and provider."
     )
+    worker_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=10,
+        description="How long a worker may be silent before it is taken for dead and its jobs go "
+        "on elsewhere.",
+    )
     max_provider_connections: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=500, description="Sockets to providers open at once."
     )

@@ -164,7 +164,7 @@ async def run_up(*, host: str, port: int, data_dir: Path, demo: bool) -> None:
         stack.push_async_callback(process.aclose)
         await migrate_url(settings.database_url)
         await create_demo_workspace(process)
-        await stack.enter_async_context(working(create_worker(process, settings.database_url)))
+        await stack.enter_async_context(working(create_worker(process, settings)))
         connection = await _connect(process, settings, url_of(listener), data_dir, demo=demo)
         await stack.enter_async_context(serving(create_app(settings, process), listener))
         path = data_dir / "connection.json"

@@ -1,6 +1,7 @@
 """Builds the worker of a process."""
 
 from app.services import Process
+from app.settings import Settings
 from jobs.queue import Sweep, Worker, requeue_lost_jobs
 from jobs.runs import HANDLERS
 from resolvers.budgets import release_expired_holds
@@ -13,12 +14,13 @@ SWEEPS = (
 )
 
 
-def create_worker(process: Process, database_url: str) -> Worker:
+def create_worker(process: Process, settings: Settings) -> Worker:
     """Build a worker over *process*'s services."""
     return Worker(
         process.background_database,
-        database_url.replace("postgresql+asyncpg://", "postgresql://", 1),
+        settings.database_url.replace("postgresql+asyncpg://", "postgresql://", 1),
         make_context=process.system_context,
         handlers=HANDLERS,
         sweeps=SWEEPS,
+        timeout_seconds=settings.worker_timeout_seconds,
     )

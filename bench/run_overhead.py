@@ -126,7 +126,7 @@ async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> Non
         )
         process = Process(settings)
         await migrate(process.database.engine)
-        async with working(create_worker(process, settings.database_url)):
+        async with working(create_worker(process, settings)):
             await product_run(process, dataset, urls[:1])  # warms both sides
             for _ in range(arguments.rounds):
                 bare = await bare_loop(rows, urls)

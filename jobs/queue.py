@@ -28,8 +28,6 @@ ENTRYPOINT = "gero"
 MAX_ATTEMPTS = 5
 RETRY_SECONDS = 2
 POLL_SECONDS = 2
-# A worker that is killed is noticed after this long, and its jobs go on elsewhere.
-HEARTBEAT_TIMEOUT_SECONDS = 10
 RESTART_SECONDS = 1.0
 # The engine asks for a limit of at least twice the batch.
 BATCH_SIZE = 4
@@ -124,6 +122,8 @@ class Worker:
         make_context: A fresh context for a job of a workspace.
         handlers: By kind of job.
         sweeps: Upkeep on a schedule.
+        timeout_seconds: A worker that is silent for as long is taken for dead, and its jobs go
+            on elsewhere.
     """
 
     def __init__(
@@ -134,12 +134,14 @@ class Worker:
         make_context: Callable[[UUID | None], Context],
         handlers: Mapping[str, Handler],
         sweeps: Sequence[Sweep],
+        timeout_seconds: float,
     ) -> None:
         self._database = database
         self._dsn = dsn
         self._make_context = make_context
         self._handlers = handlers
         self._sweeps = sweeps
+        self._timeout = timedelta(seconds=timeout_seconds)
         self._stopping = asyncio.Event()
         self._engine: PgQueuer | None = None
 
@@ -175,7 +177,7 @@ class Worker:
                 dequeue_timeout=timedelta(seconds=POLL_SECONDS),
                 batch_size=BATCH_SIZE,
                 max_concurrent_tasks=CONCURRENT_JOBS,
-                heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_SECONDS),
+                heartbeat_timeout=self._timeout,
                 shutdown_on_listener_failure=True,
             )
         finally:

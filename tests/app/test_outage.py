@@ -67,7 +67,7 @@ async def database_url(own_server: OwnServer) -> str:
 
 @pytest.fixture
 def setting_overrides() -> dict[str, Any]:
-    return {"database_timeout_seconds": 1}
+    return {"database_timeout_seconds": 1, "worker_timeout_seconds": 3}
 
 
 async def timed(request: Any) -> Any:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from operator import itemgetter
 from typing import Annotated, Any, Optional, Union
 from uuid import UUID
 
@@ -82,11 +83,12 @@ class Gates:
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
-        self._waiting: list[tuple[Any, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[float, str], asyncio.Future[None]]] = []
 
     async def wait(self, place: Any, value: Any) -> Any:
         gate = asyncio.get_running_loop().create_future()
-        self._waiting.append((place, gate))
+        draw = self._outcomes.at("gate", place).random(), repr(place)
+        self._waiting.append((draw, gate))
         await gate
         if isinstance(value, Exception):
             raise value
@@ -96,13 +98,10 @@ class Gates:
         while True:
             for _ in range(QUIET_TICKS):
                 await asyncio.sleep(0)
-            self._waiting = [(place, gate) for place, gate in self._waiting if not gate.done()]
+            self._waiting = [(draw, gate) for draw, gate in self._waiting if not gate.done()]
             if self._waiting:
-                _, gate = min(self._waiting, key=lambda each: self._draw(each[0]))
+                _, gate = min(self._waiting, key=itemgetter(0))
                 gate.set_result(None)
-
-    def _draw(self, place: Any) -> tuple[float, str]:
-        return self._outcomes.at("gate", place).random(), repr(place)
 
 
 class Later:

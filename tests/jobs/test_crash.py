@@ -33,6 +33,7 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         "GERO_HUGGINGFACE_URL": settings.huggingface_url,
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
         "GERO_RUN_CONCURRENCY": "4",
+        "GERO_WORKER_TIMEOUT_SECONDS": "2",
     }
     process = subprocess.Popen([GERO, "worker"], env={**os.environ, **variables})
     try:
