@@ -235,11 +235,10 @@ def _name(cluster: Path) -> str:
 
 
 def _choose_socket_dir(cluster: Path) -> Path:
-    private = f"{_name(cluster)}-{os.geteuid()}"
-    for directory in (cluster, Path(tempfile.gettempdir()).resolve() / private):
-        if _SOCKET_DIR.fullmatch(str(directory)):
-            return directory
-    return Path("/tmp") / private  # noqa: S108 - its owner and mode are checked before use
+    """Return the place that every process finds by itself, whoever runs it and with what TMPDIR."""
+    if _SOCKET_DIR.fullmatch(str(cluster)):
+        return cluster
+    return Path("/tmp") / _name(cluster)  # noqa: S108 - its owner and mode are checked before use
 
 
 def _lock(data_dir: Path) -> int:

@@ -124,9 +124,11 @@ class Documents:
             return Document(None, {}, [GraphQLError("the document is nested too deeply")])
         finally:
             timing.parse_seconds = time.perf_counter() - began
-        began = time.perf_counter()
-        errors = () if is_valid else self._validate(node)
-        timing.validate_seconds = time.perf_counter() - began
+        errors: Sequence[GraphQLError] = ()
+        if not is_valid:
+            began = time.perf_counter()
+            errors = self._validate(node)
+            timing.validate_seconds = time.perf_counter() - began
         return Document(
             node,
             operations={

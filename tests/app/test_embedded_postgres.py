@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, bundled_bin_dir
+from tests.app.test_up import AS_NOBODY
+from tests.conftest import database_dir
 
 CHECKOUT = Path(__file__).parents[2]
 DEBIAN_BIN_DIR = Path("/usr/lib/postgresql/15/bin")
@@ -36,6 +37,12 @@ print(server.dsn, flush=True)
 sys.stdin.read()
 server.stop()
 """
+SHOW_DSN = """
+import pathlib, sys
+from app.embedded_postgres import EmbeddedPostgres
+
+print(EmbeddedPostgres(pathlib.Path(sys.argv[1])).dsn, end="")
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users")
 needs_debian = pytest.mark.skipif(
     not DEBIAN_BIN_DIR.exists(), reason="Debian's PostgreSQL 15 is not installed"
@@ -45,11 +52,10 @@ needs_debian = pytest.mark.skipif(
 @contextmanager
 def open_directory() -> Iterator[Path]:
     """A directory that everybody may enter, unlike tmp_path, and with a short path."""
-    made = Path(tempfile.mkdtemp(prefix="gero-"))
-    made.chmod(0o755)
-    yield made
-    await_processes_in(made)
-    shutil.rmtree(made)
+    with database_dir() as made:
+        made.chmod(0o755)
+        yield made
+        await_processes_in(made)
 
 
 @pytest.fixture
@@ -327,8 +333,21 @@ async def test_a_path_that_no_socket_can_have_gets_a_private_directory_for_it(
     with server:
         assert await ask(server.dsn, "SELECT current_database()") == "gero"
         assert owner_and_mode(socket_dir(server)) == owner_and_mode(data_dir / "cluster")
-    assert socket_dir(server).parent == Path(tempfile.gettempdir())
+    assert socket_dir(server).parent == Path("/tmp")
     assert not socket_dir(server).exists()
+
+
+@needs_root
+def test_other_users_with_other_temporary_directories_find_the_same_server(
+    directory: Path,
+) -> None:
+    data_dir = directory / LONG
+    shown = subprocess.run(
+        [*AS_NOBODY, sys.executable, "-c", SHOW_DSN, str(data_dir)],
+        cwd=CHECKOUT, env={**os.environ, "TMPDIR": "/var/tmp"}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.stdout == EmbeddedPostgres(data_dir).dsn
 
 
 def test_a_socket_directory_that_others_may_enter_is_refused(

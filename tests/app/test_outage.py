@@ -18,7 +18,7 @@ from app.services import Process
 from db.migrations.runner import migrate_url
 from db.models import RunResult
 from tests.app.test_up import servers_in
-from tests.conftest import FAST, ask, await_run
+from tests.conftest import FAST, ask, await_run, database_dir
 from tests.factories import Tenant, make_candidate, make_leaderboard
 
 # Far above what the settings allow, and far below a hang.
@@ -53,9 +53,8 @@ class OwnServer:
 
 
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    data_dir = tmp_path_factory.mktemp("outage")
-    with EmbeddedPostgres(data_dir, settings=FAST) as server:
+def own_server() -> Iterator[OwnServer]:
+    with database_dir() as data_dir, EmbeddedPostgres(data_dir, settings=FAST) as server:
         yield OwnServer(data_dir, server)
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
+from tests.conftest import database_dir
 
 # An ordinary user, who may read what is root's (the interpreter may lie there) and change nothing.
 AS_NOBODY = [
@@ -101,8 +102,9 @@ def servers_in(data_dir: Path) -> list[int]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def data_dir() -> Iterator[Path]:
+    with database_dir() as made:
+        yield made / "data"
 
 
 async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> None:
@@ -130,6 +132,7 @@ async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> No
         "token", "create", "--data-dir", str(data_dir), "--name", "ci",
         "--scope", "leaderboards:read", "--budget-usd", "1", "--budget-reset", "daily", "--json",
     )  # fmt: skip
+    assert token.exit_code == 0, (token.output, token.exception)
     made = json.loads(token.stdout)["token"]
     up.end(signal.SIGKILL)
 
@@ -146,9 +149,9 @@ async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="everything runs as an ordinary user already")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux is not installed")
-async def test_up_runs_as_an_ordinary_user(tmp_path: Path) -> None:
+async def test_up_runs_as_an_ordinary_user(data_dir: Path) -> None:
     nobody = pwd.getpwnam("nobody")
-    home = tmp_path / "home"
+    home = data_dir.with_name("home")
     home.mkdir()
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
     up = Up(home / "data", "--no-demo", run_as=AS_NOBODY)
