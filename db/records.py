@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -163,6 +164,7 @@ class RecordReader:
             server_settings={
                 "application_name": "gero reader",
                 "timezone": "UTC",
+                "datestyle": "ISO",
                 "default_transaction_read_only": "on",
             },
         )
@@ -170,9 +172,15 @@ class RecordReader:
             await connection.set_type_codec(
                 "jsonb", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads
             )
-            # Sooner read from its text than from the parts that asyncpg's own codec is sent.
+            # Sooner read from their text than from the parts that asyncpg's own codecs are sent.
             await connection.set_type_codec(
                 "numeric", schema="pg_catalog", encoder=str, decoder=Decimal
+            )
+            await connection.set_type_codec(
+                "timestamptz",
+                schema="pg_catalog",
+                encoder=datetime.isoformat,
+                decoder=datetime.fromisoformat,
             )
         except BaseException:
             connection.terminate()

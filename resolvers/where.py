@@ -1,6 +1,6 @@
 """Filters of lists: which rows are asked for, as conditions with parameters."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
@@ -35,25 +35,25 @@ class Where:
 
     def narrow(self, statement: AnySelect, entity: Any) -> AnySelect:
         """Add the conditions to *statement*; their parameters are `values`."""
-        for each in fields(self):
-            if getattr(self, each.name) is not None:
-                statement = statement.where(self.condition(entity, each.name))
+        for name in self._given():
+            statement = statement.where(self.condition(entity, name))
         return statement
 
     def values(self) -> dict[str, Any]:
         """Return the parameters."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {f"{PREFIX}{name}": value for name, value in given.items() if value is not None}
+        return {f"{PREFIX}{name}": getattr(self, name) for name in self._given()}
 
     def shape(self) -> Self:
         """Return the filter that every filter with the same statement has in common."""
-        given: Any = GIVEN
-        parameters = {
-            each.name: given
-            for each in fields(self)
-            if getattr(self, each.name) is not None and each.name not in self.TEXT
+        parameters: dict[str, Any] = {
+            name: GIVEN for name in self._given() if name not in self.TEXT
         }
-        return replace(self, **parameters)
+        return replace(self, **parameters) if parameters else self
+
+    def _given(self) -> list[str]:
+        """Return the names of the fields that matter."""
+        names: tuple[str, ...] = self.__match_args__
+        return [name for name in names if getattr(self, name) is not None]
 
 
 NOTHING = Where()
