@@ -244,10 +244,9 @@ def _asked(given: Mapping[str, Any], *, reads_only: bool) -> Asked:
 
 
 def _is_a_browser(request: Request) -> bool:
-    asks_for_a_page = "text/html" in request.headers.get("Accept", "")
     return (
         request.method == "GET"
-        and asks_for_a_page
+        and "text/html" in request.headers.get("Accept", "")
         and not {"query", "extensions"} & request.query_params.keys()
     )
 

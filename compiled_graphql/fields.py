@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -95,7 +96,7 @@ class Field:
         passed = own.get_result is StrawberryField.get_result
         return bool(self.schema.exception_handlers) or not passed
 
-    @property
+    @cached_property
     def resolver(self) -> Any | None:
         """Strawberry's resolver when it can be called directly: nothing wraps it."""
         field = self._strawberry
@@ -104,7 +105,7 @@ class Field:
         resolver = field.base_resolver
         return resolver if resolver is not None and callable(resolver.wrapped_func) else None
 
-    @property
+    @cached_property
     def batch(self) -> BatchResolver | None:
         """The resolver for all parents at once, if there is one and nothing wraps it."""
         if self.resolver is None or self._strawberry is None:

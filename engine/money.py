@@ -11,7 +11,7 @@ def plain_decimal(amount: Decimal) -> str:
     if "E" in text:
         text = f"{amount:f}"
     if "." in text:
-        text = text.rstrip("0").removesuffix(".")
+        text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 

@@ -52,25 +52,30 @@ class SliceByParent(Loader[SliceKey, Page[Row]]):
     def write(cls, columns: Columns, shape: SliceShape, where: Where) -> AnySelect:
         asked = (
             func.unnest(bindparam("parents", type_=ARRAY(Uuid())))
-            .table_valued("parent_key")
+            .table_valued("parent_key", with_ordinality="parent_place")
             .render_derived()
         )
         own = read_columns(cls.entity, columns, always=("id", shape.order.column))
         inner = where.narrow(cls.children(select(*own)), cls.entity)
         inner = inner.where(getattr(cls.entity, cls.parent) == asked.c.parent_key)
         lateral = slice_statement(inner, cls.entity, shape).correlate(asked).lateral()
-        return select(asked.c.parent_key, *lateral.c).join(lateral, true())
+        return select(asked.c.parent_place, *lateral.c).join(lateral, true())
 
     async def load_pages(
         self, parents: Sequence[UUID], request: PageRequest, where: Where, columns: Columns
     ) -> list[Page[Row]]:
         """Return the same slice of each parent's list, in one statement."""
-        rows_of: dict[UUID, list[Row]] = {parent: [] for parent in parents}
+        asked = list(dict.fromkeys(parents))
         values = {**slice_values(request), **where.values()}
         shape = (columns, slice_shape(request), where.shape())
-        for row in await self.rows(*shape, parents=list(rows_of), **values):
-            rows_of[row[0]].append(row)
-        pages = {parent: cut_page(rows, request) for parent, rows in rows_of.items()}
+        rows_of: list[list[Row]] = [[] for _ in asked]
+        # A row says which parent it belongs to by a number, which is read and looked up sooner
+        # than an id.
+        for row in await self.rows(*shape, parents=asked, **values):
+            rows_of[row[0] - 1].append(row)
+        pages = {
+            parent: cut_page(rows, request) for parent, rows in zip(asked, rows_of, strict=True)
+        }
         return [pages[parent] for parent in parents]
 
     @override
