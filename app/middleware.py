@@ -2,7 +2,9 @@
 
 import logging
 import re
+import sys
 import time
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid4
@@ -13,6 +15,36 @@ from rest_compat.problems import GRAPHQL_PATH, problem_response
 log = logging.getLogger("gero.http")
 
 REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
+
+
+class RequestLog:
+    """Writes a line for each request to standard error, in the form of the log's other lines.
+
+    `logging` would make a record, format it and look for its handlers: a tenth of the time of a
+    short request.
+    """
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._written_second = ""
+
+    def write(self, scope: Scope, status: int, seconds: float) -> None:
+        """Write how a request ended, unless the log leaves such lines out."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._written_second = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        # The path as it was sent: decoded, it could hold the end of a line.
+        path = scope["raw_path"].decode("ascii", errors="backslashreplace")
+        line = (
+            f"{self._written_second},{int((now - second) * 1000):03} INFO {log.name} "
+            f"{scope['method']} {path} {status} {seconds * 1000:.1f} ms {scope['request_id']}\n"
+        )
+        with suppress(OSError, ValueError):  # nobody reads the log any longer
+            sys.stderr.write(line)
 
 
 class RequestBoundary:
@@ -26,6 +58,7 @@ class RequestBoundary:
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._log = RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -48,14 +81,7 @@ class RequestBoundary:
         try:
             await self._bounded(scope, headers, receive, tell)
         finally:
-            log.info(
-                "%s %s %d %.1f ms %s",
-                scope["method"],
-                scope["path"],
-                status,
-                (time.perf_counter() - began) * 1000,
-                scope["request_id"],
-            )
+            self._log.write(scope, status, time.perf_counter() - began)
 
     async def _bounded(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
@@ -27,7 +29,8 @@ def create_app(scene: Scene) -> ASGIApp:
 def as_served(scene: Scene) -> ASGIApp:
     """Build the application in a process of its own, which logs each request as usual."""
     level = settings_of(scene).log_level.upper()
-    logging.basicConfig(level=level, format=LOG_FORMAT, filename=os.devnull)
+    sys.stderr = Path(os.devnull).open("w", buffering=1)  # noqa: SIM115 - for the process's life
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     return create_app(scene)
 
 
