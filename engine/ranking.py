@@ -63,7 +63,8 @@ def rank_candidates(results: Sequence[CandidateResults]) -> list[RankedCandidate
 
     Equal scores go to the cheaper by `cost_usd_per_1k`, then to the faster by median latency
     (an unknown price or latency comes last), then to the smaller candidate id, so that an
-    order never depends on the order of the arguments.
+    order never depends on the order of the arguments. A candidate that answered nothing cost
+    nothing, and is last of its equals all the same.
 
     Args:
         results: One for each candidate, on the same rows.
@@ -132,10 +133,11 @@ def _cost_usd_per_1k(cost_usd: Decimal | None, row_count: int) -> Decimal | None
     return cost_usd_per_1k.quantize(_NINE_PLACES, context=_MONEY)
 
 
-def _sort_key(candidate: RankedCandidate) -> tuple[float, Decimal, float, UUID]:
+def _sort_key(candidate: RankedCandidate) -> tuple[float, bool, Decimal, float, UUID]:
     cost_usd, latency_ms = candidate.cost_usd_per_1k, candidate.latency_ms_p50
     return (
         -candidate.score,
+        latency_ms is None,
         Decimal("Infinity") if cost_usd is None else cost_usd,
         math.inf if latency_ms is None else latency_ms,
         candidate.candidate_id,

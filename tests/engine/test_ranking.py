@@ -72,6 +72,11 @@ def test_equal_scores_go_to_the_cheaper_and_an_unknown_price_comes_last() -> Non
     assert order(*candidates) == [3, 2, 1]
 
 
+def test_a_candidate_that_answered_nothing_is_not_the_cheapest() -> None:
+    candidates = [results(1, [0.0], [], "0", error_count=1), results(2, [0.0], [1], "9")]
+    assert order(*candidates) == [2, 1]
+
+
 def test_equal_prices_go_to_the_faster_and_an_unknown_latency_comes_last() -> None:
     candidates = [
         results(1, [1.0], [], "0.1"),
