@@ -29,8 +29,7 @@ log = logging.getLogger("gero.graphql")
 EXTENSION: Final = "persistedQuery"
 VERSION: Final = 1
 HEX_DIGITS: Final = 64
-# Made ready when a server starts, most recently used first, and for how long at most.
-PRELOADED: Final = 500
+# A server that starts makes as many ready as it keeps, the last used first, for so long at most.
 PRELOAD_SECONDS: Final = 3.0
 # Clients look for this message; it must be as it is.
 NOT_FOUND: Final = "PersistedQueryNotFound"
@@ -147,7 +146,7 @@ class PersistedDocuments:
         until = time.monotonic() + PRELOAD_SECONDS
         try:
             async with asyncio.timeout(PRELOAD_SECONDS):
-                recent = await self._store.list_recent(PRELOADED)
+                recent = await self._store.list_recent(KEPT_DOCUMENTS)
         except UNANSWERED as error:
             log.warning("persisted documents are read as they are asked for: %s", error)
             return
