@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import asyncpg
 import pytest
-from sqlalchemy import Integer, bindparam, func, literal_column, select, text
+from sqlalchemy import DateTime, Integer, bindparam, func, literal_column, select, text
 
 from db.records import Query, RecordReader, write_query
 
@@ -48,6 +49,27 @@ async def test_parameters_and_the_statement_s_own_constants_are_sent(reader: Rec
 async def test_json_is_read_as_values(reader: RecordReader) -> None:
     query = write_query(select(literal_column("""'{"a": [1, null]}'::jsonb""").label("value")))
     assert [row.value for row in await reader.fetch(query, {})] == [{"a": [1, None]}]
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        datetime(2026, 11, 26, 3, 4, 5, 678901, UTC),
+        datetime(2026, 11, 26, 3, 4, 5, 120000, UTC),  # PostgreSQL writes .12
+        datetime(2026, 11, 26, 3, 4, 5, 1, UTC),
+        datetime(2026, 11, 26, tzinfo=UTC),
+        datetime.min.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+async def test_an_instant_is_sent_and_read_exactly(reader: RecordReader, instant: datetime) -> None:
+    given = bindparam("given", type_=DateTime(timezone=True))
+    query = write_query(select(given.label("read")))
+    [row] = await reader.fetch(query, {"given": instant})
+    assert (row.read, row.read.tzinfo) == (instant, UTC)
+    elsewhere = instant.replace(year=2026).astimezone(timezone(timedelta(hours=5, minutes=30)))
+    [row] = await reader.fetch(query, {"given": elsewhere})
+    assert row.read == elsewhere
 
 
 async def test_postgres_refuses_a_write(reader: RecordReader) -> None:
