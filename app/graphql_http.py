@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,7 +94,9 @@ class GraphQLEndpoint:
                     answer = await self._answer(asked, context, receive)
             else:
                 answer = await self._answer(asked, context, receive)
-        except Exception as error:  # noqa: BLE001 - every failure has an answer
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - every other failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
             response = problem_response(failure, graphql=True)
             if isinstance(failure, MethodNotAllowedError):

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid4
 
@@ -14,6 +15,8 @@ from rest_compat.problems import GRAPHQL_PATH, problem_response
 
 log = logging.getLogger("gero.http")
 
+# Logged of a request that nobody waited for any longer; nginx's own number for it.
+CLIENT_LEFT = 499
 REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,100}$")
 
 
@@ -69,7 +72,7 @@ class RequestBoundary:
         given = headers.get(b"x-request-id", b"")
         request_id = given if REQUEST_ID.match(given) else str(uuid4()).encode()
         scope["request_id"] = request_id.decode()
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), CLIENT_LEFT
 
         async def tell(message: Message) -> None:
             nonlocal status
@@ -80,6 +83,11 @@ class RequestBoundary:
 
         try:
             await self._bounded(scope, headers, receive, tell)
+        except ClientDisconnect:
+            pass  # there is nobody to answer
+        except BaseException:
+            status = 500
+            raise
         finally:
             self._log.write(scope, status, time.perf_counter() - began)
 

@@ -28,8 +28,10 @@ log = logging.getLogger("compiled_graphql")
 LEFT_TO_GRAPHQL_CORE = frozenset({"defer", "stream", "experimental_disableErrorPropagation"})
 # Errors of variables that are told, as graphql-core does.
 MAX_VARIABLE_ERRORS = 50
-# Each line of a plan takes some 350 bytes: this is 70 MB.
-MAX_LINES = 200_000
+# Each line of a plan takes some 350 bytes: this is 100 MB.
+MAX_LINES = 300_000
+# Of a parsed document, which its plans keep, as many take what a line does.
+CHARACTERS_OF_A_LINE = 2
 CONDITIONS = frozenset({"skip", "include"})
 MISSING = object()
 COMPILED, CACHED = "compiled", "cached"
@@ -51,9 +53,13 @@ class Finding:
 class _Operation:
     """One operation of one document, and its plans by the values of its conditions."""
 
-    def __init__(self, document: DocumentNode, node: OperationDefinitionNode) -> None:
+    def __init__(
+        self, document: DocumentNode, node: OperationDefinitionNode, name: str | None
+    ) -> None:
         self.document = document  # kept, so that its identity is not used anew
         self.node = node
+        self.name = name
+        self.characters = 0 if document.loc is None else len(document.loc.source.body)
         directives = list(_iter_directives(document))
         used = {directive.name.value for directive in directives}
         self.unsupported = sorted(used & LEFT_TO_GRAPHQL_CORE)
@@ -68,8 +74,12 @@ class _Operation:
         )
 
     def flags(self, variables: VariableValues) -> tuple[Any, ...]:
-        """Return what the conditions' variables are."""
-        return tuple(variables.coerced.get(name, MISSING) for name in self.conditions)
+        """Return what the conditions' variables are, as far as they are this operation's."""
+        values = (variables.coerced.get(name, MISSING) for name in self.conditions)
+        # Another operation's condition may have the name of some other variable of this one.
+        return tuple(
+            value if value is None or isinstance(value, bool) else MISSING for value in values
+        )
 
 
 class PlanCache:
@@ -154,7 +164,7 @@ class PlanCache:
         node = _find_operation(document, name)
         if node is None:
             return None
-        operation = self._operations[key] = _Operation(document, node)
+        operation = self._operations[key] = _Operation(document, node, name)
         if len(self._operations) > self._max_plans:
             self._operations.popitem(last=False)
         return operation
@@ -189,15 +199,18 @@ class PlanCache:
         except UnsupportedError as error:
             made = error
         self._plans[key] = made
-        self._lines += _count_lines(made)
+        self._lines += _count_lines(operation, made)
         while len(self._plans) > self._max_plans or self._lines > self._max_lines:
-            _, dropped = self._plans.popitem(last=False)
-            self._lines -= _count_lines(dropped)
+            (dropped, *_), plan = self._plans.popitem(last=False)
+            self._lines -= _count_lines(dropped, plan)
+            self._operations.pop((id(dropped.document), dropped.name), None)
         return made
 
 
-def _count_lines(plan: Plan | UnsupportedError) -> int:
-    return plan.source.count("\n") if isinstance(plan, Plan) else 1
+def _count_lines(operation: _Operation, plan: Plan | UnsupportedError) -> int:
+    """Return how many lines a plan is, and amounts to with the document that it keeps."""
+    written = plan.source.count("\n") if isinstance(plan, Plan) else 1
+    return written + operation.characters // CHARACTERS_OF_A_LINE
 
 
 def _find_operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode | None:

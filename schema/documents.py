@@ -23,12 +23,22 @@ from strawberry import Schema
 from strawberry.extensions import MaxAliasesLimiter, QueryDepthLimiter
 from strawberry.schema.schema import validate_document
 
-from schema.limits import SIZE_ARGUMENTS, OperationCost, OperationLimits
+from schema.limits import (
+    SIZE_ARGUMENTS,
+    OperationCost,
+    OperationLimits,
+    find_expansion_error,
+    given_size,
+)
 from schema.timing import Timing
 
-# Documents kept, and the largest one that is: at most 16 MB of text together.
+# Documents kept, the largest one that is, and all of them together. Parsed, each character
+# takes 200 bytes: this is 100 MB.
 KEPT_DOCUMENTS = 1_000
 KEPT_CHARACTERS = 16_000
+KEPT_CHARACTERS_IN_ALL = 500_000
+# What Python says of an integer that would take long to read.
+TOO_MANY_DIGITS = "Exceeds the limit"
 # Costs kept of one document, by the page sizes that its variables ask for.
 KEPT_COSTS = 100
 
@@ -70,6 +80,7 @@ class Documents:
         self._schema = schema
         self._limits = limits
         self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._kept_characters = 0
         self._pinned: dict[str, Document] = {}
         self._rules: tuple[type[ASTValidationRule], ...] = (
             *specified_rules,
@@ -102,10 +113,15 @@ class Documents:
         if text in self._pinned:
             return self._pinned[text]
         made = self._read(text, is_valid=is_valid, timing=timing or Timing())
-        if len(text) <= KEPT_CHARACTERS:
+        # What is wrong is not worth keeping: whoever sends it will correct it.
+        if len(text) <= KEPT_CHARACTERS and not made.errors:
             self._kept[text] = made
-            if len(self._kept) > KEPT_DOCUMENTS:
-                self._kept.popitem(last=False)
+            self._kept_characters += len(text)
+            while (
+                len(self._kept) > KEPT_DOCUMENTS or self._kept_characters > KEPT_CHARACTERS_IN_ALL
+            ):
+                dropped, _ = self._kept.popitem(last=False)
+                self._kept_characters -= len(dropped)
         return made
 
     def pin(self, text: str) -> Document:
@@ -124,8 +140,9 @@ class Documents:
             return Document(None, {}, [GraphQLError("the document is nested too deeply")])
         finally:
             timing.parse_seconds = time.perf_counter() - began
-        errors: Sequence[GraphQLError] = ()
-        if not is_valid:
+        too_large = find_expansion_error(node)
+        errors: Sequence[GraphQLError] = () if too_large is None else [too_large]
+        if not is_valid and too_large is None:
             began = time.perf_counter()
             errors = self._validate(node)
             timing.validate_seconds = time.perf_counter() - began
@@ -142,7 +159,16 @@ class Documents:
 
     def _validate(self, node: DocumentNode) -> Sequence[GraphQLError]:
         core = self._schema._schema  # noqa: SLF001 - Strawberry has no public name for it
-        return validate_document(core, node, self._rules)
+        try:
+            errors = validate_document(core, node, self._rules)
+        except RecursionError:
+            return [GraphQLError("the document's fragments are nested too deeply")]
+        return [
+            GraphQLError("a number has too many digits", error.nodes)
+            if TOO_MANY_DIGITS in str(error.original_error)
+            else error
+            for error in errors
+        ]
 
     def find_cost_error(
         self, document: Document, operation: OperationDefinitionNode, variables: Mapping[str, Any]
@@ -150,7 +176,7 @@ class Documents:
         """Return the error of an operation that may return too many fields, if it may."""
         if document.node is None:
             return None
-        sizes = {name: variables.get(name) for name in document.sizes}
+        sizes = {name: given_size(operation, name, variables) for name in document.sizes}
         key = (id(operation), *map(str, sizes.values()))
         if key not in document.costs:
             if len(document.costs) >= KEPT_COSTS:

@@ -27,6 +27,8 @@ from resolvers.errors import QueryTooCostlyError
 from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 SIZE_ARGUMENTS = ("first", "last")
+# Each level of fragments that spread the next one twice doubles what a document amounts to.
+MAX_SELECTIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,55 @@ class OperationLimits:
     max_cost: int
     introspection: bool
     compiled: bool
+
+
+def find_expansion_error(document: DocumentNode) -> GraphQLError | None:
+    """Return the error of a document whose fragments, written out, are too many selections.
+
+    The rules that count depth and aliases walk all of them, so this comes before.
+    """
+    fragments = {
+        node.name.value: node
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
+    pending: list[tuple[SelectionSetNode, frozenset[str]]] = [
+        (node.selection_set, frozenset())
+        for node in document.definitions
+        if isinstance(node, OperationDefinitionNode)
+    ]
+    selections = 0
+    while pending:
+        selection_set, within = pending.pop()
+        selections += len(selection_set.selections)
+        if selections > MAX_SELECTIONS:
+            error = QueryTooCostlyError(
+                f"the document has more than {MAX_SELECTIONS} selections, with its fragments "
+                "written out wherever they are spread",
+                details={"max": MAX_SELECTIONS},
+            )
+            return GraphQLError(str(error), original_error=error)
+        for node in selection_set.selections:
+            if isinstance(node, FragmentSpreadNode):
+                name = node.name.value
+                if name in fragments and name not in within:
+                    pending.append((fragments[name].selection_set, within | {name}))
+            elif isinstance(node, FieldNode | InlineFragmentNode) and node.selection_set:
+                pending.append((node.selection_set, within))
+    return None
+
+
+def given_size(
+    operation: OperationDefinitionNode, name: str, variables: Mapping[str, Any]
+) -> object:
+    """Return the value of a page size's variable: as an Int reads it, or its default."""
+    if name in variables:
+        value = variables[name]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+    for defined in operation.variable_definitions or ():
+        if defined.variable.name.value == name and isinstance(defined.default_value, IntValueNode):
+            return int(defined.default_value.value)
+    return None
 
 
 class OperationCost:

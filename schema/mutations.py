@@ -16,6 +16,7 @@ from db.models import Leaderboard as LeaderboardRow
 from db.models import Run as RunRow
 from db.records import Row
 from resolvers import candidates, inference, integrations, leaderboards, runs, traces
+from resolvers.errors import InvalidInputError
 from resolvers.inference import InferenceAnswer
 from resolvers.inference_request import InferenceRequest
 from resolvers.inputs import (
@@ -205,12 +206,14 @@ async def infer(
 ) -> InferenceAnswer:
     """Ask the model in production."""
     given = given_fields(input, without=LEADERBOARD_ID)
-    params = given.pop("params", None) or {}
+    params = given.pop("params", None)
+    if not isinstance(params, dict | None):
+        raise InvalidInputError(f"params: must be an object (got {params!r})")
     ctx = info.context.ctx
     return await inference.infer(
         ctx,
         read_id("leaderboardId", input.leaderboard_id),
-        InferenceRequest.model_validate({**params, **given}),
+        InferenceRequest.model_validate({**(params or {}), **given}),
         metadata={"request_id": ctx.request_id},
     )
 

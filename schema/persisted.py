@@ -21,7 +21,13 @@ from resolvers.errors import InvalidInputError, PersistedQueryNotFoundError
 from resolvers.persisted_documents import USE_NOTED_EVERY, DocumentStore, register_document
 from resolvers.storable import find_unstorable
 from schema.context import GraphQLContext
-from schema.documents import KEPT_CHARACTERS, KEPT_DOCUMENTS, Document, Documents
+from schema.documents import (
+    KEPT_CHARACTERS,
+    KEPT_CHARACTERS_IN_ALL,
+    KEPT_DOCUMENTS,
+    Document,
+    Documents,
+)
 from schema.timing import Timing
 
 log = logging.getLogger("gero.graphql")
@@ -150,8 +156,10 @@ class PersistedDocuments:
         except UNANSWERED as error:
             log.warning("persisted documents are read as they are asked for: %s", error)
             return
+        characters = 0
         for stored in recent:
-            if time.monotonic() > until:
+            characters += len(stored.text)
+            if time.monotonic() > until or characters > KEPT_CHARACTERS_IN_ALL:
                 break
             if _is_whole(stored):
                 self._prepare(stored)

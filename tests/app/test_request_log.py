@@ -1,10 +1,13 @@
 """Each request leaves one line on standard error, whatever its client sends."""
 
+import asyncio
 import logging
 import re
 
 import httpx2
 import pytest
+
+from tests.factories import Tenant
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO gero\.http (.*)")
 
@@ -43,3 +46,33 @@ async def test_a_log_of_warnings_has_no_such_lines(
 ) -> None:
     await anonymous.get("/healthz")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_informed")
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/graphql", 499), ("/api/leaderboards", 400)],  # FastAPI's of a body that it could not read
+)
+async def test_a_client_that_leaves_is_no_error_of_the_server(
+    base_url: str,
+    tenant: Tenant,
+    path: str,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host, port = base_url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    headers = {"Host": "x", "Content-Type": "application/json", "Content-Length": "100"}
+    lines = [f"{name}: {value}" for name, value in (headers | tenant.headers).items()]
+    writer.write("\r\n".join([f"POST {path} HTTP/1.1", *lines, "", '{"half']).encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    said = ""
+    async with asyncio.timeout(5):
+        while not said:
+            await asyncio.sleep(0.01)
+            said = capsys.readouterr().err
+    assert f" POST {path} {status} " in said
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []

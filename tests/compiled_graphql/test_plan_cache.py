@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import strawberry
 from graphql import DocumentNode, parse
+from strawberry.scalars import JSON
 
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
@@ -23,6 +24,10 @@ class Query:
     @strawberry.field
     def number(self, n: int = 1) -> int:
         return n
+
+    @strawberry.field
+    def any(self, x: JSON | None = None) -> JSON | None:
+        return x
 
 
 SCHEMA = strawberry.Schema(Query)
@@ -76,12 +81,13 @@ async def test_the_least_recently_used_are_dropped() -> None:
 
 
 async def test_large_plans_push_out_more_of_the_others() -> None:
-    plans = PlanCache(SCHEMA, max_plans=1_000, max_lines=450)
-    small, large = parse("{ a }"), parse(f"{{ {' '.join(f'x{n}: a' for n in range(25))} }}")
+    plans = PlanCache(SCHEMA, max_plans=1_000, max_lines=600)
+    small, large = parse("{ x99: a }"), parse(f"{{ {' '.join(f'x{n}: a' for n in range(25))} }}")
 
     def lines() -> int:
         found = [plan for plan in plans._plans.values() if isinstance(plan, Plan)]  # noqa: SLF001
-        assert plans._lines == sum(plan.source.count("\n") for plan in found)  # noqa: SLF001
+        documents = sum(key[0].characters // 2 for key in plans._plans)  # noqa: SLF001
+        assert plans._lines == documents + sum(plan.source.count("\n") for plan in found)  # noqa: SLF001
         return plans._lines  # noqa: SLF001
 
     await ask(plans, small)
@@ -89,11 +95,11 @@ async def test_large_plans_push_out_more_of_the_others() -> None:
     await ask(plans, large)
     of_large = lines() - of_small
     for number in range(20):
-        await ask(plans, parse(f"{{ x{number}: a }}"))
+        await ask(plans, parse(f"{{ x{number:02}: a }}"))
     assert lines() == 20 * of_small
     await ask(plans, large)
-    assert 450 - of_small < lines() <= 450
-    assert kept(plans)[1] == 1 + (450 - of_large) // of_small
+    assert 600 - of_small < lines() <= 600
+    assert kept(plans)[1] == 1 + (600 - of_large) // of_small
 
 
 async def test_an_operation_of_too_many_fields_is_left_to_graphql_core() -> None:
@@ -180,3 +186,14 @@ async def test_a_condition_without_a_value_is_left_to_graphql_core() -> None:
     assert plans.counts == {"a condition that has no value": 2}
     assert (await both(SCHEMA, "query($no: Boolean = false) { a @skip(if: $no) }", root=Query())
             ).data == {"a": "a"}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [5, "text", [1], {"a": 1}, None])
+async def test_a_condition_of_another_operation_makes_no_plan_of_its_own(value: Any) -> None:
+    plans = PlanCache(SCHEMA, max_plans=10)
+    document = parse("query A($x: JSON) { any(x: $x) } query B($x: Boolean!) { a @skip(if: $x) }")
+    for _ in range(2):
+        assert await ask(plans, document, {"x": value}, "A") == {"any": value}
+    assert plans.counts == {"compiled": 1, "cached": 1}
+    assert await ask(plans, document, {"x": True}, "B") == {}
+    assert await ask(plans, document, {"x": False}, "B") == {"a": "a"}
