@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -68,13 +69,20 @@ async def post_and_keep_open(
 
 
 async def test_a_query_whose_client_leaves_is_cancelled_in_the_database_too(
-    base_url: str, database_url: str, tenant: Tenant, client: httpx2.AsyncClient
+    base_url: str,
+    database_url: str,
+    tenant: Tenant,
+    client: httpx2.AsyncClient,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "gero.http")
     async with locked(database_url, "leaderboard") as lock:
         _, writer = await post_and_keep_open(base_url, tenant, SLOW_QUERY)
         await until_waiting(lock, 1)
         writer.close()
         await until_waiting(lock, 0)  # and the table is still locked
+    assert " POST /graphql 499 " in capsys.readouterr().err
     assert (await client.post("/graphql", json={"query": SLOW_QUERY})).json() == {
         "data": {"leaderboards": {"nodes": []}}
     }
