@@ -52,7 +52,10 @@ def variables(rng: random.Random) -> dict[str, object]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 # graphql-core drops what it has not begun to await when something beside it fails.
-@pytest.mark.filterwarnings("ignore:coroutine 'GraphQLCoreConverter:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore:coroutine 'GraphQLCoreConverter:RuntimeWarning",
+    "ignore:coroutine 'Executor:RuntimeWarning",
+)
 @pytest.mark.timeout(60 + EXAMPLES)
 def test_generated_operations_are_answered_alike(seed: int, trouble: float) -> None:
     rng = random.Random(seed)
