@@ -13,6 +13,7 @@ from graphql import (
     OperationDefinitionNode,
     VariableNode,
     get_variable_values,
+    print_ast,
 )
 from graphql.execution.values import VariableValues
 
@@ -33,6 +34,7 @@ MAX_LINES = 300_000
 # Of a parsed document, which its plans keep, as many take what a line does.
 CHARACTERS_OF_A_LINE = 2
 CONDITIONS = frozenset({"skip", "include"})
+CONDITION_TYPES = frozenset({"Boolean", "Boolean!"})
 MISSING = object()
 COMPILED, CACHED = "compiled", "cached"
 
@@ -63,23 +65,24 @@ class _Operation:
         directives = list(_iter_directives(document))
         used = {directive.name.value for directive in directives}
         self.unsupported = sorted(used & LEFT_TO_GRAPHQL_CORE)
-        self.conditions = sorted(
-            {
-                argument.value.name.value
-                for directive in directives
-                if directive.name.value in CONDITIONS
-                for argument in directive.arguments
-                if isinstance(argument.value, VariableNode)
-            }
-        )
+        conditions = {
+            argument.value.name.value
+            for directive in directives
+            if directive.name.value in CONDITIONS
+            for argument in directive.arguments
+            if isinstance(argument.value, VariableNode)
+        }
+        # Another operation's condition may have the name of some other variable of this one.
+        self.conditions = [
+            defined.variable.name.value
+            for defined in node.variable_definitions or ()
+            if defined.variable.name.value in conditions
+            and print_ast(defined.type) in CONDITION_TYPES
+        ]
 
     def flags(self, variables: VariableValues) -> tuple[Any, ...]:
-        """Return what the conditions' variables are, as far as they are this operation's."""
-        values = (variables.coerced.get(name, MISSING) for name in self.conditions)
-        # Another operation's condition may have the name of some other variable of this one.
-        return tuple(
-            value if value is None or isinstance(value, bool) else MISSING for value in values
-        )
+        """Return what the conditions' variables are."""
+        return tuple(variables.coerced.get(name, MISSING) for name in self.conditions)
 
 
 class PlanCache:

@@ -24,13 +24,12 @@ from uuid import UUID
 import graphql
 import strawberry
 from graphql import DocumentNode, ExecutionResult, validate
-from strawberry.execution import optimized_is_awaitable
 from strawberry.scalars import JSON
 from strawberry.types.field import StrawberryField
 
 from compiled_graphql.batch import for_each_parent, metadata
 from compiled_graphql.cache import PlanCache
-from compiled_graphql.extension import execute
+from tests.compiled_graphql.pairs import by_compiling, by_graphql_core
 
 QUIET_TICKS = 25
 VARIABLES = {"yes": "Boolean! = true", "no": "Boolean = false", "n": "Int = 2", "t": "[String!]"}
@@ -422,40 +421,20 @@ async def run_both(
 ) -> Any:
     """Return what each executor answers: graphql-core first."""
 
-    async def compiled(context: Context) -> ExecutionResult | None:
-        return await execute(
-            plans, document, operation_name=None, variables=variables, context=context
-        )
+    async def compiled(context: Context) -> ExecutionResult:
+        return await by_compiling(shape.schema, document, variables, context=context, plans=plans)
 
-    async def interpreted(context: Context) -> ExecutionResult | None:
-        return await _graphql_core(shape, document, variables, context)
+    async def interpreted(context: Context) -> ExecutionResult:
+        return await by_graphql_core(shape.schema, document, variables, context=context)
 
     answers = []
     for executor in (interpreted, compiled):
         gates = Gates(outcomes)
         opener = asyncio.create_task(gates.open_each())
         result = await executor(Context(outcomes, gates, shape))
-        assert result is not None, plans.counts
         answers.append(shown(result, has_batches=shape.has_batches))
         # graphql-core leaves some tasks behind when a value fails at once: they end by themselves.
         while rest := asyncio.all_tasks() - {asyncio.current_task(), opener}:
             await asyncio.wait(rest)
         opener.cancel()
     return answers
-
-
-async def _graphql_core(
-    shape: Shape, document: DocumentNode, variables: Any, context: Context
-) -> ExecutionResult:
-    """Execute as Strawberry does without the compiled executor."""
-    is_awaitable: Any = optimized_is_awaitable
-    executed: Any = graphql.execute(
-        shape.schema._schema,  # noqa: SLF001
-        document,
-        context_value=context,
-        variable_values=variables,
-        executor_class=shape.schema.execution_context_class,
-        is_awaitable=is_awaitable,
-    )
-    result: ExecutionResult = await executed if is_awaitable(executed) else executed
-    return result

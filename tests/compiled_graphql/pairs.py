@@ -7,7 +7,7 @@ from typing import Any
 
 import graphql
 import strawberry
-from graphql import ExecutionResult, parse, validate
+from graphql import DocumentNode, ExecutionResult, parse, validate
 from strawberry.execution import optimized_is_awaitable
 
 from compiled_graphql.cache import PlanCache
@@ -44,9 +44,13 @@ def told(result: ExecutionResult) -> Answer:
     return Answer(result.data, sorted(errors))
 
 
+def parsed(document: str | DocumentNode) -> DocumentNode:
+    return parse(document) if isinstance(document, str) else document
+
+
 async def by_graphql_core(
     schema: strawberry.Schema,
-    text: str,
+    document: str | DocumentNode,
     variables: Mapping[str, Any] | None = None,
     *,
     context: Any = None,
@@ -57,7 +61,7 @@ async def by_graphql_core(
     is_awaitable: Any = optimized_is_awaitable
     executed: Any = graphql.execute(
         schema._schema,  # noqa: SLF001
-        parse(text),
+        parsed(document),
         root_value=root,
         context_value=context,
         variable_values=dict(variables or {}),
@@ -71,7 +75,7 @@ async def by_graphql_core(
 
 async def by_compiling(
     schema: strawberry.Schema,
-    text: str,
+    document: str | DocumentNode,
     variables: Mapping[str, Any] | None = None,
     *,
     context: Any = None,
@@ -83,7 +87,7 @@ async def by_compiling(
     kept = PlanCache(schema, max_plans=4) if plans is None else plans
     result = await execute(
         kept,
-        parse(text),
+        parsed(document),
         operation_name=name,
         variables=variables or {},
         root_value=root,
@@ -123,15 +127,9 @@ async def both(
     document = parse(text)
     answers = []
     for _ in range(2):
-        result = await execute(
-            plans,
-            document,
-            operation_name=name,
-            variables=variables or {},
-            root_value=root,
-            context=context(),
+        result = await by_compiling(
+            schema, document, variables, context=context(), root=root, name=name, plans=plans
         )
-        assert result is not None, plans.counts
         assert asyncio.all_tasks() == others
         assert shown(result) == shown(core), text
         answers.append(told(result))
