@@ -10,8 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox.faults import FAULTS, create_fault, has_once_fault
+from app.sandbox.judges import complete_verdict, is_mumbled
 from app.sandbox.ledger import CallLedger
-from app.sandbox.models import BALANCED, MODELS
+from app.sandbox.models import (
+    BALANCED,
+    BROKEN_JUDGE,
+    JUDGES,
+    MODELS,
+    MUMBLING_JUDGE,
+    SimulatedModel,
+)
 from app.sandbox.simulation import Completion, complete, count_tokens
 
 REQUEST_MAX_BYTES = 8 * 1024 * 1024
@@ -25,6 +33,7 @@ CLIENT_CLOSED_REQUEST = 499
 class ChatRequest:
     """What the simulation needs of a chat request."""
 
+    system_text: str
     last_user_text: str
     prompt_tokens: int
     max_tokens: int | None
@@ -55,7 +64,8 @@ class Desk:
         Args:
             request: The HTTP request, to notice that its client has gone.
             chat: What was asked.
-            name: A model's or fault's name, without `sandbox/`; any other is Balanced Medium.
+            name: A model's, judge's or fault's name, without `sandbox/`; any other is Balanced
+                Medium.
             called_as: What the ledger counts the call under.
 
         Returns:
@@ -69,25 +79,46 @@ class Desk:
             fault = create_fault(name, latency_scale=self._latency_scale)
             if fault is not None:
                 return fault
-        model = MODELS.get(name, BALANCED)
+        model = MODELS.get(name) or JUDGES.get(name, BALANCED)
         if chat.prompt_tokens > model.context_tokens:
             raise HTTPException(
                 400,
                 f"This endpoint's maximum context length is {model.context_tokens} tokens."
                 f" However, you requested about {chat.prompt_tokens} tokens.",
             )
-        completion = complete(
-            model,
-            chat.last_user_text,
-            prompt_tokens=chat.prompt_tokens,
-            max_tokens=chat.max_tokens,
-        )
+        completion = self._complete(model, called_as, chat)
         if self._latency_scale:
             await asyncio.sleep(completion.latency_ms * self._latency_scale / 1000)
             if await request.is_disconnected():
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
         self.ledger.count_answer(called_as, chat.last_user_text)
         return completion
+
+    def _complete(self, model: SimulatedModel, called_as: str, chat: ChatRequest) -> Completion:
+        if model.name in JUDGES:
+            completion = complete_verdict(
+                model,
+                chat.system_text,
+                chat.last_user_text,
+                prompt_tokens=chat.prompt_tokens,
+                max_tokens=chat.max_tokens,
+                mumbles=self._mumbles(model, called_as, chat),
+            )
+            if completion is not None:
+                return completion
+        return complete(
+            model,
+            chat.last_user_text,
+            prompt_tokens=chat.prompt_tokens,
+            max_tokens=chat.max_tokens,
+        )
+
+    def _mumbles(self, judge: SimulatedModel, called_as: str, chat: ChatRequest) -> bool:
+        if judge is not MUMBLING_JUDGE:
+            return judge is BROKEN_JUDGE
+        return is_mumbled(chat.last_user_text) and self.ledger.is_first_refusal(
+            called_as, chat.last_user_text
+        )
 
     def _shows_fault(self, name: str, called_as: str, chat: ChatRequest) -> bool:
         if not has_once_fault(name):
@@ -132,14 +163,16 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise HTTPException(400, "messages: expected a list with at least one message.")
-    last_user_text = ""
+    system_text = last_user_text = ""
     prompt_tokens = 0
     for index, message in enumerate(messages):
         role, text = _parse_message(message, index)
         prompt_tokens += count_tokens(text)
         if role == "user":
             last_user_text = text
-    return ChatRequest(last_user_text, prompt_tokens, max_tokens)
+        elif role == "system":
+            system_text = text
+    return ChatRequest(system_text, last_user_text, prompt_tokens, max_tokens)
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,6 @@
 """The simulated models: who they are, what they cost, how good and how quick each one is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -132,13 +132,47 @@ MODELS: dict[str, SimulatedModel] = {
 BALANCED = MODELS["balanced-medium"]
 """The model behind every fault and shape that has to answer something."""
 
+FAIR_JUDGE = SimulatedModel(
+    name="fair-judge",
+    title="Fair Judge",
+    character="Judges answers to the sandbox's tasks, and believes what it is told.",
+    context_tokens=200_000,
+    max_completion_tokens=4096,
+    prompt_price_usd=Decimal("0.000001"),
+    completion_price_usd=Decimal("0.000005"),
+    accuracy=0.9,
+    latency_median_ms=50,
+    latency_spread=0.30,
+    wordiness=0,
+)
+MUMBLING_JUDGE = replace(
+    FAIR_JUDGE,
+    name="mumbling-judge",
+    title="Mumbling Judge",
+    character="As Fair Judge, but some prompts have to be put to it twice.",
+)
+BROKEN_JUDGE = replace(
+    FAIR_JUDGE,
+    name="broken-judge",
+    title="Broken Judge",
+    character="Never comes to a verdict that can be read.",
+)
+
+JUDGES: dict[str, SimulatedModel] = {
+    judge.name: judge for judge in (FAIR_JUDGE, MUMBLING_JUDGE, BROKEN_JUDGE)
+}
+"""Every simulated judge by its name, which is its id without `sandbox/`.
+
+Asked anything but to judge, each answers like any other model.
+"""
+
 
 def list_catalogue() -> list[dict[str, Any]]:
     """List the models in the shape of OpenRouter's catalogue, prices in USD per token.
 
     Source: https://openrouter.ai/docs/models (model object schema).
     """
-    return [_catalogue_entry(model) for model in MODELS.values()]
+    return [_catalogue_entry(model) for model in (*MODELS.values(), FAIR_JUDGE)]
 
 
 def _catalogue_entry(model: SimulatedModel) -> dict[str, Any]:

@@ -68,8 +68,23 @@ def complete(
         max_tokens: The caller's limit, which cuts the answer off; None for the model's own.
     """
     task = find_task(text)
-    chance, slip, pace = _draw(model, task.question if task else text)
+    chance, slip, pace = draw(model, task.question if task else text)
     answer = _answer_task(model, task, chance, slip) if task else _answer_stranger(model, text)
+    return finish(model, answer, pace, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+
+
+def finish(
+    model: SimulatedModel, answer: str, pace: float, *, prompt_tokens: int, max_tokens: int | None
+) -> Completion:
+    """Cut an answer off at the limit, and work out what it costs and how long it takes.
+
+    Args:
+        model: The simulated model that answers.
+        answer: All that it would say.
+        pace: Where in its latencies this one lies, strictly between 0 and 1.
+        prompt_tokens: What the whole request counts as.
+        max_tokens: The caller's limit, which cuts the answer off; None for the model's own.
+    """
     limit = min(max_tokens or model.max_completion_tokens, model.max_completion_tokens)
     kept = answer[: limit * CHARACTERS_PER_TOKEN]
     completion_tokens = count_tokens(kept)
@@ -86,7 +101,7 @@ def complete(
     )
 
 
-def _draw(model: SimulatedModel, text: str) -> tuple[float, float, float]:
+def draw(model: SimulatedModel, text: str) -> tuple[float, float, float]:
     """Draw three independent numbers strictly between 0 and 1 for this model and text."""
     digest = blake2b(f"{SEED}|{model.id}|{text}".encode(errors="replace"), digest_size=12).digest()
     first, second, third = (int.from_bytes(digest[at : at + 4]) for at in (0, 4, 8))
