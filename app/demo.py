@@ -11,7 +11,8 @@ from engine.matching import MatchMode
 from resolvers.candidates import add_candidate
 from resolvers.inputs import Evaluation, NewCandidate, NewLeaderboard, NewRun
 from resolvers.leaderboards import create_leaderboard
-from resolvers.runs import get_run, start_run
+from resolvers.run_requests import start_run
+from resolvers.runs import get_run
 from resolvers.workspaces import create_workspace
 
 # Fixed, so that every start finds the same ones.

@@ -8,18 +8,24 @@ Source: GraphQL over HTTP, September 2025 draft; the media types and statuses ar
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from graphql import OperationType
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid4
 
+from app.graphql_events import EVENTS_TYPE, send_events
+from app.graphql_socket import GraphQLSocket
 from resolvers.auth import demand_full_access
+from resolvers.context import Context
 from resolvers.errors import (
     InvalidInputError,
     MethodNotAllowedError,
@@ -27,7 +33,7 @@ from resolvers.errors import (
     UnsupportedMediaTypeError,
 )
 from resolvers.failures import explain_failure
-from rest_compat.deps import build_context
+from rest_compat.deps import authenticate, build_context
 from rest_compat.problems import problem_response
 from schema.context import GraphQLContext
 from schema.operations import Answer, Asked, Operations
@@ -68,10 +74,14 @@ class GraphQLEndpoint:
         self._api = api
         self._public_url = public_url
         self._graphiql = graphiql
+        self._socket = GraphQLSocket(operations, self._make_context, public_url=public_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, or one WebSocket."""
         scope["app"] = self._api
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         request = Request(scope, receive)
         try:
             if self._graphiql and _is_a_browser(request):
@@ -87,6 +97,9 @@ class GraphQLEndpoint:
             asked = await read_operation(request)
             ctx = await build_context(request)
             context = GraphQLContext(ctx, partial(self._base_url, request))
+            if wants_events(request.headers.get("Accept", "")):
+                await send_events(self._events(asked, context, request), receive, send)
+                return
             if wants_timing(request):
                 demand_full_access(ctx, TIMING_HEADER)
                 context.timing = Timing()
@@ -106,14 +119,41 @@ class GraphQLEndpoint:
         if answer is not None:
             await _send(answer, context.timing, request.headers.get("Accept", ""), send)
 
+    async def _make_context(
+        self, connection: HTTPConnection, headers: Mapping[str, str]
+    ) -> GraphQLContext:
+        caller = await authenticate(connection, headers)
+        ctx = Context(connection.app.state.services, caller, str(uuid4()))
+        return GraphQLContext(ctx, partial(self._base_url, connection))
+
+    async def _events(
+        self, asked: Asked, context: GraphQLContext, request: Request
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what an operation is answered, each encoded as the specification has it."""
+        try:
+            found = await self._operations.look_up(asked, context)
+            if isinstance(found, Answer):
+                yield encode(found, spec=True)
+                return
+            async with aclosing(self._operations.stream(found, context)) as answers:
+                async for answer in answers:
+                    # Whoever has lost the right to what is followed is told no more of it.
+                    await authenticate(request, request.headers)
+                    yield encode(answer, spec=True)
+        except Exception as error:  # noqa: BLE001 - every failure has an answer
+            failure = explain_failure(error, context.ctx.request_id)
+            yield encode(self._operations.refuse(failure), spec=True)
+
     async def _answer(
         self, asked: Asked, context: GraphQLContext, receive: Receive
     ) -> Answer | None:
         found = await self._operations.look_up(asked, context)
         return await self._execute(found, context, receive) if isinstance(found, Asked) else found
 
-    def _base_url(self, request: Request) -> str:
-        return self._public_url or str(request.base_url).rstrip("/")
+    def _base_url(self, connection: HTTPConnection) -> str:
+        base = self._public_url or str(connection.base_url).rstrip("/")
+        # A WebSocket's own scheme is not that of the routes beside it.
+        return f"http{base.removeprefix('ws')}" if base.startswith("ws") else base
 
     async def _execute(
         self, asked: Asked, context: GraphQLContext, receive: Receive
@@ -135,7 +175,7 @@ class GraphQLEndpoint:
             watch.end()
 
     def _begin_watch(self, watch: "_Watch", asked: Asked) -> None:
-        if not self._operations.is_mutation(asked):
+        if self._operations.find_kind(asked) is not OperationType.MUTATION:
             watch.begin()
 
 
@@ -168,6 +208,11 @@ class _Watch:
         self.client_left = True
         if self._watched is not None:
             self._watched.cancel()
+
+
+def wants_events(accept: str) -> bool:
+    """Tell whether a client asks for its answers as server-sent events."""
+    return EVENTS_TYPE in accept and _quality(accept, EVENTS_TYPE) > 0
 
 
 def wants_timing(request: Request) -> bool:

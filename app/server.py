@@ -87,7 +87,7 @@ class Site:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
-        is_graphql = scope["type"] == "http" and scope["path"] == problems.GRAPHQL_PATH
+        is_graphql = scope["type"] != "lifespan" and scope["path"] == problems.GRAPHQL_PATH
         await (self._graphql if is_graphql else self._api)(scope, receive, send)
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from app.settings import Settings
+from db.listening import Listener
 from db.session import Database, open_database
 from jobs.queue import PgJobQueue
 from providers.chat import HttpChatProvider
@@ -18,7 +19,9 @@ from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.model_calls import CallGate
-from resolvers.run_execution import store_call_results
+from resolvers.run_lifecycle import RUN_CHANNEL
+from resolvers.run_storage import store_call_results
+from resolvers.single_flight import SingleFlight
 
 # Results of runs that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
@@ -94,12 +97,15 @@ class Process:
             run_results=GroupCommit(
                 partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),
+            verdicts_under_way=SingleFlight(),
+            run_changes=Listener(settings.dsn, RUN_CHANNEL),
             limits=Limits(
                 dataset_max_bytes=settings.dataset_max_bytes,
                 dataset_max_rows=settings.dataset_max_rows,
                 hold_seconds=settings.budget_hold_seconds,
                 default_max_tokens=settings.budget_default_max_tokens,
                 idempotency_claim_seconds=settings.idempotency_claim_seconds,
+                judge_models=settings.judge_models,
             ),
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
 VAULT_KEY_BYTES = 32
@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     run_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="Calls of a run under way at once, for each workspace and provider."
     )
+    judge_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("anthropic/claude-opus-4.5", "openai/gpt-5.2", "google/gemini-3-pro-preview"),
+        description="Judges that `judge_auto` picks from, the best first, with commas between; "
+        "one of another family than any candidate is taken.",
+    )
     worker_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         default=10,
         description="How long a worker may be silent before it is taken for dead and its jobs go "
@@ -156,6 +161,11 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return f"postgresql+asyncpg://{rest}"
 
+    @field_validator("judge_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
     @field_validator("secret_key")
     @classmethod
     def _is_a_key(cls, value: SecretStr) -> SecretStr:
@@ -173,6 +183,11 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must be an http or https URL")
         return value.rstrip("/") if value is not None else None
+
+    @property
+    def dsn(self) -> str:
+        """Where the database is, as asyncpg writes it."""
+        return self.database_url.replace("postgresql+asyncpg://", "postgresql://", 1)
 
     @property
     def vault_key(self) -> bytes:

@@ -18,7 +18,7 @@ def create_worker(process: Process, settings: Settings) -> Worker:
     """Build a worker over *process*'s services."""
     return Worker(
         process.background_database,
-        settings.database_url.replace("postgresql+asyncpg://", "postgresql://", 1),
+        settings.dsn,
         make_context=process.system_context,
         handlers=HANDLERS,
         sweeps=SWEEPS,

@@ -33,7 +33,8 @@ from providers.http import HttpClient
 from resolvers.candidates import add_candidate
 from resolvers.inputs import Evaluation, NewCandidate, NewLeaderboard, NewRun
 from resolvers.leaderboards import create_leaderboard
-from resolvers.runs import get_run, start_run
+from resolvers.run_requests import start_run
+from resolvers.runs import get_run
 from resolvers.workspaces import create_workspace
 
 PROMPT = "Solve: {input}"

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, MetaData, Numeric, Text, func
+from sqlalchemy import DateTime, MetaData, Numeric, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from uuid_utils.compat import uuid7
@@ -25,6 +25,11 @@ CreatedAt = Annotated[
     datetime, mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
 ]
 Json = Annotated[dict[str, Any], mapped_column(JSONB(none_as_null=True))]
+# The published rule, which every leaderboard has unless it names another.
+Promotion = Annotated[
+    dict[str, Any],
+    mapped_column(JSONB(none_as_null=True), server_default=text("""'{"rule": "always"}'""")),
+]
 JsonList = Annotated[list[Any], mapped_column(JSONB(none_as_null=True))]
 # Version 7: ordered by time, and made here because PostgreSQL 15 can't.
 Id = Annotated[UUID, mapped_column(primary_key=True, default=uuid7)]

@@ -1,34 +1,60 @@
-"""Ranking statistics: from every candidate's results on the same rows to an order."""
+"""Rankings: from every candidate's scores on the same rows to an order, and how sure it is."""
 
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.bradley_terry import fit_bradley_terry
+from engine.comparisons import PairedComparison, compare_all, pareto_front, rank_bands
+from engine.intervals import bootstrap_means, mean_intervals
+
+CONFIDENCE = 0.95
 # Our own context, so that no caller's precision or rounding changes what a model costs.
 _MONEY = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _NINE_PLACES = Decimal("1e-9")
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateResults:
-    """What one candidate did.
+class CandidateFigures:
+    """What one candidate did, beside its scores.
 
     Attributes:
         candidate_id: The candidate.
-        scores: One score a row; a row that failed is in it as 0.0.
-        latencies_ms: One latency for each row that was answered.
-        cost_usd: What all its calls cost together; None when unknown.
+        row_count: Rows it was asked.
         error_count: Rows that failed.
+        latency_ms_p50: Median latency of its answers; None when nothing was answered.
+        latency_ms_p95: 95th percentile of that latency.
+        cost_usd: What all its calls cost together; None when a part of it is unknown.
     """
 
     candidate_id: UUID
-    scores: Sequence[float]
-    latencies_ms: Sequence[float]
-    cost_usd: Decimal | None
+    row_count: int
     error_count: int
+    latency_ms_p50: float | None
+    latency_ms_p95: float | None
+    cost_usd: Decimal | None
+
+    @property
+    def cost_usd_per_1k(self) -> Decimal | None:
+        """Cost of 1,000 rows in US dollars, to nine places; None when unknown or without rows."""
+        if self.cost_usd is None or self.row_count == 0:
+            return None
+        cost_usd_per_1k = _MONEY.divide(_MONEY.multiply(self.cost_usd, 1000), self.row_count)
+        return cost_usd_per_1k.quantize(_NINE_PLACES, context=_MONEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """A candidate's Bradley-Terry strength and its interval, on the natural log scale."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +62,38 @@ class RankedCandidate:
     """One line of a ranking.
 
     Attributes:
-        candidate_id: The candidate.
+        figures: What the candidate did.
         rank: 1 is the best; no two candidates share a rank.
-        score: The mean of its scores, 0.0 without rows.
-        row_count: Rows it was scored on.
-        error_count: Rows that failed.
-        latency_ms_p50: Median latency; None when nothing was answered.
-        latency_ms_p95: 95th percentile of latency; None when nothing was answered.
-        cost_usd: What all its calls cost together; None when unknown.
-        cost_usd_per_1k: Cost of 1,000 rows, to nine places; None when unknown or without rows.
+        band: Candidates that can't be told apart share one; 1 is the best.
+        score: The mean of its scores, 0.0 without any.
+        score_low: Lower end of the mean's interval.
+        score_high: Upper end of it.
+        scored_row_count: Rows it was scored on.
+        is_on_pareto_front: Nobody else is as good and as cheap, and better in one of both.
+        next_comparison: With the candidate of the next rank; None for the last.
+        strength: From comparisons in pairs; None when there were none.
     """
 
-    candidate_id: UUID
+    figures: CandidateFigures
     rank: int
+    band: int
     score: float
-    row_count: int
-    error_count: int
-    latency_ms_p50: float | None
-    latency_ms_p95: float | None
-    cost_usd: Decimal | None
-    cost_usd_per_1k: Decimal | None
+    score_low: float
+    score_high: float
+    scored_row_count: int
+    is_on_pareto_front: bool
+    next_comparison: PairedComparison | None
+    strength: Strength | None
 
 
-def rank_candidates(results: Sequence[CandidateResults]) -> list[RankedCandidate]:
-    """Order candidates by mean score, then price, then speed.
+def rank_candidates(
+    scores: NDArray[np.float64],
+    figures: Sequence[CandidateFigures],
+    *,
+    seed: int,
+    wins: NDArray[np.float64] | None = None,
+) -> list[RankedCandidate]:
+    """Order candidates by mean score, then price, then speed, and say how sure the order is.
 
     Equal scores go to the cheaper by `cost_usd_per_1k`, then to the faster by median latency
     (an unknown price or latency comes last), then to the smaller candidate id, so that an
@@ -67,78 +101,91 @@ def rank_candidates(results: Sequence[CandidateResults]) -> list[RankedCandidate
     nothing, and is last of its equals all the same.
 
     Args:
-        results: One for each candidate, on the same rows.
+        scores: Shape (rows, candidates), 0 to 1; NaN where a candidate has no score.
+        figures: One for each column of *scores*.
+        seed: Of the resampling; the same seed and scores give the same ranking.
+        wins: Shape (candidates, candidates): how often a row's candidate was preferred to a
+            column's, a tie half for both; None when answers were not compared in pairs.
 
     Returns:
         The candidates, best first, with ranks 1 to n.
 
     Raises:
-        ValueError: A score is NaN or infinite; the message names the candidate.
+        ValueError: A score is infinite; the message names the candidate.
     """
-    best_first = sorted((_summarize(result) for result in results), key=_sort_key)
-    return [replace(candidate, rank=rank) for rank, candidate in enumerate(best_first, start=1)]
-
-
-def percentile(values: Sequence[float], q: float) -> float:
-    """Compute a percentile by linear interpolation between the two nearest values.
-
-    Args:
-        values: At least one value, in any order.
-        q: Which percentile, 0 to 100: 50 is the median.
-
-    Returns:
-        The percentile, in the values' unit.
-
-    Raises:
-        ValueError: There are no values, or `q` is outside 0 to 100.
-
-    Source: R. J. Hyndman and Y. Fan, "Sample Quantiles in Statistical Packages", The American
-    Statistician 50 (1996), definition 7; the default of R, NumPy and spreadsheets.
-    """
-    if not values:
-        raise ValueError("a percentile needs at least one value")
-    if not 0 <= q <= 100:  # noqa: PLR2004 (a percentage's ends)
-        raise ValueError(f"q must be between 0 and 100, not {q}")
-    ordered = sorted(values)
-    position = (len(ordered) - 1) * q / 100
-    index = math.floor(position)
-    lower = ordered[index]
-    upper = ordered[min(index + 1, len(ordered) - 1)]
-    return min(lower + (upper - lower) * (position - index), upper)
-
-
-def _summarize(result: CandidateResults) -> RankedCandidate:
-    # statistics.mean sums exactly, so equal scores stay equal however many rows there are.
-    score = float(statistics.mean(result.scores)) if result.scores else 0.0
-    if not math.isfinite(score):
-        raise ValueError(f"candidate {result.candidate_id} has a score that is not a number")
-    latencies_ms = result.latencies_ms
-    return RankedCandidate(
-        candidate_id=result.candidate_id,
-        rank=0,
-        score=score,
-        row_count=len(result.scores),
-        error_count=result.error_count,
-        latency_ms_p50=percentile(latencies_ms, 50) if latencies_ms else None,
-        latency_ms_p95=percentile(latencies_ms, 95) if latencies_ms else None,
-        cost_usd=result.cost_usd,
-        cost_usd_per_1k=_cost_usd_per_1k(result.cost_usd, len(result.scores)),
+    if not figures:
+        return []
+    best_first = sorted(
+        range(len(figures)), key=lambda column: _sort_key(scores[:, column], figures[column])
+    )
+    return _describe(
+        scores[:, best_first],
+        [figures[column] for column in best_first],
+        _strengths(wins, best_first),
+        seed=seed,
     )
 
 
-def _cost_usd_per_1k(cost_usd: Decimal | None, row_count: int) -> Decimal | None:
-    if cost_usd is None or row_count == 0:
-        return None
-    cost_usd_per_1k = _MONEY.divide(_MONEY.multiply(cost_usd, 1000), row_count)
-    return cost_usd_per_1k.quantize(_NINE_PLACES, context=_MONEY)
+def _describe(
+    scores: NDArray[np.float64],
+    figures: Sequence[CandidateFigures],
+    strengths: Sequence[Strength | None],
+    *,
+    seed: int,
+) -> list[RankedCandidate]:
+    """Return the lines of a ranking whose candidates are in its order already."""
+    places = range(len(figures))
+    means = [_mean(scores[:, place]) for place in places]
+    resampled = bootstrap_means(scores, seed=seed)
+    lows, highs = mean_intervals(scores, resampled, confidence=CONFIDENCE)
+    comparisons = compare_all(scores, resampled, seed=seed, confidence=CONFIDENCE)
+    bands = rank_bands(places, comparisons.told_apart)
+    front = pareto_front(means, [each.cost_usd_per_1k for each in figures])
+    with_next = [comparisons.pair(place, place + 1) for place in places[:-1]]
+    return [
+        RankedCandidate(
+            figures=figures[place],
+            rank=place + 1,
+            band=bands[place],
+            score=means[place],
+            score_low=float(lows[place]),
+            score_high=float(highs[place]),
+            scored_row_count=int(np.count_nonzero(~np.isnan(scores[:, place]))),
+            is_on_pareto_front=front[place],
+            next_comparison=with_next[place] if place < len(with_next) else None,
+            strength=strengths[place],
+        )
+        for place in places
+    ]
 
 
-def _sort_key(candidate: RankedCandidate) -> tuple[float, bool, Decimal, float, UUID]:
-    cost_usd, latency_ms = candidate.cost_usd_per_1k, candidate.latency_ms_p50
+def _strengths(
+    wins: NDArray[np.float64] | None, columns: Sequence[int]
+) -> Sequence[Strength | None]:
+    if wins is None or len(columns) < 2:  # noqa: PLR2004 (there is nobody to compare with)
+        return [None] * len(columns)
+    fitted = fit_bradley_terry(wins[np.ix_(columns, columns)], confidence=CONFIDENCE)
+    ends = zip(fitted.strengths, fitted.low, fitted.high, strict=True)
+    return [Strength(float(value), float(low), float(high)) for value, low, high in ends]
+
+
+def _mean(scores: NDArray[np.float64]) -> float:
+    """Return the mean of the scores that are there, the same in whatever order they come."""
+    present = scores[~np.isnan(scores)]
+    return math.fsum(present) / len(present) if len(present) else 0.0
+
+
+def _sort_key(
+    scores: NDArray[np.float64], figures: CandidateFigures
+) -> tuple[float, bool, Decimal, float, UUID]:
+    mean = _mean(scores)
+    if not math.isfinite(mean):
+        raise ValueError(f"candidate {figures.candidate_id} has a score that is not finite")
+    cost_usd, latency_ms = figures.cost_usd_per_1k, figures.latency_ms_p50
     return (
-        -candidate.score,
+        -mean,
         latency_ms is None,
         Decimal("Infinity") if cost_usd is None else cost_usd,
         math.inf if latency_ms is None else latency_ms,
-        candidate.candidate_id,
+        figures.candidate_id,
     )

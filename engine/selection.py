@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,11 @@ def select_positions(row_count: int, selection: RowSelection) -> list[int]:
             return heapq.nsmallest(
                 wanted, range(row_count), key=lambda position: _draw(selection.seed, position)
             )
+
+
+def shuffle_positions(positions: Sequence[int], seed: int) -> list[int]:
+    """Put positions into an order that only they and *seed* decide."""
+    return sorted(positions, key=lambda position: _draw(seed, position))
 
 
 def _draw(seed: int, position: int) -> bytes:

@@ -20,6 +20,8 @@ from resolvers.inputs import NewCandidate
 from resolvers.integrations import get_integration_key
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.candidates import CandidateById, CandidatesByLeaderboard
+from resolvers.production import change_production, find_winner
+from resolvers.run_lifecycle import UNFINISHED
 
 MAX_CANDIDATES = 200
 HEADER_OF_METHOD = {"x-api-key": "X-API-Key", "x-drgero-api-key": "X-Dr.Gero-API-Key"}
@@ -186,6 +188,10 @@ async def remove_candidate(ctx: Context, leaderboard_id: UUID, candidate_id: UUI
                 details={"run_id": str(run_id)},
             )
         row.removed_at = datetime.now(UTC)
+        if board.production_candidate_id == candidate_id:
+            await session.flush()
+            successor = await find_winner(session, leaderboard_id)
+            await change_production(session, ctx, board, successor, cause="removal")
     return row
 
 
@@ -193,7 +199,7 @@ async def _active_run(session: ReadSession, candidate_id: UUID) -> UUID | None:
     statement = (
         select(Run.id)
         .join(RunCandidate, RunCandidate.run_id == Run.id)
-        .where(RunCandidate.candidate_id == candidate_id, Run.status.in_(["queued", "running"]))
+        .where(RunCandidate.candidate_id == candidate_id, Run.status.in_(UNFINISHED))
         .limit(1)
     )
     return await session.scalar(statement)

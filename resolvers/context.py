@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from db.listening import Listener
 from db.session import Database, WriteSession
 from providers.base import ChatProvider, DatasetHub, ModelCatalogue
 from providers.vault import Vault
@@ -13,6 +14,7 @@ from resolvers.errors import UnauthenticatedError
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import Loaders
 from resolvers.model_calls import CallGate, CallResult
+from resolvers.single_flight import SingleFlight
 
 
 class JobQueue(Protocol):
@@ -42,6 +44,7 @@ class Limits:
     hold_seconds: int
     default_max_tokens: int
     idempotency_claim_seconds: int
+    judge_models: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Services:
     hub: DatasetHub
     gate: CallGate
     run_results: GroupCommit[CallResult]
+    run_changes: Listener
+    verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits
 
 
@@ -69,6 +74,10 @@ class Context:
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what the loaders have read."""
         workspace_id = self.caller.workspace_id if self.caller else None
         self.loaders = Loaders(self.services.database, workspace_id)
 

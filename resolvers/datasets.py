@@ -61,7 +61,7 @@ async def find_result_rows(
     return await ctx.loaders.get(RowByPlace).load_many(keys, columns)
 
 
-async def check_dataset(ctx: Context, url: str) -> None:
+async def check_dataset(ctx: Context, url: str, *, needs_expected: bool) -> None:
     """Check that *url* is a dataset file whose first rows can be used.
 
     Raises:
@@ -72,7 +72,7 @@ async def check_dataset(ctx: Context, url: str) -> None:
     try:
         ctx.services.hub.check_url(url)
         seen = 0
-        async for _ in _read_rows(ctx, url):
+        async for _ in _read_rows(ctx, url, needs_expected=needs_expected):
             seen += 1
             if seen == CHECKED_ROWS:
                 break
@@ -84,7 +84,7 @@ async def check_dataset(ctx: Context, url: str) -> None:
         raise InvalidDatasetError(f"dataset_url: {error}", details=details) from error
 
 
-async def _read_rows(ctx: Context, url: str) -> AsyncIterator[Example]:
+async def _read_rows(ctx: Context, url: str, *, needs_expected: bool) -> AsyncIterator[Example]:
     """Stream the checked rows of a file.
 
     Raises:
@@ -99,17 +99,17 @@ async def _read_rows(ctx: Context, url: str) -> AsyncIterator[Example]:
             count += 1
             if count > limits.dataset_max_rows:
                 raise DatasetError(f"{url!r} has more than {limits.dataset_max_rows} rows")
-            yield _read_row(line, number, url)
+            yield _read_row(line, number, url, needs_expected=needs_expected)
 
 
-def _read_row(line: bytes, number: int, url: str) -> Example:
+def _read_row(line: bytes, number: int, url: str, *, needs_expected: bool) -> Example:
     try:
         row = normalize_row(orjson.loads(line))
     except orjson.JSONDecodeError as error:
         raise DatasetError(f"{url!r}: line {number} is not JSON ({error})") from error
     except RowError as error:
         raise DatasetError(f"{url!r}: line {number}: {error.message}") from error
-    if row.expected is None:
+    if row.expected is None and needs_expected:
         raise DatasetError(
             f"{url!r}: line {number} has no expected output, which exact evaluation compares with"
         )
@@ -139,20 +139,26 @@ async def take_snapshot(ctx: Context, leaderboard: Leaderboard, url: str) -> Dat
     waits for the network and a file that breaks off leaves nothing behind.
 
     Raises:
-        DatasetError: The file, or one of its lines, can't be used.
+        InvalidDatasetError: The file, or one of its lines, can't be used.
+        UpstreamError: The hub failed; repeating this may help.
     """
     with tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES) as file:
-        spool = await _spool(ctx, url, file)
-        if spool.row_count == 0:
-            raise DatasetError(f"{url!r} has no rows")
+        try:
+            spool = await _spool(ctx, url, file, needs_expected=leaderboard.eval_type == "exact")
+            if spool.row_count == 0:
+                raise DatasetError(f"{url!r} has no rows")
+        except DatasetError as error:
+            if error.is_retryable:
+                raise UpstreamError(str(error)) from error
+            raise InvalidDatasetError(str(error)) from error
         async with ctx.database.write() as session:
             return await _store(session, leaderboard, url, spool)
 
 
-async def _spool(ctx: Context, url: str, file: IO[bytes]) -> _Spool:
+async def _spool(ctx: Context, url: str, file: IO[bytes], *, needs_expected: bool) -> _Spool:
     digest = hashlib.sha256()
     row_count = size_bytes = 0
-    async for row in _read_rows(ctx, url):
+    async for row in _read_rows(ctx, url, needs_expected=needs_expected):
         line = row_line(row) + b"\n"
         digest.update(line)
         file.write(line)

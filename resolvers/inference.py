@@ -22,7 +22,7 @@ from resolvers.errors import InvalidInputError, UnsupportedOptionError, Upstream
 from resolvers.inference_request import InferenceRequest
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
-from resolvers.rankings import require_production_candidate
+from resolvers.production import require_production_candidate
 
 RETRIES = 1
 LONGEST_WAIT_SECONDS = 2.0

@@ -111,18 +111,51 @@ Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_plac
 Url = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
 ]
+ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+EvalType = Literal["exact", "judge"]
 Params = Annotated[dict[str, Any], Field(max_length=50)]
 # The default of a field that may be left out, and may not be null.
 LeftOut = SkipJsonSchema[None]
 
 
+class ScoreScale(Input):
+    """The scores that a judge may give; rankings show them as 0 to 1."""
+
+    low: Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)] = 0.0
+    high: Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)] = 5.0
+
+    @model_validator(mode="after")
+    def _has_a_width(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high (got {self.low} and {self.high})")
+        return self
+
+
 class Evaluation(Input):
-    """How answers are scored against what was expected."""
+    """How answers are scored."""
 
     match: MatchMode = Field(default=MatchMode.EXACT, description="How the two are compared.")
     extract: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
         default=None,
         description="A regex applied to the answer first: its first group, else its whole match.",
+    )
+    rubric: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] | None = Field(
+        default=None, description="By what a judge judges; a row's own rubric goes before it."
+    )
+    scale: ScoreScale | None = Field(
+        default=None, description="The scores that a judge may give: 0 to 5 when left out."
+    )
+    judge_votes: Annotated[int, Field(ge=1, le=9)] = Field(
+        default=1, description="Scores asked of each answer; their mean counts."
+    )
+    judge_mode: Literal["score", "pairwise"] = Field(
+        default="score",
+        description="Score each answer by itself, or compare the answers to a row in pairs.",
+    )
+    errors: Literal["zero", "leave_out"] = Field(
+        default="zero",
+        description="A row on which the call failed scores 0, as users would have seen it fail, "
+        "or is left out of the mean.",
     )
 
     @field_validator("extract")
@@ -134,6 +167,36 @@ class Evaluation(Input):
             except PatternError as error:
                 raise ValueError(f"is not a valid regex: {error}") from error
         return value
+
+
+class Promotion(Input):
+    """When a new ranking changes production, and whom it may put there."""
+
+    rule: Literal["always", "confident", "cheapest_within"] = Field(
+        default="always",
+        description="always: the best of each ranking. confident: only one that is better than "
+        "the model in production, at the confidence. cheapest_within: the cheapest that is not "
+        "worse than the best by more than epsilon, at the confidence.",
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.95
+    epsilon: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="In score, 0 to 1; goes with cheapest_within, which needs it."
+    )
+    max_cost_per_1k_requests_usd: Price | None = Field(
+        default=None, description="Who costs more, or an unknown amount, is not promoted."
+    )
+    max_latency_ms_p95: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Who is slower is not promoted."
+    )
+    min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="Who scores less is not promoted."
+    )
+
+    @model_validator(mode="after")
+    def _epsilon_goes_with_its_rule(self) -> Self:
+        if (self.rule == "cheapest_within") != (self.epsilon is not None):
+            raise ValueError("epsilon goes with rule cheapest_within, which needs it")
+        return self
 
 
 class NewLeaderboard(Input):
@@ -149,8 +212,45 @@ class NewLeaderboard(Input):
     )
     dataset_type: Literal["GET"] = "GET"
     dataset_url: Url = Field(description="A Hugging Face URL of a .jsonl or .jsonl.gz file.")
-    eval_type: Literal["exact"] = "exact"
+    eval_type: EvalType = "exact"
     evaluation: Evaluation = Evaluation()
+    judge_provider: Literal["openrouter"] | None = Field(
+        default=None, description="Who serves the judge: openrouter when left out."
+    )
+    judge_model: ModelId | None = Field(
+        default=None, description="OpenRouter's name for the judge; eval_type judge needs it."
+    )
+    judge_auto: bool = Field(
+        default=False,
+        description="Let each run pick a strong judge of another family than any candidate.",
+    )
+    promotion: Promotion = Promotion()
+
+    @model_validator(mode="after")
+    def _judge_fits_the_evaluation(self) -> Self:
+        check_judge(self.eval_type, self.judge_model, is_auto=self.judge_auto)
+        return self
+
+
+# Of the fields of a change, those that null takes back.
+NULLABLE_CHANGES = {"selected_leaderboard_model_id", "judge_provider", "judge_model"}
+
+
+def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> None:
+    """Check that a leaderboard that is judged has one judge, and that no other has one.
+
+    Raises:
+        ValueError: It is otherwise; the text names the field.
+    """
+    if eval_type != "judge":
+        if judge_model is not None or is_auto:
+            field = "judge_auto" if is_auto else "judge_model"
+            raise ValueError(f"{field} goes with eval_type judge")
+        return
+    if is_auto and judge_model is not None:
+        raise ValueError("judge_model and judge_auto exclude each other")
+    if not is_auto and judge_model is None:
+        raise ValueError("judge_model is required for eval_type judge, unless judge_auto is true")
 
 
 class LeaderboardChanges(Input):
@@ -165,8 +265,12 @@ class LeaderboardChanges(Input):
     )
     dataset_type: Literal["GET"] | LeftOut = None
     dataset_url: Url | LeftOut = None
-    eval_type: Literal["exact"] | LeftOut = None
+    eval_type: EvalType | LeftOut = None
     evaluation: Evaluation | LeftOut = None
+    judge_provider: Literal["openrouter"] | None = None
+    judge_model: ModelId | None = None
+    judge_auto: bool | LeftOut = None
+    promotion: Promotion | LeftOut = None
     model_selection: Literal["ranking_winner", "manual"] | LeftOut = None
     selected_leaderboard_model_id: UUID | None = Field(
         default=None,
@@ -181,7 +285,7 @@ class LeaderboardChanges(Input):
 
     @model_validator(mode="after")
     def _null_only_unpins(self) -> Self:
-        for field in self.model_fields_set - {"selected_leaderboard_model_id"}:
+        for field in self.model_fields_set - NULLABLE_CHANGES:
             if getattr(self, field) is None:
                 raise ValueError(f"{field} must not be null")
         return self
@@ -216,7 +320,7 @@ class NewCandidate(Input):
     model_config = ConfigDict(json_schema_extra={"oneOf": FIELDS_OF_PROVIDERS})
 
     provider: Literal["openrouter", "huggingface", "custom"]
-    model_id: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = Field(
+    model_id: ModelId | None = Field(
         default=None, description="OpenRouter's name for the model, such as openai/gpt-5.2."
     )
     display_name: Name | None = None
@@ -335,6 +439,15 @@ class NewRun(Input):
     """What a run is asked to rank."""
 
     dataset: DatasetSize = DatasetSize()
+    early_stopping: bool = Field(
+        default=False,
+        description="Stop asking candidates that can no longer win, at 95% confidence.",
+    )
+    max_cost_usd: Annotated[Price, Field(gt=0)] | None = Field(
+        default=None,
+        description="The run stops before its calls can have cost more. Every candidate needs "
+        "prices, so that the most a call may cost is known before it is made.",
+    )
     leaderboard_model_ids: Annotated[list[UUID], Field(min_length=1, max_length=200)] | None = (
         Field(
             default=None,

@@ -15,7 +15,8 @@ from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.datasets import check_dataset
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import LeaderboardChanges, NewLeaderboard
+from resolvers.inputs import LeaderboardChanges, NewLeaderboard, check_judge
+from resolvers.judge_models import check_judge_model
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.leaderboards import LeaderboardById
 from resolvers.paging import (
@@ -28,6 +29,7 @@ from resolvers.paging import (
     slice_statement,
     slice_values,
 )
+from resolvers.production import select_production
 
 
 def _visible(workspace_id: UUID) -> Select[Leaderboard]:
@@ -130,8 +132,13 @@ async def create_leaderboard(
 
     Raises:
         InvalidDatasetError: The dataset's first rows can't be used.
+        InvalidInputError: OpenRouter has no such judge.
+        IntegrationMissingError: The judge needs a key, and none is saved.
+        UpstreamError: The hub or the catalogue can't be read just now.
     """
-    await check_dataset(ctx, new.dataset_url)
+    await check_dataset(ctx, new.dataset_url, needs_expected=new.eval_type == "exact")
+    if new.judge_model is not None:
+        await check_judge_model(ctx, new.judge_model)
     row = Leaderboard(
         id=id or new_id(),
         workspace_id=ctx.workspace_id,
@@ -140,8 +147,12 @@ async def create_leaderboard(
         dataset_type=new.dataset_type,
         dataset_url=new.dataset_url,
         eval_type=new.eval_type,
-        evaluation=new.evaluation.model_dump(mode="json"),
+        evaluation=new.evaluation.model_dump(mode="json", exclude_none=True),
+        judge_provider=new.judge_provider or ("openrouter" if new.eval_type == "judge" else None),
+        judge_model=new.judge_model,
+        judge_auto=new.judge_auto,
         model_selection="ranking_winner",
+        promotion=new.promotion.model_dump(mode="json", exclude_none=True),
     )
     async with ctx.database.write() as session:
         made = await session.get(Leaderboard, row.id)
@@ -165,8 +176,13 @@ async def update_leaderboard(
         InvalidInputError: The selected candidate is not on this leaderboard.
         ConflictError: Manual selection is asked for with no candidate selected.
     """
+    if changes.judge_model is not None:
+        await check_judge_model(ctx, changes.judge_model)
     if changes.dataset_url is not None:
-        await check_dataset(ctx, changes.dataset_url)
+        async with ctx.database.read() as session:
+            board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        eval_type = changes.eval_type or board.eval_type
+        await check_dataset(ctx, changes.dataset_url, needs_expected=eval_type == "exact")
     given = changes.model_dump(mode="json", include=set(changes.model_fields_set))
     async with ctx.database.write() as session:
         row = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
@@ -175,14 +191,30 @@ async def update_leaderboard(
             row.selected_candidate_id = await _selectable(
                 session, leaderboard_id, changes.selected_leaderboard_model_id
             )
+        if changes.evaluation is not None:
+            given["evaluation"] = changes.evaluation.model_dump(mode="json", exclude_none=True)
+        if changes.promotion is not None:
+            given["promotion"] = changes.promotion.model_dump(mode="json", exclude_none=True)
         for name, value in given.items():
             setattr(row, name, value)
+        _check_judge(row)
         if row.model_selection == "manual" and row.selected_candidate_id is None:
             raise ConflictError(
                 "model_selection manual needs selected_leaderboard_model_id, which is not set"
             )
         row.updated_at = datetime.now(UTC)
+        if changes.model_fields_set & {"model_selection", "selected_leaderboard_model_id"}:
+            await select_production(session, ctx, row)
     return row
+
+
+def _check_judge(board: Leaderboard) -> None:
+    try:
+        check_judge(board.eval_type, board.judge_model, is_auto=board.judge_auto)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    if board.eval_type == "judge" and board.judge_provider is None:
+        board.judge_provider = "openrouter"
 
 
 async def _selectable(

@@ -47,6 +47,10 @@ class CallOutcome:
         return Decimal(0)
 
 
+class CallStoppedError(Exception):
+    """A call was not made again, since nobody wants its answer any more."""
+
+
 async def call_model(
     chat: ChatProvider,
     target: ChatTarget,
@@ -55,12 +59,16 @@ async def call_model(
     *,
     retries: int,
     longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+    stopped: asyncio.Event | None = None,
 ) -> CallOutcome:
     """Ask a model, again after failures in which nothing was generated.
 
     Waits grow exponentially with full jitter, and are never shorter than the
     provider's Retry-After; one that asks for more than *longest_wait_seconds*
-    is not asked again.
+    is not asked again. Once *stopped* is set, nobody is.
+
+    Raises:
+        CallStoppedError: *stopped* was set while it waited to ask again.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
@@ -75,9 +83,21 @@ async def call_model(
             wait = _wait_seconds(error, attempts)
             if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
                 return CallOutcome(None, error, latency_ms, attempts)
-            await asyncio.sleep(wait)
+            await _wait(wait, stopped)
         else:
             return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
+
+
+async def _wait(seconds: float, stopped: asyncio.Event | None) -> None:
+    if stopped is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+    except TimeoutError:
+        return
+    raise CallStoppedError
 
 
 def _wait_seconds(error: ProviderError, attempts: int) -> float:
@@ -140,10 +160,15 @@ def trace_values(
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of one call of a run: the columns of its trace, and of its result."""
+    """What came of one call of a run: the columns of its trace, and of its result.
+
+    Attributes:
+        released_usd: What it did not cost of what was set aside for it, in US dollars.
+    """
 
     trace: dict[str, Any]
     result: dict[str, Any]
+    released_usd: Decimal = Decimal(0)
 
 
 class CallGate:

@@ -8,14 +8,12 @@ from db.records import Row
 from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
-from resolvers.errors import RankingNotReadyError
-from resolvers.loaders.candidates import CandidateById
 from resolvers.loaders.rankings import (
     EntriesByRanking,
     LatestRankingByLeaderboard,
     RankingByRun,
-    WinnerByLeaderboard,
 )
+from resolvers.production import production_candidates
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -48,37 +46,3 @@ async def find_production_candidates(
 ) -> list[Row | None]:
     """Return each leaderboard's model in production, or None before its first ranking."""
     return await production_candidates(ctx, boards, columns)
-
-
-async def production_candidates(
-    ctx: Context, boards: Sequence[Row | Leaderboard], columns: Columns = None
-) -> list[Row | None]:
-    """Return each leaderboard's model in production, or None before its first ranking.
-
-    The winner is the best of the latest ranking that is still on the leaderboard.
-    """
-    winners = await ctx.loaders.get(WinnerByLeaderboard).load_many([board.id for board in boards])
-    chosen = [
-        board.selected_candidate_id
-        if winner is not None
-        and board.model_selection == "manual"
-        and board.selected_candidate_id is not None
-        else winner
-        for board, winner in zip(boards, winners, strict=True)
-    ]
-    return await ctx.loaders.get(CandidateById).load_many(chosen, columns)
-
-
-async def require_production_candidate(ctx: Context, board: Leaderboard) -> Row:
-    """Return the model in production.
-
-    Raises:
-        RankingNotReadyError: No run is completed, or every ranked model was removed.
-    """
-    (candidate,) = await production_candidates(ctx, [board])
-    if candidate is None:
-        raise RankingNotReadyError(
-            f"leaderboard {board.id} has no completed ranking with a model still on it: "
-            "run it first"
-        )
-    return candidate

@@ -1,39 +1,252 @@
-"""The end of a run whose every result is stored: its ranking, or why there is none."""
+"""What follows when all queued calls of a run are stored: more of them, or its end and ranking."""
 
-from collections import Counter, defaultdict
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import case, func, select, update
 
 from db.base import new_id
-from db.models import Ranking, RankingEntry, Run, RunResult
-from db.session import WriteSession
-from engine.ranking import CandidateResults, rank_candidates
+from db.models import (
+    Candidate,
+    DatasetSnapshot,
+    Leaderboard,
+    Ranking,
+    RankingEntry,
+    Run,
+    RunCandidate,
+    RunComparison,
+    RunResult,
+)
+from db.session import ReadSession, WriteSession
+from engine.promotion import Decision, PromotionPolicy, Rule, Verdict, decide_promotion
+from engine.racing import RacingRule, find_beaten
+from engine.ranking import CONFIDENCE, CandidateFigures, RankedCandidate, rank_candidates
+from resolvers.auth import SYSTEM, requires
+from resolvers.context import Context
+from resolvers.production import change_production
+from resolvers.run_execution import count_unfinished_shards
+from resolvers.run_judging import WORTH
+from resolvers.run_lifecycle import finish_run, lock_leaderboard, lock_run
+from resolvers.run_preparation import enqueue_shards, positions_of
+
+READ_RESULTS = 5_000
+RACING = RacingRule()
 
 
-async def complete_run(session: WriteSession, run: Run) -> None:
+@requires(SYSTEM)
+async def advance_run(ctx: Context, run_id: UUID) -> None:
+    """Let a run whose queued calls are all stored go on, or end it.
+
+    A run that stops early looks at its scores: who can no longer win is asked no more, and while
+    more than one are left the next rows are queued. Of any other run, or behind the last row, the
+    results are ranked.
+    """
+    async with ctx.database.read() as session:
+        run = await session.get(Run, run_id)
+        if run is None or run.status != "running" or run.snapshot_id is None:
+            return
+        if await count_unfinished_shards(session, run_id):
+            return  # somebody else has let it go on
+        scores = await _read_scores(session, run)
+    if run.stops_early and await _race_on(ctx, run, scores):
+        return
+    await _end(ctx, run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Every score of a run.
+
+    Attributes:
+        candidate_ids: One for each column.
+        values: Shape (rows in the order in which they are asked, candidates); NaN where there is
+            no score.
+        positions: The rows' places in the snapshot.
+        asked: How many rows have been asked, of somebody at least.
+    """
+
+    candidate_ids: Sequence[UUID]
+    values: NDArray[np.float64]
+    positions: Sequence[int]
+    asked: int
+
+
+async def _read_scores(session: ReadSession, run: Run) -> _Scores:
+    ids = select(RunCandidate.candidate_id).where(RunCandidate.run_id == run.id)
+    candidate_ids = list(await session.scalars(ids.order_by(RunCandidate.position)))
+    columns = {candidate_id: column for column, candidate_id in enumerate(candidate_ids)}
+    positions = await _positions(session, run)
+    rows = {position: row for row, position in enumerate(positions)}
+    values = np.full((len(positions), len(candidate_ids)), np.nan)
+    asked = 0
+    leaves_out = run.evaluation.get("errors") == "leave_out"
+    statement = select(
+        RunResult.candidate_id,
+        RunResult.position,
+        case((RunResult.error.is_not(None) & leaves_out, None), else_=RunResult.score),
+    ).where(RunResult.run_id == run.id)
+    # Streamed: a long run's results are far larger than their scores.
+    results = await session.stream(statement, execution_options={"yield_per": READ_RESULTS})
+    async for batch in results.partitions():
+        for candidate_id, position, score in batch:
+            row = rows[position]
+            asked = max(asked, row + 1)
+            if score is not None:
+                values[row, columns[candidate_id]] = score
+    return _Scores(candidate_ids, values, positions, asked)
+
+
+async def _positions(session: ReadSession, run: Run) -> list[int]:
+    snapshot = await session.get_one(DatasetSnapshot, run.snapshot_id)
+    return positions_of(run, snapshot.row_count)
+
+
+async def _race_on(ctx: Context, run: Run, scores: _Scores) -> bool:
+    """Stop asking who can no longer win, and queue the next rows; tell whether there are any."""
+    asked = scores.values[: scores.asked]
+    async with ctx.database.write() as session:
+        locked = await lock_run(session, run.id)
+        if locked is None or locked.status != "running":
+            return True
+        if await count_unfinished_shards(session, run.id):
+            return True
+        racing = await _racing(session, run.id)
+        columns = [scores.candidate_ids.index(candidate_id) for candidate_id in racing]
+        beaten = find_beaten(
+            asked[:, columns],
+            RACING,
+            entrants=len(scores.candidate_ids),
+            row_count=len(scores.positions),
+        )
+        out = [each for each, is_out in zip(racing, beaten, strict=True) if is_out]
+        has_more = scores.asked < len(scores.positions)
+        if has_more and len(racing) - len(out) == 1:
+            out, has_more = racing, False  # the one that is left has won: nobody is asked more
+        if scores.asked < len(scores.positions):
+            await session.execute(
+                update(RunCandidate)
+                .where(RunCandidate.run_id == run.id, RunCandidate.candidate_id.in_(out))
+                .values(asked_row_count=scores.asked)
+            )
+        if has_more:
+            await enqueue_shards(ctx, session, locked, scores.positions, asked=scores.asked)
+        return has_more
+
+
+async def _racing(session: ReadSession, run_id: UUID) -> list[UUID]:
+    statement = select(RunCandidate.candidate_id).where(
+        RunCandidate.run_id == run_id, RunCandidate.asked_row_count.is_(None)
+    )
+    return list(await session.scalars(statement.order_by(RunCandidate.position)))
+
+
+async def _end(ctx: Context, run_id: UUID) -> None:
     """Rank a run; one in which nothing succeeded fails instead, and ranks nobody.
 
     A ranking of failures would say nothing of the models, and put one of them
     into production.
     """
-    now = datetime.now(UTC)
-    run.finished_at = now
-    results = await _results(session, run.id)
-    if results and all(each.error_count == len(each.scores) for each in results):
-        run.status, run.error = "failed", await _explain_failure(session, run.id)
-        return
-    await _store_ranking(session, run, results, now)
-    run.status = "completed"
+    async with ctx.database.read() as session:
+        run = await session.get_one(Run, run_id)
+        scores = await _read_scores(session, run)
+        figures = await _read_figures(session, run_id, scores.candidate_ids)
+        failure = None
+        if all(each.error_count == each.row_count for each in figures):
+            failure = await _explain_failure(session, run_id)
+        wins = await _read_wins(session, run_id, scores.candidate_ids)
+    ranking = None
+    if failure is None and run.kind != "replay":
+        # Resampling is work for the processor: not on the event loop.
+        ranking = await asyncio.to_thread(_rank, run, scores, figures, wins)
+    async with ctx.database.write() as session:
+        locked = await lock_run(session, run_id)
+        if locked is None or locked.status != "running":
+            return
+        if failure is not None:
+            await finish_run(ctx, session, locked, "failed", error=failure)
+            return
+        if ranking is not None:
+            board = await lock_leaderboard(session, run.leaderboard_id)
+            await _store_ranking(ctx, session, locked, board, *ranking)
+        await finish_run(ctx, session, locked, "completed")
 
 
-async def _explain_failure(session: WriteSession, run_id: UUID) -> str:
+def _rank(
+    run: Run,
+    scores: _Scores,
+    figures: Sequence[CandidateFigures],
+    wins: NDArray[np.float64] | None,
+) -> tuple[list[RankedCandidate], NDArray[np.float64]]:
+    """Return the ranking, and the scores with their columns in its order."""
+    ranked = rank_candidates(scores.values, figures, seed=run.dataset_size["seed"], wins=wins)
+    columns = [scores.candidate_ids.index(each.figures.candidate_id) for each in ranked]
+    return ranked, scores.values[:, columns]
+
+
+async def _read_figures(
+    session: ReadSession, run_id: UUID, candidate_ids: Sequence[UUID]
+) -> list[CandidateFigures]:
+    """Return what each candidate did; a cost that is unknown makes its sum unknown."""
+    answered = RunResult.error.is_(None)
+    statement = (
+        select(
+            RunResult.candidate_id,
+            func.count(),
+            func.count(RunResult.error),
+            func.percentile_cont(0.5).within_group(RunResult.latency_ms).filter(answered),
+            func.percentile_cont(0.95).within_group(RunResult.latency_ms).filter(answered),
+            case((func.count(RunResult.cost_usd) == func.count(), func.sum(RunResult.cost_usd))),
+        )
+        .where(RunResult.run_id == run_id)
+        .group_by(RunResult.candidate_id)
+    )
+    found = {row[0]: CandidateFigures(*row) for row in await session.execute(statement)}
+    nothing = (0, 0, None, None, Decimal(0))
+    return [
+        found.get(candidate_id, CandidateFigures(candidate_id, *nothing))
+        for candidate_id in candidate_ids
+    ]
+
+
+async def _read_wins(
+    session: ReadSession, run_id: UUID, candidate_ids: Sequence[UUID]
+) -> NDArray[np.float64] | None:
+    """Return how often each candidate was preferred to each other, a tie half for both.
+
+    None for a run whose answers were not compared in pairs.
+    """
+    pair = (RunComparison.first_candidate_id, RunComparison.second_candidate_id)
+    statement = (
+        select(*pair, RunComparison.outcome, func.count())
+        .where(RunComparison.run_id == run_id)
+        .group_by(*pair, RunComparison.outcome)
+    )
+    counts = (await session.execute(statement)).all()
+    if not counts:
+        return None
+    columns = {candidate_id: column for column, candidate_id in enumerate(candidate_ids)}
+    wins = np.zeros((len(columns), len(columns)))
+    for first_id, second_id, outcome, count in counts:
+        first, second = columns[first_id], columns[second_id]
+        worth = WORTH[outcome]
+        wins[first, second] += worth[0] * count
+        wins[second, first] += worth[1] * count
+    return wins
+
+
+async def _explain_failure(session: ReadSession, run_id: UUID) -> str:
     """Say what went wrong most often in a run whose every call failed."""
     errors = await session.scalars(select(RunResult.error).where(RunResult.run_id == run_id))
     reasons = Counter(error or "unknown" for error in errors)
+    if not reasons:
+        return "there is no result to rank"
     # In a fixed order, so that of two that are as common the same one is named.
     reason, times = min(reasons.items(), key=lambda item: (-item[1], item[0]))
     total = reasons.total()
@@ -42,63 +255,124 @@ async def _explain_failure(session: WriteSession, run_id: UUID) -> str:
 
 
 async def _store_ranking(
-    session: WriteSession, run: Run, results: Sequence[CandidateResults], now: datetime
+    ctx: Context,
+    session: WriteSession,
+    run: Run,
+    board: Leaderboard,
+    ranked: Sequence[RankedCandidate],
+    scores: NDArray[np.float64],
 ) -> None:
+    """Store a ranking and what it means for production, which changes with it."""
+    ids = [each.figures.candidate_id for each in ranked]
+    gone = await session.scalars(
+        select(Candidate.id).where(Candidate.id.in_(ids), Candidate.removed_at.is_not(None))
+    )
+    decision = _decide(run, board, ranked, scores, frozenset(gone))
+    saved_call_count, saved_cost_usd = _savings(run, ranked)
     ranking = Ranking(
         id=new_id(),
         workspace_id=run.workspace_id,
         leaderboard_id=run.leaderboard_id,
         run_id=run.id,
         row_count=run.row_count or 0,
-        completed_at=now,
+        completed_at=datetime.now(UTC),
+        confidence=CONFIDENCE,
+        saved_call_count=saved_call_count,
+        saved_cost_usd=saved_cost_usd,
+        verdict=decision.verdict.value,
+        decision={**decision.numbers, "reason": decision.reason},
     )
     session.add(ranking)
     await session.flush()
-    for ranked in rank_candidates(results):
-        session.add(
-            RankingEntry(
-                ranking_id=ranking.id,
-                candidate_id=ranked.candidate_id,
-                rank=ranked.rank,
-                score=ranked.score,
-                row_count=ranked.row_count,
-                error_count=ranked.error_count,
-                latency_ms_p50=ranked.latency_ms_p50,
-                latency_ms_p95=ranked.latency_ms_p95,
-                cost_usd=ranked.cost_usd,
-                cost_usd_per_1k=ranked.cost_usd_per_1k,
-            )
-        )
+    session.add_all(_entry(ranking.id, each) for each in ranked)
+    await change_production(
+        session,
+        ctx,
+        board,
+        decision.candidate_id,
+        cause="promotion",
+        run_id=run.id,
+        rule=run.promotion["rule"],
+        numbers=ranking.decision,
+    )
 
 
-async def _results(session: WriteSession, run_id: UUID) -> list[CandidateResults]:
-    """Gather a run's results by candidate; a cost that is unknown makes its sum unknown."""
-    scores: dict[UUID, list[float]] = defaultdict(list)
-    latencies: dict[UUID, list[float]] = defaultdict(list)
-    costs: dict[UUID, Decimal | None] = defaultdict(Decimal)
-    errors: dict[UUID, int] = defaultdict(int)
-    statement = select(
-        RunResult.candidate_id,
-        RunResult.score,
-        RunResult.error,
-        RunResult.latency_ms,
-        RunResult.cost_usd,
-    ).where(RunResult.run_id == run_id)
-    for candidate_id, score, error, latency_ms, cost_usd in await session.execute(statement):
-        scores[candidate_id].append(score)
-        if error is None:
-            latencies[candidate_id].append(latency_ms)
-        else:
-            errors[candidate_id] += 1
-        total = costs[candidate_id]
-        costs[candidate_id] = None if total is None or cost_usd is None else total + cost_usd
-    return [
-        CandidateResults(
-            candidate_id=candidate_id,
-            scores=scores[candidate_id],
-            latencies_ms=latencies[candidate_id],
-            cost_usd=costs[candidate_id],
-            error_count=errors[candidate_id],
-        )
-        for candidate_id in scores
+def _entry(ranking_id: UUID, ranked: RankedCandidate) -> RankingEntry:
+    figures, compared = ranked.figures, ranked.next_comparison
+    return RankingEntry(
+        ranking_id=ranking_id,
+        candidate_id=figures.candidate_id,
+        rank=ranked.rank,
+        band=ranked.band,
+        score=ranked.score,
+        score_low=ranked.score_low,
+        score_high=ranked.score_high,
+        is_on_pareto_front=ranked.is_on_pareto_front,
+        row_count=ranked.scored_row_count,
+        error_count=figures.error_count,
+        latency_ms_p50=figures.latency_ms_p50,
+        latency_ms_p95=figures.latency_ms_p95,
+        cost_usd=figures.cost_usd,
+        cost_usd_per_1k=figures.cost_usd_per_1k,
+        strength=None if ranked.strength is None else ranked.strength.value,
+        strength_low=None if ranked.strength is None else ranked.strength.low,
+        strength_high=None if ranked.strength is None else ranked.strength.high,
+        next_comparison=None
+        if compared is None
+        else {
+            "difference": compared.difference,
+            "low": compared.low,
+            "high": compared.high,
+            "p_value": compared.p_value,
+            "p_value_adjusted": compared.p_value_adjusted,
+            "row_count": compared.row_count,
+            "method": compared.method.value,
+        },
+    )
+
+
+def _savings(run: Run, ranked: Sequence[RankedCandidate]) -> tuple[int, Decimal | None]:
+    """Return how many calls early stopping did without, and what they would have cost in USD."""
+    if not run.stops_early:
+        return 0, Decimal(0)
+    rows = run.row_count or 0
+    unasked = [rows - each.figures.row_count for each in ranked]
+    costs = [each.figures.cost_usd_per_1k for each in ranked]
+    if any(cost is None for cost, count in zip(costs, unasked, strict=True) if count):
+        return sum(unasked), None
+    saved = [
+        (cost or Decimal(0)) * count / 1000 for cost, count in zip(costs, unasked, strict=True)
     ]
+    return sum(unasked), sum(saved, Decimal(0))
+
+
+def _decide(
+    run: Run,
+    board: Leaderboard,
+    ranked: Sequence[RankedCandidate],
+    scores: NDArray[np.float64],
+    gone: frozenset[UUID],
+) -> Decision:
+    """Return what a ranking means for production, by the rule that its run was asked for with."""
+    if board.model_selection == "manual" and board.selected_candidate_id is not None:
+        numbers = {"rule": "manual"}
+        chosen = board.selected_candidate_id
+        verdict = Verdict.HOLD if chosen == board.production_candidate_id else Verdict.PROMOTE
+        return Decision(verdict, chosen, "the model in production is pinned", numbers)
+    return decide_promotion(
+        ranked,
+        scores,
+        read_policy(run.promotion),
+        production_id=board.production_candidate_id,
+        gone=gone,
+        seed=run.dataset_size["seed"],
+    )
+
+
+def read_policy(promotion: dict[str, object]) -> PromotionPolicy:
+    """Return a stored promotion rule as the engine takes it."""
+    values = {**promotion, "rule": Rule(str(promotion["rule"]))}
+    limit = values.get("max_cost_per_1k_requests_usd")
+    if limit is not None:
+        values["max_cost_per_1k_requests_usd"] = Decimal(str(limit))
+    return PromotionPolicy(**values)  # type: ignore[arg-type]

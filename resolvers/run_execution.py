@@ -1,10 +1,10 @@
-"""The work of a run: reading its dataset, making its calls, and storing them once."""
+"""The work of a run: making the calls of its rows, and storing each answer once."""
 
 import asyncio
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
-from db.bulk import column_arrays, insert_from_arrays
 from db.models import (
     Candidate,
     DatasetRow,
@@ -21,86 +20,33 @@ from db.models import (
     Run,
     RunCandidate,
     RunResult,
-    Trace,
 )
-from db.session import Database, ReadSession
-from engine.matching import MatchMode, PatternError, score_answer
+from db.session import ReadSession
 from engine.prompts import render_prompt
-from engine.selection import RowSelection, select_positions
-from providers.base import ChatTarget, DatasetError
+from providers.base import ChatTarget
 from resolvers.auth import SYSTEM, requires
+from resolvers.call_bounds import bound_call
 from resolvers.candidates import chat_target
 from resolvers.context import Context
-from resolvers.datasets import take_snapshot
-from resolvers.errors import InvalidDatasetError, UpstreamError
 from resolvers.failures import is_outage
+from resolvers.judging import Bench, Judge
 from resolvers.model_calls import (
     CallOutcome,
     CallResult,
+    CallStoppedError,
     CallSubject,
     call_model,
     trace_values,
 )
-from resolvers.run_completion import complete_run
-from resolvers.runs import RUN_SHARD
+from resolvers.run_costs import commit_cost
+from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
+from resolvers.run_lifecycle import ADVANCE_RUN, RUN_SHARD, UNFINISHED, finish_run, lock_run
+from resolvers.run_rescoring import rescore_rows
+from resolvers.run_scoring import score_output
 
-# Large enough to keep every call slot busy, small enough to spread over workers.
-SHARD_ROWS = 50
 RETRIES = 4
-UNFINISHED = ("queued", "running")
-# Answers that are paid for are held so long for a database that is away.
-LONGEST_OUTAGE_SECONDS = 120
-OUTAGE_POLL_SECONDS = 0.5
-STORE_TRACES = insert_from_arrays(Trace).on_conflict_do_nothing()
-STORE_RESULTS = insert_from_arrays(RunResult).on_conflict_do_nothing()
-
-
-@requires(SYSTEM)
-async def prepare_run(ctx: Context, run_id: UUID) -> None:
-    """Read a queued run's dataset into a snapshot, and queue its calls in shards.
-
-    Raises:
-        InvalidDatasetError: The dataset can't be used; repeating this won't help.
-        UpstreamError: The hub failed; repeating this may help.
-    """
-    async with ctx.database.read() as session:
-        run = await session.get(Run, run_id)
-        board = await session.get(Leaderboard, run.leaderboard_id) if run else None
-    if run is None or board is None or run.status != "queued":
-        return  # another worker was faster, or the run failed meanwhile
-    if board.deleted_at is not None:
-        await fail_run(ctx, run_id, "the leaderboard was deleted")
-        return
-    try:
-        snapshot = await take_snapshot(ctx, board, run.dataset_url or "")
-    except DatasetError as error:
-        if error.is_retryable:
-            raise UpstreamError(str(error)) from error
-        raise InvalidDatasetError(str(error)) from error
-    positions = select_positions(snapshot.row_count, RowSelection(**run.dataset_size))
-    async with ctx.database.write() as session:
-        begun = await session.scalar(
-            update(Run)
-            .where(Run.id == run_id, Run.status == "queued")
-            .values(
-                status="running",
-                snapshot_id=snapshot.id,
-                row_count=len(positions),
-                started_at=datetime.now(UTC),
-            )
-            .returning(Run.id)
-        )
-        if begun is not None:
-            await ctx.services.queue.enqueue(
-                session,
-                RUN_SHARD,
-                workspace_id=run.workspace_id,
-                subject_id=run_id,
-                arguments=[
-                    {"positions": positions[start : start + SHARD_ROWS]}
-                    for start in range(0, len(positions), SHARD_ROWS)
-                ],
-            )
+# Within a second of a run's end, and it costs one read of a row, no further call begins.
+STOP_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +59,7 @@ class _Entrant:
 
 @requires(SYSTEM)
 async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Sequence[int]) -> None:
-    """Make the calls of some of a run's rows that are not stored yet; the last shard ranks.
+    """Make the calls of some of a run's rows that are not stored yet.
 
     Args:
         ctx: The worker's.
@@ -123,6 +69,7 @@ async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Seq
 
     Raises:
         IntegrationMissingError: A key that the run needs was taken away.
+        BudgetExceededError: The run's ceiling leaves no room for another call.
     """
     async with ctx.database.read() as session:
         run = await session.get(Run, run_id)
@@ -131,23 +78,32 @@ async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Seq
             return
         pairs = await _candidates(session, run_id)
         missing = await _missing(session, run, [how.candidate_id for how, _ in pairs], positions)
+    judge = await find_judge(ctx, run)
     if board.deleted_at is not None:
         await fail_run(ctx, run_id, "the leaderboard was deleted")
         return
-    entrants = {
-        how.candidate_id: await _entrant(ctx, run, how, candidate) for how, candidate in pairs
-    }
-    await _call_all(ctx, run, [(entrants[candidate_id], row) for candidate_id, row in missing])
-    await _finish_shard(ctx, run_id, job_id)
+    if run.kind == "rescore":
+        await rescore_rows(ctx, run, missing)
+    else:
+        entrants = {
+            how.candidate_id: await _entrant(ctx, run, how, candidate) for how, candidate in pairs
+        }
+        shard = _Shard(ctx, run, judge)
+        await shard.work([shard.call(entrants[candidate_id], row) for candidate_id, row in missing])
+        if judge is not None:
+            subjects = {key: entrant.subject for key, entrant in entrants.items()}
+            await shard.work(await shard.list_judging(positions, subjects))
+    await _finish_shard(ctx, run, job_id)
 
 
 async def _candidates(
     session: ReadSession, run_id: UUID
 ) -> Sequence[tuple[RunCandidate, Candidate]]:
+    """Return who is still asked, in the run's order."""
     statement = (
         select(RunCandidate, Candidate)
         .join(Candidate, Candidate.id == RunCandidate.candidate_id)
-        .where(RunCandidate.run_id == run_id)
+        .where(RunCandidate.run_id == run_id, RunCandidate.asked_row_count.is_(None))
         .order_by(RunCandidate.position)
     )
     return [(row[0], row[1]) for row in await session.execute(statement)]
@@ -195,61 +151,142 @@ async def _entrant(ctx: Context, run: Run, how: RunCandidate, candidate: Candida
     )
 
 
-async def _call_all(ctx: Context, run: Run, units: Sequence[tuple[_Entrant, DatasetRow]]) -> None:
-    """Make the calls, a bounded number at once, and store each answer as it comes back.
+class _Shard:
+    """The calls of a shard, a bounded number at once; each answer is stored as it comes back.
 
-    After a failure no further call begins, and those under way still finish:
-    their answers are paid for.
+    After a failure, and once the run has ended, no further call begins, and
+    those under way still finish: their answers are paid for.
     """
-    failures: list[Exception] = []
 
-    async def call(entrant: _Entrant, row: DatasetRow) -> None:
+    def __init__(self, ctx: Context, run: Run, judge: Judge | None) -> None:
+        self._ctx = ctx
+        self._run = run
+        self._failures: list[Exception] = []
+        self._stopped = asyncio.Event()
+        self._bench = None if judge is None else Bench(ctx, run, judge, self._stopped)
+
+    async def work(self, pieces: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Do *pieces* at once, unless the run ends meanwhile.
+
+        Raises:
+            Exception: What the first one that failed raised.
+        """
+        watch = asyncio.create_task(self._watch())
         try:
-            async with ctx.services.gate.of(run.workspace_id, entrant.target.provider):
-                if failures:
-                    return
-                result = await _call(ctx, run, entrant, row)
-                stored = await ctx.services.run_results.offer(result)
-            await stored
-        except Exception as error:  # noqa: BLE001 - raised once the others have finished
-            failures.append(error)
+            async with asyncio.TaskGroup() as tasks:
+                for piece in pieces:
+                    tasks.create_task(self._attempt(piece))
+        finally:
+            watch.cancel()
+        if self._failures:
+            raise self._failures[0]
 
-    async with asyncio.TaskGroup() as calls:
-        for entrant, row in units:
-            calls.create_task(call(entrant, row))
-    if failures:
-        raise failures[0]
+    async def _watch(self) -> None:
+        """Stop the calls once the run has ended, as when it is cancelled."""
+        while not self._stopped.is_set():
+            await asyncio.sleep(STOP_POLL_SECONDS)
+            try:
+                async with self._ctx.database.read() as session:
+                    status = await session.scalar(select(Run.status).where(Run.id == self._run.id))
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                if not is_outage(error):
+                    self._fail(error)
+                continue  # what is under way waits for the database by itself
+            if status != "running":
+                self._stopped.set()
 
+    def _fail(self, error: Exception) -> None:
+        self._failures.append(error)
+        self._stopped.set()
 
-async def store_call_results(database: Database, results: Sequence[CallResult]) -> None:
-    """Store what came of some calls, in one transaction; what is stored already stays.
-
-    The calls are paid for, so an outage of the database is waited for.
-
-    Raises:
-        SQLAlchemyError: The database refused them, or did not come back in time.
-    """
-    traces = column_arrays(Trace, [each.trace for each in results])
-    rows = column_arrays(RunResult, [each.result for each in results])
-    give_up_at = time.monotonic() + LONGEST_OUTAGE_SECONDS
-    while True:
+    async def _attempt(self, piece: Coroutine[Any, Any, None]) -> None:
         try:
-            async with database.write() as session:
-                await session.execute(STORE_TRACES, traces)
-                await session.execute(STORE_RESULTS, rows)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            if not is_outage(error) or time.monotonic() > give_up_at:
-                raise
-            await asyncio.sleep(OUTAGE_POLL_SECONDS)
-        else:
+            await piece
+        except CallStoppedError:
             return
+        except Exception as error:  # noqa: BLE001 - raised once the others have finished
+            self._fail(error)
+
+    async def call(self, entrant: _Entrant, row: DatasetRow) -> None:
+        """Ask one candidate one row, and have its answer scored if a judge scores each."""
+        gate = self._ctx.services.gate.of(self._run.workspace_id, entrant.target.provider)
+        async with gate:
+            if self._stopped.is_set():
+                return
+            result = await self._ask(entrant, row)
+            stored = await self._ctx.services.run_results.offer(result)
+        await stored
+        output = result.result["output"]
+        bench = self._bench
+        if bench is not None and not bench.judge.is_pairwise and output is not None:
+            await score_result(self._ctx, self._run, bench, entrant.subject, row, output)
+
+    async def list_judging(
+        self, positions: Sequence[int], subjects: Mapping[UUID, CallSubject]
+    ) -> list[Coroutine[Any, Any, None]]:
+        """Return what is left to judge of some rows: of a killed worker, or of pairs."""
+        bench = self._bench
+        if bench is None:
+            return []
+        pending = await list_pending(self._ctx, self._run, positions)
+        if bench.judge.is_pairwise:
+            return [
+                RowComparison(self._ctx, self._run, bench, row, results, subjects).compare()
+                for row, results in pending
+            ]
+        return [
+            score_result(
+                self._ctx, self._run, bench, subjects[result.candidate_id], row, result.output
+            )
+            for row, results in pending
+            for result in results
+            if result.is_pending and result.output is not None
+        ]
+
+    async def _ask(self, entrant: _Entrant, row: DatasetRow) -> CallResult:
+        """Ask one candidate one row, within the run's ceiling if it has one."""
+        ctx, run = self._ctx, self._run
+        messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
+        params: dict[str, Any] = {}
+        most_usd = None
+        if run.max_cost_usd is not None:
+            bounded = bound_call(
+                entrant.target,
+                messages,
+                {},
+                default_max_tokens=ctx.services.limits.default_max_tokens,
+            )
+            params, most_usd = dict(bounded.params), bounded.most_usd
+            await commit_cost(ctx, run.id, most_usd)
+        outcome = await call_model(
+            ctx.services.chat,
+            entrant.target,
+            messages,
+            params,
+            retries=RETRIES,
+            stopped=self._stopped,
+        )
+        result = _result(run, entrant, row, messages, outcome)
+        if most_usd is None or outcome.cost_usd is None:
+            return result  # an unknown cost goes on counting as the most that it can be
+        return replace(result, released_usd=most_usd - outcome.cost_usd)
 
 
-async def _call(ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow) -> CallResult:
-    """Ask one candidate one row."""
-    messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
-    outcome = await call_model(ctx.services.chat, entrant.target, messages, {}, retries=RETRIES)
-    score, error = _score(run.evaluation, outcome, row)
+def _result(
+    run: Run,
+    entrant: _Entrant,
+    row: DatasetRow,
+    messages: Sequence[dict[str, Any]],
+    outcome: CallOutcome,
+) -> CallResult:
+    is_pending = False
+    if outcome.answer is None:
+        # It scores 0, as users would have seen it fail.
+        score, error = 0.0, outcome.error.summary if outcome.error else None
+    elif "judge" in run.evaluation:
+        score, error, is_pending = 0.0, None, True
+    else:
+        score, error = score_output(run.evaluation, outcome.answer.output, row.expected)
     trace = trace_values(
         new_id(),
         entrant.subject,
@@ -258,7 +295,7 @@ async def _call(ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow) -> C
         input=row.input,
         messages=messages,
         expected=row.expected,
-        score=score,
+        score=None if is_pending else score,
         metadata={"position": row.position},
     )
     result = {
@@ -270,62 +307,56 @@ async def _call(ctx: Context, run: Run, entrant: _Entrant, row: DatasetRow) -> C
         "output": trace["output"],
         "score": score,
         "error": error,
+        "is_pending": is_pending,
+        "judgement": None,
+        "judge_cost_usd": Decimal(0),
         **{name: trace[name] for name in ("latency_ms", "cost_usd", "created_at")},
         **{name: trace[name] for name in ("prompt_tokens", "completion_tokens")},
     }
     return CallResult(trace, result)
 
 
-def _score(
-    evaluation: dict[str, Any], outcome: CallOutcome, row: DatasetRow
-) -> tuple[float, str | None]:
-    """Return an outcome's score, and its error; an error scores 0, as users would see it fail."""
-    if outcome.answer is None:
-        return 0.0, outcome.error.summary if outcome.error else None
-    try:
-        score = score_answer(
-            outcome.answer.output,
-            row.expected or "",
-            match=MatchMode(evaluation["match"]),
-            extract=evaluation.get("extract"),
-        )
-    except PatternError as error:
-        return 0.0, f"invalid_expected: {error}"
-    return score, None
-
-
-async def _finish_shard(ctx: Context, run_id: UUID, job_id: UUID) -> None:
-    """Mark a shard done, and rank the run if it was the last one.
+async def _finish_shard(ctx: Context, run: Run, job_id: UUID) -> None:
+    """Mark a shard done; the last one lets the run go on to what is next.
 
     The run's row is locked first: of two shards that end together, the later
     one sees the other done.
     """
     async with ctx.database.write() as session:
-        run = await session.scalar(
-            select(Run).where(Run.id == run_id).with_for_update(key_share=True)
-        )
-        if run is None or run.status != "running":
+        locked = await lock_run(session, run.id)
+        if locked is None or locked.status != "running":
             return
         await session.execute(
             update(Job)
             .where(Job.id == job_id)
             .values(status="succeeded", finished_at=datetime.now(UTC))
         )
-        left = await session.scalar(
-            select(func.count())
-            .select_from(Job)
-            .where(Job.subject_id == run_id, Job.kind == RUN_SHARD, Job.status.in_(UNFINISHED))
+        if not await count_unfinished_shards(session, run.id):
+            await ctx.services.queue.enqueue(
+                session,
+                ADVANCE_RUN,
+                workspace_id=run.workspace_id,
+                subject_id=run.id,
+                arguments=[{}],
+            )
+
+
+async def count_unfinished_shards(session: ReadSession, run_id: UUID) -> int:
+    """Return how many of a run's shards have not ended."""
+    statement = (
+        select(func.count())
+        .select_from(Job)
+        .where(
+            Job.subject_id == run_id, Job.kind == RUN_SHARD, Job.status.in_(["queued", "running"])
         )
-        if not left:
-            await complete_run(session, run)
+    )
+    return await session.scalar(statement) or 0
 
 
 @requires(SYSTEM)
 async def fail_run(ctx: Context, run_id: UUID, reason: str) -> None:
     """End a run that can't go on; what it has stored stays."""
     async with ctx.database.write() as session:
-        await session.execute(
-            update(Run)
-            .where(Run.id == run_id, Run.status.in_(UNFINISHED))
-            .values(status="failed", error=reason, finished_at=datetime.now(UTC))
-        )
+        run = await lock_run(session, run_id)
+        if run is not None and run.status in UNFINISHED:
+            await finish_run(ctx, session, run, "failed", error=reason)

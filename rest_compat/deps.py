@@ -2,15 +2,16 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 from typing_extensions import override
 
-from resolvers.auth import demand_caller
+from resolvers.auth import Principal, demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
 from resolvers.errors import NotFoundError, UnauthenticatedError
@@ -31,19 +32,33 @@ UNKEPT_HEADERS = frozenset({"content-length", "x-request-id"})
 CLIENT_ERROR = 400
 
 
-def find_credential(request: Request) -> str | None:
-    """Return the credential of *request*, in whichever of its forms it came.
+def find_credential(headers: Mapping[str, str]) -> str | None:
+    """Return the credential in a request's *headers*, in whichever of its forms it came.
 
     Raises:
         UnauthenticatedError: The Authorization header is not a Bearer one.
     """
-    authorization = request.headers.get("Authorization")
+    authorization = headers.get("Authorization")
     if authorization is not None:
         scheme, _, credential = authorization.partition(" ")
         if scheme.casefold() != "bearer" or not credential.strip():
             raise UnauthenticatedError("Authorization: must be 'Bearer' and a credential")
         return credential.strip()
-    return next((value for name in TOKEN_HEADERS if (value := request.headers.get(name))), None)
+    return next((value for name in TOKEN_HEADERS if (value := headers.get(name))), None)
+
+
+async def authenticate(connection: HTTPConnection, headers: Mapping[str, str]) -> Principal | None:
+    """Return who calls, as *headers* tell; None when they carry no credential.
+
+    Raises:
+        UnauthenticatedError: The credential is not valid, or is so no longer.
+        ForbiddenError: It does not open the workspace that is asked for.
+    """
+    authenticator: Authenticator = connection.app.state.authenticator
+    credential = find_credential(headers)
+    if credential is None:
+        return None
+    return await authenticator.authenticate(credential, workspace=headers.get("X-Workspace-Id"))
 
 
 async def build_context(request: Request) -> Context:
@@ -52,12 +67,7 @@ async def build_context(request: Request) -> Context:
     if present is not None:
         return present
     services: Services = request.app.state.services
-    authenticator: Authenticator = request.app.state.authenticator
-    credential = find_credential(request)
-    caller = None
-    if credential is not None:
-        workspace = request.headers.get("X-Workspace-Id")
-        caller = await authenticator.authenticate(credential, workspace=workspace)
+    caller = await authenticate(request, request.headers)
     ctx = Context(services, caller, request.scope.get("request_id", ""))
     request.state.ctx = ctx
     return ctx
@@ -73,7 +83,7 @@ def demand_operator(request: Request) -> None:
     secret: str | None = request.app.state.cron_secret
     if not secret:
         raise NotFoundError("operators' routes are off: GERO_CRON_SECRET is not set")
-    given = request.headers.get(OPERATOR_HEADER) or find_credential(request) or ""
+    given = request.headers.get(OPERATOR_HEADER) or find_credential(request.headers) or ""
     if not hmac.compare_digest(given.encode(), secret.encode()):
         raise UnauthenticatedError(
             f"this needs the operator's secret, as 'Authorization: Bearer' or '{OPERATOR_HEADER}'"

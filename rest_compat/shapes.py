@@ -46,11 +46,34 @@ class Readiness(BaseModel):
     checks: dict[str, str] = Field(description="What was looked at: ok, or what is wrong with it.")
 
 
+class ScaleShape(Shape):
+    """The scores that a judge may give."""
+
+    low: float
+    high: float
+
+
 class EvaluationShape(Shape):
     """How answers are scored."""
 
     match: str
     extract: str | None = None
+    errors: Literal["zero", "leave_out"] = "zero"
+    rubric: str | None = None
+    scale: ScaleShape | None = None
+    judge_votes: int = 1
+    judge_mode: Literal["score", "pairwise"] = "score"
+
+
+class PromotionShape(Shape):
+    """When a new ranking changes production, and whom it may put there."""
+
+    rule: Literal["always", "confident", "cheapest_within"]
+    confidence: float = 0.95
+    epsilon: float | None = None
+    max_cost_per_1k_requests_usd: Usd | None = None
+    max_latency_ms_p95: float | None = None
+    min_score: float | None = None
 
 
 class LeaderboardShape(Shape):
@@ -64,9 +87,17 @@ class LeaderboardShape(Shape):
     dataset_url: str | None
     eval_type: Literal["exact", "judge", "human"]
     evaluation: EvaluationShape
+    judge_provider: Literal["openrouter"] | None
+    judge_model: str | None
+    judge_auto: bool
     model_selection: Literal["ranking_winner", "manual"]
     selected_leaderboard_model_id: UUID | None = Field(
         validation_alias="selected_candidate_id", description="The pinned model."
+    )
+    promotion: PromotionShape
+    production_leaderboard_model_id: UUID | None = Field(
+        validation_alias="production_candidate_id",
+        description="Who serves production; null before the first ranking.",
     )
     created_at: Instant
     updated_at: Instant
@@ -101,12 +132,45 @@ class ProgressShape(Shape):
     total: int | None = Field(description="Unknown until the dataset has been read.")
 
 
+class ComparisonShape(Shape):
+    """A candidate against the next one, on the rows that both have."""
+
+    difference: float = Field(description="How much higher its mean score is.")
+    low: float = Field(description="Lower end of the difference's interval.")
+    high: float = Field(description="Upper end of that interval.")
+    p_value: float = Field(description="Two-sided.")
+    p_value_adjusted: float = Field(
+        description="Corrected for the number of pairs in the ranking, by Holm's method."
+    )
+    row_count: int
+    method: Literal["mcnemar_exact", "sign_flip"]
+
+
 class RankingEntryShape(Shape):
     """A candidate's place."""
 
     rank: int
+    band: int | None = Field(
+        description="Candidates that can't be told apart share one; 1 is the best."
+    )
     leaderboard_model_id: UUID = Field(validation_alias="candidate_id")
-    score: float = Field(description="Mean over the rows; errors count as 0.")
+    score: float = Field(
+        description="Mean over the rows; errors count as 0, unless they are left out."
+    )
+    score_low: float | None = Field(
+        description="Lower end of the score's interval, at the ranking's confidence."
+    )
+    score_high: float | None = Field(description="Upper end of that interval.")
+    is_on_pareto_front: bool | None = Field(
+        description="Nobody else is as good and as cheap, and better in one of both."
+    )
+    next_comparison: ComparisonShape | None
+    strength: float | None = Field(
+        description="Bradley-Terry: the natural logarithm of its odds against the average "
+        "candidate, when answers were judged in pairs."
+    )
+    strength_low: float | None
+    strength_high: float | None
     row_count: int
     error_count: int
     latency_ms_p50: float | None
@@ -120,6 +184,13 @@ class RankingShape(Shape):
 
     completed_at: Instant
     row_count: int
+    confidence: float
+    saved_call_count: int = Field(description="Calls that early stopping did without.")
+    saved_cost_usd: Usd | None
+    verdict: Literal["PROMOTE", "HOLD", "INSUFFICIENT"] | None = Field(
+        description="What it means for production."
+    )
+    decision: dict[str, Any] | None = Field(description="The numbers and the reason of that.")
     entries: list[RankingEntryShape]
 
 
@@ -128,14 +199,17 @@ class RunShape(Shape):
 
     id: UUID
     leaderboard_id: UUID
-    kind: Literal["ranking"]
-    status: Literal["queued", "running", "completed", "failed"]
+    kind: Literal["ranking", "rescore", "replay"]
+    status: Literal["queued", "running", "awaiting_review", "completed", "failed", "cancelled"]
     progress: ProgressShape
     cost_usd: Usd
     error: str | None = Field(description="Why a failed run failed.")
     snapshot_id: UUID | None
     row_count: int | None
     dataset_size: dict[str, Any]
+    early_stopping: bool = Field(validation_alias="stops_early")
+    max_cost_usd: Usd | None
+    source_run_id: UUID | None = Field(description="The run that it scores again or replays.")
     ranking: RankingShape | None
     created_at: Instant
     started_at: Instant | None

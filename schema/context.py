@@ -27,6 +27,11 @@ class GraphQLContext(BaseContext):
         self.batch_loaders: dict[Any, DataLoader[Any, Any]] = {}
         self.timing: Timing | None = None
 
+    def forget(self) -> None:
+        """Forget what was read: what is read from now on is as it is by then."""
+        self.ctx.forget()
+        self.batch_loaders = {}
+
     @property
     def base_url(self) -> str:
         """Where the client reaches this server."""

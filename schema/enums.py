@@ -18,6 +18,19 @@ class EvalType(Enum):
     """`Leaderboard.eval_type`."""
 
     EXACT = enum_value("exact", description="By comparison with the expected output.")
+    JUDGE = enum_value("judge", description="By a judge model.")
+
+
+@strawberry.enum(description="What a judge is asked.")
+class JudgeMode(Enum):
+    """`resolvers.inputs.Evaluation.judge_mode`."""
+
+    SCORE = enum_value("score", description="To score each answer by itself.")
+    PAIRWISE = enum_value(
+        "pairwise",
+        description="To compare the answers to a row in pairs, each pair in both orders; when "
+        "the two disagree it is a tie.",
+    )
 
 
 @strawberry.enum(description="How an answer is compared with the expected output.")
@@ -71,17 +84,89 @@ class AuthMethod(Enum):
 class RunStatus(Enum):
     """`Run.status`."""
 
-    QUEUED = enum_value("queued", description="Its dataset has not been read yet.")
+    QUEUED = enum_value(
+        "queued", description="Its dataset is not read yet, or another run is before it."
+    )
     RUNNING = enum_value("running", description="Its calls are being made.")
-    COMPLETED = enum_value("completed", description="It has a ranking.")
+    AWAITING_REVIEW = enum_value(
+        "awaiting_review", description="It is answered, and people have to score the answers."
+    )
+    COMPLETED = enum_value("completed", description="It has a ranking, unless it is a replay.")
     FAILED = enum_value("failed", description="It can't go on; its error says why.")
+    CANCELLED = enum_value("cancelled", description="Somebody ended it; what was done stays.")
 
 
 @strawberry.enum(description="What a run does.")
 class RunKind(Enum):
     """`Run.kind`."""
 
-    RANKING = enum_value("ranking", description="Ranks candidates.")
+    RANKING = enum_value("ranking", description="Asks candidates, and ranks them.")
+    RESCORE = enum_value("rescore", description="Scores what another run was answered, and ranks.")
+    REPLAY = enum_value("replay", description="Asks another run's questions again; ranks nobody.")
+
+
+@strawberry.enum(description="When a new ranking changes production.")
+class PromotionRule(Enum):
+    """`engine.promotion.Rule`, and `manual` for a pinned model."""
+
+    ALWAYS = enum_value("always", description="The best of each ranking serves.")
+    CONFIDENT = enum_value(
+        "confident",
+        description="The best serves once it is shown to be better than the model in production.",
+    )
+    CHEAPEST_WITHIN = enum_value(
+        "cheapest_within",
+        description="The cheapest serves that is shown to be no worse than the best by epsilon.",
+    )
+
+
+@strawberry.enum(description="What a ranking means for production.")
+class Verdict(Enum):
+    """`engine.promotion.Verdict`."""
+
+    PROMOTE = enum_value("PROMOTE", description="Production changes.")
+    HOLD = enum_value("HOLD", description="Production stays.")
+    INSUFFICIENT = enum_value(
+        "INSUFFICIENT", description="Production stays: the rows could not have shown anything else."
+    )
+
+
+@strawberry.enum(description="What changed a leaderboard's production model.")
+class PromotionCause(Enum):
+    """`PromotionEvent.cause`."""
+
+    PROMOTION = enum_value("promotion", description="A run's ranking.")
+    SELECTION = enum_value("selection", description="Somebody pinned or unpinned a model.")
+    REMOVAL = enum_value("removal", description="The model that served left the leaderboard.")
+    ROLLBACK = enum_value("rollback", description="Somebody undid an earlier change.")
+
+
+@strawberry.enum(description="How two candidates are compared.")
+class ComparisonMethod(Enum):
+    """`engine.comparisons.Method`."""
+
+    MCNEMAR_EXACT = enum_value(
+        "mcnemar_exact", description="McNemar's exact test, of scores that are 0 or 1."
+    )
+    SIGN_FLIP = enum_value(
+        "sign_flip", description="A permutation test that flips the signs of the differences."
+    )
+
+
+@strawberry.enum(description="What an expected cost rests on.")
+class EstimateBasis(Enum):
+    """`resolvers.run_costs.CandidateEstimate.basis`."""
+
+    MEASURED = enum_value("measured", description="The mean cost of its latest calls.")
+    ASSUMED = enum_value("assumed", description="Its prices, and a guess of the tokens.")
+
+
+@strawberry.enum(description="What a row counts on which a call failed.")
+class ErrorScoring(Enum):
+    """`resolvers.inputs.Evaluation.errors`."""
+
+    ZERO = enum_value("zero", description="0, as users would have seen it fail.")
+    LEAVE_OUT = enum_value("leave_out", description="Nothing: the mean is over the other rows.")
 
 
 @strawberry.enum(description="Which rows of a dataset a run uses.")

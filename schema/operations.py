@@ -1,12 +1,14 @@
 """Executing operations: one way for the server, and the same as a Strawberry extension."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import GraphQLError, OperationType
 from strawberry.extensions import SchemaExtension
+from strawberry.types.execution import PreExecutionError
 from typing_extensions import override
 
 from compiled_graphql.cache import CACHED, COMPILED, Finding, PlanCache
@@ -18,6 +20,11 @@ from schema.documents import Document, Documents
 from schema.failures import document_error
 from schema.persisted import PersistedDocuments, check_hash
 from schema.timing import Timing
+
+HOW_TO_SUBSCRIBE = (
+    "a subscription is answered over a WebSocket with the subprotocol graphql-transport-ws, or to "
+    "a request with Accept: text/event-stream"
+)
 
 
 class PreparedDocuments(SchemaExtension):
@@ -143,10 +150,28 @@ class Operations:
             return self._refused([_of_request(error)], context)
         return replace(asked, query=text)
 
-    def is_mutation(self, asked: Asked) -> bool:
-        """Tell whether *asked* changes anything."""
+    def find_kind(self, asked: Asked) -> OperationType | None:
+        """Return what kind of operation *asked* is; None when there is no such operation."""
         operation = self._documents.prepare(asked.query).find_operation(asked.operation_name)
-        return operation is not None and operation.operation == OperationType.MUTATION
+        return None if operation is None else operation.operation
+
+    async def stream(self, asked: Asked, context: GraphQLContext) -> AsyncGenerator[Answer, None]:
+        """Yield a subscription's answers; any other operation has one."""
+        if self.find_kind(asked) is not OperationType.SUBSCRIPTION:
+            yield await self.execute(asked, context)
+            return
+        results = await self._schema.stream(
+            asked.query,
+            dict(asked.variables),
+            context,
+            operation_name=asked.operation_name,
+            operation_extensions=dict(asked.extensions),
+        )
+        async with aclosing(results):
+            async for result in results:
+                has_begun = not isinstance(result, PreExecutionError)
+                errors = self._documented(result.errors or (), context)
+                yield Answer(result.data, errors, has_begun=has_begun)
 
     async def execute(self, asked: Asked, context: GraphQLContext) -> Answer:
         """Execute an operation.
@@ -160,6 +185,8 @@ class Operations:
         operation = document.find_operation(asked.operation_name)
         if operation is None:
             return self._refused([_no_such_operation(asked.operation_name)], context)
+        if operation.operation == OperationType.SUBSCRIPTION:
+            return self._refused([GraphQLError(HOW_TO_SUBSCRIBE)], context)
         if asked.reads_only and operation.operation != OperationType.QUERY:
             raise MethodNotAllowedError("a mutation must be POSTed")
         cost = self._documents.find_cost_error(document, operation, asked.variables)
@@ -207,11 +234,15 @@ class Operations:
         begun = result.data is not None or any(error.path for error in errors)
         return Answer(result.data, errors, has_begun=begun)
 
-    def _refused(self, errors: Sequence[GraphQLError], context: GraphQLContext) -> Answer:
+    def refuse(self, failure: AppError) -> Answer:
+        """Return the answer of an operation that *failure* kept from beginning."""
+        return self._refused([_of_request(failure)], None)
+
+    def _refused(self, errors: Sequence[GraphQLError], context: GraphQLContext | None) -> Answer:
         return Answer(None, self._documented(errors, context), has_begun=False)
 
     def _documented(
-        self, errors: Sequence[GraphQLError], context: GraphQLContext
+        self, errors: Sequence[GraphQLError], context: GraphQLContext | None
     ) -> Sequence[GraphQLError]:
         return [document_error(error, context, self._status_of) for error in errors]
 

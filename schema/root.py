@@ -18,10 +18,11 @@ from schema.documents import Documents
 from schema.failures import document_error
 from schema.limits import OperationLimits
 from schema.money import PLAIN_DECIMALS
-from schema.mutations import Mutation
+from schema.mutations.root import Mutation
 from schema.operations import Operations, PreparedDocuments
 from schema.persisted import PersistedDocuments
 from schema.queries import Query
+from schema.subscriptions import Subscription
 
 # Compiled operations kept, of some tens of kilobytes each.
 KEPT_PLANS = 500
@@ -35,7 +36,12 @@ class Schema(strawberry.Schema):
     """
 
     def __init__(self, *, status_of: Mapping[ErrorCode, int]) -> None:
-        super().__init__(query=Query, mutation=Mutation, scalar_overrides=PLAIN_DECIMALS)
+        super().__init__(
+            query=Query,
+            mutation=Mutation,
+            subscription=Subscription,
+            scalar_overrides=PLAIN_DECIMALS,
+        )
         self._status_of = status_of
 
     @override

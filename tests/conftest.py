@@ -229,7 +229,7 @@ async def await_run(client: httpx2.AsyncClient, leaderboard_id: object, run_id: 
         while True:
             listed = (await client.get(f"/api/leaderboards/{leaderboard_id}/runs")).json()
             run = next(each for each in listed["runs"] if each["id"] == str(run_id))
-            if run["status"] in {"completed", "failed"}:
+            if run["status"] in {"completed", "failed", "cancelled"}:
                 return run
             await asyncio.sleep(0.05)
 

@@ -8,6 +8,8 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import update
+
 from app.services import Process
 from db.base import new_id
 from db.models import (
@@ -140,6 +142,11 @@ async def make_ranked_run(
         ranking = Ranking(id=new_id(), run_id=run.id, row_count=rows, completed_at=now, **ids)
         session.add(ranking)
         await session.flush()
+        await session.execute(
+            update(Leaderboard)
+            .where(Leaderboard.id == board.id)
+            .values(production_candidate_id=candidates[0].id if candidates else None)
+        )
         for rank, candidate in enumerate(candidates, start=1):
             session.add(
                 RunCandidate(

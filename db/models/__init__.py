@@ -7,8 +7,8 @@ from db.models.integration import Integration
 from db.models.job import Job
 from db.models.leaderboard import Leaderboard
 from db.models.persisted_document import PersistedDocument
-from db.models.ranking import Ranking, RankingEntry
-from db.models.run import Run, RunCandidate, RunResult
+from db.models.ranking import PromotionEvent, Ranking, RankingEntry
+from db.models.run import JudgeVerdict, Run, RunCandidate, RunComparison, RunResult
 from db.models.token import ApiToken, BudgetHold
 from db.models.trace import Trace
 from db.models.workspace import Member, Workspace
@@ -22,13 +22,16 @@ __all__ = [
     "IdempotencyKey",
     "Integration",
     "Job",
+    "JudgeVerdict",
     "Leaderboard",
     "Member",
     "PersistedDocument",
+    "PromotionEvent",
     "Ranking",
     "RankingEntry",
     "Run",
     "RunCandidate",
+    "RunComparison",
     "RunResult",
     "Trace",
     "Workspace",

@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, CreatedAt, Id, Instant, Json
+from db.base import Base, CreatedAt, Id, Instant, Json, Promotion
 
 
 class Leaderboard(Base):
@@ -14,6 +14,12 @@ class Leaderboard(Base):
     Attributes:
         evaluation: `{"match": ..., "extract": ...}`; see `resolvers/inputs.py`.
         selected_candidate_id: Serves production when `model_selection` is `manual`.
+        judge_provider: Who serves the judge, of a leaderboard that is judged.
+        judge_model: The provider's name for the judge; None when each run picks one.
+        judge_auto: Whether each run picks one.
+        promotion: When a new ranking changes production; see `resolvers/inputs.py`.
+        production_candidate_id: Who serves production; None before the first ranking. Every
+            change of it is a `PromotionEvent`, written in the same transaction.
         deleted_at: Set instead of deleting, so that what was paid for stays accounted for.
     """
 
@@ -33,8 +39,15 @@ class Leaderboard(Base):
     dataset_url: Mapped[str | None]
     eval_type: Mapped[str]
     evaluation: Mapped[Json]
+    judge_provider: Mapped[str | None]
+    judge_model: Mapped[str | None]
+    judge_auto: Mapped[bool] = mapped_column(server_default=false())
     model_selection: Mapped[str]
     selected_candidate_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("candidate.id", use_alter=True)
+    )
+    promotion: Mapped[Promotion]
+    production_candidate_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("candidate.id", use_alter=True)
     )
     created_at: Mapped[CreatedAt]

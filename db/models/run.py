@@ -2,25 +2,39 @@
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, CreatedAt, Id, Instant, Json, Usd
+from db.base import Base, CreatedAt, Id, Instant, Json, Promotion, Usd
 
 
 class Run(Base):
     """What is ranked, on what, and how far it has come; its inputs never change.
 
     Attributes:
+        kind: `ranking` asks the candidates; `rescore` scores what another run was answered;
+            `replay` asks another run's questions again, and ranks nobody.
         dataset_size: Which rows of the snapshot: `{"algorithm", "rows", "seed"}`.
         row_count: How many rows that selects, once the snapshot is made.
+        promotion: The leaderboard's rule, as it was when the run was asked for.
+        stops_early: Whether candidates that can no longer win stop being asked.
+        max_cost_usd: Its ceiling; None for none.
+        committed_usd: The most that its calls can have cost by now, of a run with a ceiling. A
+            call adds the most that it can cost before it is made, and what it did cost takes
+            that place in the transaction that stores its result.
+        estimated_cost_usd: What it was expected to cost; None when that is not known.
+        source_run_id: The run that is scored or replayed.
         error: Why a failed run failed, for its owner to read.
     """
 
     __tablename__ = "run"
     __table_args__ = (
-        CheckConstraint("kind IN ('ranking')", name="kind"),
-        CheckConstraint("status IN ('queued', 'running', 'completed', 'failed')", name="status"),
+        CheckConstraint("kind IN ('ranking', 'rescore', 'replay')", name="kind"),
+        CheckConstraint(
+            "status IN ('queued', 'running', 'awaiting_review', 'completed', 'failed', "
+            "'cancelled')",
+            name="status",
+        ),
         Index("ix_run_leaderboard_id_id", "leaderboard_id", "id"),
     )
 
@@ -40,6 +54,12 @@ class Run(Base):
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Instant | None]
     finished_at: Mapped[Instant | None]
+    promotion: Mapped[Promotion]
+    stops_early: Mapped[bool] = mapped_column(server_default=false())
+    max_cost_usd: Mapped[Usd | None]
+    committed_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
+    estimated_cost_usd: Mapped[Usd | None]
+    source_run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id"))
 
 
 class RunCandidate(Base):
@@ -47,6 +67,7 @@ class RunCandidate(Base):
 
     Attributes:
         position: Its place among the run's candidates, 0-based.
+        asked_row_count: Rows it was asked, when early stopping ended it before the last one.
     """
 
     __tablename__ = "run_candidate"
@@ -65,16 +86,21 @@ class RunCandidate(Base):
     input_price_per_million_usd: Mapped[Usd | None]
     output_price_per_million_usd: Mapped[Usd | None]
     timeout_seconds: Mapped[float]
+    asked_row_count: Mapped[int | None]
 
 
 class RunResult(Base):
-    """What one candidate answered to one row; stored once, never changed.
+    """What one candidate answered to one row; stored once, and scored once.
 
     Attributes:
         position: The row's place in the run's snapshot.
-        score: 0 to 1; an error scores 0.
-        error: `code: message` when the call failed.
+        score: 0 to 1; an error scores 0, and so does what nobody has scored yet.
+        is_pending: Whether a judge, or people, have yet to score it.
+        error: `code: message` when the call failed, or the judge did.
         cost_usd: None when neither the provider nor the prices tell.
+        judgement: What the judge said: see `resolvers/judging.py`.
+        judge_cost_usd: Of the verdicts that were asked for this result, 0 for those that were
+            known already; None when a part of it is not known.
     """
 
     __tablename__ = "run_result"
@@ -91,5 +117,61 @@ class RunResult(Base):
     latency_ms: Mapped[float]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
+    cost_usd: Mapped[Usd | None]
+    created_at: Mapped[CreatedAt]
+    is_pending: Mapped[bool] = mapped_column(server_default=false())
+    judgement: Mapped[Json | None]
+    judge_cost_usd: Mapped[Usd | None] = mapped_column(server_default=text("0"))
+
+
+class RunComparison(Base):
+    """Which of two candidates' answers to one row a judge preferred, asked in both orders.
+
+    Attributes:
+        first_candidate_id: The one that is before the other in the run.
+        outcome: `first`, `second`, or `tie`: that too when the two orders disagree.
+        judgement: What the judge said in each order.
+    """
+
+    __tablename__ = "run_comparison"
+    __table_args__ = (CheckConstraint("outcome IN ('first', 'second', 'tie')", name="outcome"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    first_candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"), primary_key=True)
+    second_candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"), primary_key=True)
+    outcome: Mapped[str]
+    judgement: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class JudgeVerdict(Base):
+    """What a judge said of an answer, or of two: asked once, and heeded wherever they recur.
+
+    Attributes:
+        key: Of everything that the verdict depends on; see `engine.judging.verdict_key`.
+        run_id: The run that asked.
+        score: On the scale that the judge was given; None of a preference.
+        preferred: `first`, `second` or `tie`; None of a score.
+        prompt_version: Of the prompt that the judge was given.
+        vote: 0, 1, 2, ... of several that are asked for.
+        attempts: Replies it took until one could be read.
+    """
+
+    __tablename__ = "judge_verdict"
+    __table_args__ = (UniqueConstraint("workspace_id", "key"),)
+
+    id: Mapped[Id]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"))
+    key: Mapped[bytes]
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    trace_id: Mapped[UUID]
+    judge_model: Mapped[str]
+    prompt_version: Mapped[str]
+    vote: Mapped[int]
+    attempts: Mapped[int]
+    score: Mapped[float | None]
+    preferred: Mapped[str | None]
+    reason: Mapped[str]
     cost_usd: Mapped[Usd | None]
     created_at: Mapped[CreatedAt]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from typing_extensions import override
 
 from db.models import Candidate, Run, RunCandidate, RunResult
@@ -67,6 +67,11 @@ class CandidatesByRun(Loader[UUID, Sequence[Row]]):
         return []
 
 
+def known_cost_usd(result: type[RunResult]) -> ColumnElement[Decimal]:
+    """Return what is known of a result's cost, its judge's included."""
+    return func.coalesce(result.cost_usd, 0) + func.coalesce(result.judge_cost_usd, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class RunProgress:
     """How far a run has come, in calls: one for each row and candidate.
@@ -90,8 +95,9 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
     @override
     @classmethod
     def write(cls) -> AnySelect:
+        # Early stopping may end a candidate before the last row.
         size = (
-            select(func.count())
+            select(func.sum(func.coalesce(RunCandidate.asked_row_count, Run.row_count)))
             .where(RunCandidate.run_id == Run.id)
             .correlate(Run)
             .scalar_subquery()
@@ -101,7 +107,7 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
                 RunResult.run_id,
                 func.count().label("done"),
                 func.count(RunResult.error).label("failed"),
-                func.coalesce(func.sum(RunResult.cost_usd), 0).label("cost_usd"),
+                func.coalesce(func.sum(known_cost_usd(RunResult)), 0).label("cost_usd"),
             )
             .where(among_keys(RunResult.run_id))
             .group_by(RunResult.run_id)
@@ -112,7 +118,11 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
                 Run.id,
                 func.coalesce(stored.c.done, 0).label("done"),
                 func.coalesce(stored.c.failed, 0).label("failed"),
-                case((Run.row_count.is_not(None), Run.row_count * size)).label("total"),
+                case(
+                    # A rescored run has what its source was answered, which may be less.
+                    (Run.status == "completed", func.coalesce(stored.c.done, 0)),
+                    else_=size,
+                ).label("total"),
                 func.coalesce(stored.c.cost_usd, 0).label("cost_usd"),
             )
             .outerjoin(stored, stored.c.run_id == Run.id)

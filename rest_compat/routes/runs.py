@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body
 
 from db.models import Run
 from db.records import Row
-from resolvers import rankings, runs
+from resolvers import rankings, run_requests, runs
 from resolvers.context import Context
 from resolvers.inputs import NewRun
 from rest_compat.deps import Ctx, Limit, NewId, Offset, RepeatableRoute
@@ -26,7 +26,8 @@ router = APIRouter(
 
 
 EVERYTHING = NewRun()
-RUN_COLUMNS = RunShape.model_fields.keys() - {"progress", "cost_usd", "ranking"}
+RUN_COLUMNS = RunShape.model_fields.keys() - {"progress", "cost_usd", "ranking", "early_stopping"}
+RANKING_COLUMNS = RankingShape.model_fields.keys() - {"entries"}
 
 
 async def shape_runs(ctx: Context, found: Sequence[Row | Run]) -> list[RunShape]:
@@ -41,6 +42,7 @@ async def shape_runs(ctx: Context, found: Sequence[Row | Run]) -> list[RunShape]
         RunShape.model_validate(
             {
                 **{name: getattr(run, name) for name in RUN_COLUMNS},
+                "stops_early": run.stops_early,
                 "progress": done,
                 "cost_usd": done.cost_usd,
                 "ranking": None if ranking is None else _shape_ranking(ranking, places),
@@ -52,8 +54,7 @@ async def shape_runs(ctx: Context, found: Sequence[Row | Run]) -> list[RunShape]
 
 def _shape_ranking(ranking: Row, places: Sequence[Row]) -> RankingShape:
     return RankingShape(
-        completed_at=ranking.completed_at,
-        row_count=ranking.row_count,
+        **{name: getattr(ranking, name) for name in RANKING_COLUMNS},
         entries=[RankingEntryShape.model_validate(place) for place in places],
     )
 
@@ -73,5 +74,7 @@ async def start_run(
     ctx: Ctx, leaderboard_id: UUID, new_id: NewId, body: Annotated[NewRun, Body()] = EVERYTHING
 ) -> RunShape:
     """Queue a run of the leaderboard's candidates; an empty body runs them all on every row."""
-    (shaped,) = await shape_runs(ctx, [await runs.start_run(ctx, leaderboard_id, body, id=new_id)])
+    (shaped,) = await shape_runs(
+        ctx, [await run_requests.start_run(ctx, leaderboard_id, body, id=new_id)]
+    )
     return shaped

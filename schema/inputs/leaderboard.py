@@ -1,11 +1,29 @@
 """Inputs about leaderboards."""
 
+from decimal import Decimal
+
 import strawberry
 
-from schema.enums import DatasetType, EvalType, MatchMode, ModelSelection
+from schema.enums import (
+    DatasetType,
+    ErrorScoring,
+    EvalType,
+    JudgeMode,
+    MatchMode,
+    ModelSelection,
+    PromotionRule,
+)
 
 
-@strawberry.input(description="How answers are scored against what was expected.")
+@strawberry.input(description="The scores that a judge may give; rankings show them as 0 to 1.")
+class ScoreScaleInput:
+    """`resolvers.inputs.ScoreScale`."""
+
+    low: float = strawberry.field(default=0.0, description="The worst.")
+    high: float = strawberry.field(default=5.0, description="The best.")
+
+
+@strawberry.input(description="How answers are scored.")
 class EvaluationInput:
     """`resolvers.inputs.Evaluation`."""
 
@@ -15,6 +33,48 @@ class EvaluationInput:
     extract: str | None = strawberry.field(
         default=None,
         description="A regex (RE2) applied to the answer first: its first group, else its match.",
+    )
+    rubric: str | None = strawberry.field(
+        default=None, description="By what a judge judges; a row's own rubric goes before it."
+    )
+    scale: ScoreScaleInput | None = strawberry.field(
+        default=None, description="The scores that a judge may give: 0 to 5 when left out."
+    )
+    judge_votes: int = strawberry.field(
+        default=1, description="Scores asked of each answer, at most 9; their mean counts."
+    )
+    judge_mode: JudgeMode = strawberry.field(
+        default=JudgeMode.SCORE, description="What a judge is asked."
+    )
+    errors: ErrorScoring = strawberry.field(
+        default=ErrorScoring.ZERO, description="What a row counts on which the call failed."
+    )
+
+
+@strawberry.input(description="When a new ranking changes production, and whom it may put there.")
+class PromotionInput:
+    """`resolvers.inputs.Promotion`."""
+
+    rule: PromotionRule = strawberry.field(
+        default=PromotionRule.ALWAYS, description="What decides."
+    )
+    confidence: float = strawberry.field(
+        default=0.95, description="Of CONFIDENT and CHEAPEST_WITHIN, from 0.5 to below 1."
+    )
+    epsilon: float | None = strawberry.field(
+        default=None,
+        description="How much worse than the best may serve, in score; goes with CHEAPEST_WITHIN.",
+    )
+    max_cost_per_1k_requests_usd: Decimal | None = strawberry.field(
+        default=None,
+        name="maxCostPer1kRequestsUsd",
+        description="US dollars; who costs more, or an unknown amount, is not promoted.",
+    )
+    max_latency_ms_p95: float | None = strawberry.field(
+        default=None, name="maxLatencyMsP95", description="Who is slower is not promoted."
+    )
+    min_score: float | None = strawberry.field(
+        default=None, description="Who scores less is not promoted."
     )
 
 
@@ -39,6 +99,17 @@ class CreateLeaderboardInput:
     evaluation: EvaluationInput | None = strawberry.field(
         default=strawberry.UNSET, description="The evaluation's settings."
     )
+    judge_model: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="OpenRouter's name for the judge; goes with evalType JUDGE.",
+    )
+    judge_auto: bool = strawberry.field(
+        default=False,
+        description="Let each run pick a strong judge of another family than any candidate.",
+    )
+    promotion: PromotionInput | None = strawberry.field(
+        default=strawberry.UNSET, description="When a new ranking changes production."
+    )
 
 
 @strawberry.input(description="What to change; what is left out stays.")
@@ -51,8 +122,20 @@ class UpdateLeaderboardInput:
     dataset_url: str | None = strawberry.field(
         default=strawberry.UNSET, description="Where its rows are read."
     )
+    eval_type: EvalType | None = strawberry.field(
+        default=strawberry.UNSET, description="How answers are evaluated."
+    )
     evaluation: EvaluationInput | None = strawberry.field(
         default=strawberry.UNSET, description="The evaluation's settings."
+    )
+    judge_model: str | None = strawberry.field(
+        default=strawberry.UNSET, description="OpenRouter's name for the judge; null for none."
+    )
+    judge_auto: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="Let each run pick the judge."
+    )
+    promotion: PromotionInput | None = strawberry.field(
+        default=strawberry.UNSET, description="When a new ranking changes production."
     )
     model_selection: ModelSelection | None = strawberry.field(
         default=strawberry.UNSET, description="Which model serves production."
@@ -67,3 +150,13 @@ class DeleteLeaderboardInput:
     """Names it."""
 
     id: strawberry.ID = strawberry.field(description="The leaderboard.")
+
+
+@strawberry.input(description="A change of production to undo.")
+class RollBackProductionInput:
+    """Names it."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="The leaderboard.")
+    event_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The change; the latest one when left out."
+    )

@@ -1,5 +1,7 @@
 """Inputs about runs."""
 
+from decimal import Decimal
+
 import strawberry
 
 from schema.enums import CallStatus, DatasetSizeMode, RowAlgorithm
@@ -54,3 +56,25 @@ class StartRunInput:
     candidate_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET, description="Which candidates; all of them when left out."
     )
+    early_stopping: bool = strawberry.field(
+        default=False,
+        description="Stop asking candidates that can no longer win, at 95% confidence.",
+    )
+    max_cost_usd: Decimal | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="US dollars; the run stops before its calls can have cost more.",
+    )
+
+
+@strawberry.input(description="A run to end.")
+class CancelRunInput:
+    """Names it."""
+
+    id: strawberry.ID = strawberry.field(description="The run.")
+
+
+@strawberry.input(description="A run to score again, or to replay.")
+class RepeatRunInput:
+    """Names it."""
+
+    run_id: strawberry.ID = strawberry.field(description="The run; it has ended.")

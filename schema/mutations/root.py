@@ -1,21 +1,15 @@
 """The Mutation root: one field for each thing that a user does."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
-from uuid import UUID
 
 import strawberry
 from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
-from db.models import Candidate as CandidateRow
-from db.models import Integration as IntegrationRow
-from db.models import Leaderboard as LeaderboardRow
-from db.models import Run as RunRow
 from db.records import Row
-from resolvers import candidates, inference, integrations, leaderboards, runs, traces
+from resolvers import candidates, inference, integrations, leaderboards, traces
 from resolvers.errors import InvalidInputError
 from resolvers.inference import InferenceAnswer
 from resolvers.inference_request import InferenceRequest
@@ -24,7 +18,6 @@ from resolvers.inputs import (
     NewCandidate,
     NewIntegration,
     NewLeaderboard,
-    NewRun,
 )
 from schema.context import Info
 from schema.enums import IntegrationProvider
@@ -37,26 +30,18 @@ from schema.inputs.leaderboard import (
     DeleteLeaderboardInput,
     UpdateLeaderboardInput,
 )
-from schema.inputs.run import StartRunInput
+from schema.mutations import production as production_mutations
+from schema.mutations import runs as run_mutations
+from schema.mutations.changed import Changed
+from schema.mutations.production import RollBackProductionPayload
+from schema.mutations.runs import EstimateRunPayload, RunPayload
 from schema.scalars import read_id
 from schema.types.candidate import CandidateModel
 from schema.types.leaderboard import Leaderboard
-from schema.types.run import Run
 from schema.types.trace import Trace
 
 OWN_ID = frozenset({"id"})
 LEADERBOARD_ID = frozenset({"leaderboard_id"})
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The source of a payload: what a mutation changed, under each name that payloads use."""
-
-    leaderboard: Row | LeaderboardRow | None = None
-    candidate: CandidateRow | None = None
-    run: RunRow | None = None
-    integration: IntegrationRow | None = None
-    deleted_id: UUID | None = None
 
 
 @strawberry.type(description="What creating or changing a leaderboard changed.")
@@ -79,13 +64,6 @@ class CandidatePayload:
 
     candidate: CandidateModel = strawberry.field(description="The candidate, as it is now.")
     leaderboard: Leaderboard = strawberry.field(description="Its leaderboard.")
-
-
-@strawberry.type(description="The run that was started.")
-class StartRunPayload:
-    """Over `Changed`."""
-
-    run: Run = strawberry.field(description="The run; follow its status and progress.")
 
 
 @strawberry.type(description="A provider key that is saved; the key itself is never shown.")
@@ -189,17 +167,6 @@ async def remove_candidate(
     )
 
 
-async def start_run(
-    info: Info,
-    input: Annotated[StartRunInput, strawberry.argument(description="What to rank.")],
-) -> Changed:
-    """Queue a run."""
-    given = given_fields(input, without=LEADERBOARD_ID)
-    new = NewRun.model_validate({name: value for name, value in given.items() if value is not None})
-    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
-    return Changed(run=await runs.start_run(info.context.ctx, leaderboard_id, new))
-
-
 async def infer(
     info: Info,
     input: Annotated[InferInput, strawberry.argument(description="What to ask.")],
@@ -249,7 +216,32 @@ class Mutation:
         remove_candidate,
         "Take a candidate off its leaderboard; rankings that it is in keep it.",
     )
-    start_run: StartRunPayload = resolved(start_run, "Queue a run of a leaderboard's candidates.")
+    start_run: RunPayload = resolved(
+        run_mutations.start_run,
+        "Queue a run of a leaderboard's candidates; the runs of a leaderboard go one by one.",
+    )
+    cancel_run: RunPayload = resolved(
+        run_mutations.cancel_run,
+        "End a run: no further call begins within a second, and what is done stays.",
+    )
+    rescore_run: RunPayload = resolved(
+        run_mutations.rescore_run,
+        "Queue a run that scores what another one was answered by the evaluation of today. It "
+        "makes no call, and ranks as any other run does.",
+    )
+    replay_run: RunPayload = resolved(
+        run_mutations.replay_run,
+        "Queue a run that asks another one's questions again, with its inputs as they were then. "
+        "It changes neither the ranking nor production; runComparison tells the differences.",
+    )
+    estimate_run: EstimateRunPayload = resolved(
+        run_mutations.estimate_run,
+        "Work out what a run would cost; no model is called.",
+    )
+    roll_back_production: RollBackProductionPayload = resolved(
+        production_mutations.roll_back_production,
+        "Put the model back that served before a change of production.",
+    )
     infer: InferPayload = resolved(
         infer,
         "Ask the model in production; the trace is stored before the answer is sent.",

@@ -9,7 +9,7 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, rankings, runs, traces
+from resolvers import candidates, promotions, rankings, runs, traces
 from resolvers.paging import read_page
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
@@ -29,6 +29,7 @@ from schema.paging import (
 )
 from schema.types.candidate import CandidateModel
 from schema.types.dataset import Dataset
+from schema.types.promotion import PromotionEvent
 from schema.types.ranking import Ranking
 from schema.types.run import Run
 from schema.types.trace import Trace
@@ -70,6 +71,29 @@ async def runs_of(
     ids = [root.id for root in roots]
     pages = await runs.list_runs(ctx, ids, request, selected_names(info, "Run"))
     return [slice_of(page, runs.count_runs, ctx, key) for page, key in zip(pages, ids, strict=True)]
+
+
+async def promotions_of(
+    roots: Sequence[Row],
+    info: Info,
+    *,
+    first: First = None,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
+    order_by: OrderBy = ListOrder.NEWEST_FIRST,
+) -> Sequence[Slice]:
+    """Return a slice of each one's changes of production."""
+    ctx = info.context.ctx
+    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
+    ids = [root.id for root in roots]
+    pages = await promotions.list_promotions(
+        ctx, ids, request, selected_names(info, "PromotionEvent")
+    )
+    return [
+        slice_of(page, promotions.count_promotions, ctx, key)
+        for page, key in zip(pages, ids, strict=True)
+    ]
 
 
 async def traces_of(
@@ -120,7 +144,12 @@ class Leaderboard:
     dataset_url: str | None = strawberry.field(description="Where its rows are read.")
     eval_type: EvalType = strawberry.field(description="How answers are evaluated.")
     evaluation: JSON = strawberry.field(description="The evaluation's settings.")
+    judge_model: str | None = strawberry.field(
+        description="OpenRouter's name for the judge; null when nobody judges, or each run picks."
+    )
+    judge_auto: bool = strawberry.field(description="Whether each run picks its judge.")
     model_selection: ModelSelection = strawberry.field(description="Which model serves production.")
+    promotion: JSON = strawberry.field(description="When a new ranking changes production.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     inference_url: str = resolved(inference_url, "Where the model in production is called.")
@@ -131,8 +160,11 @@ class Leaderboard:
     production_candidate: CandidateModel | None = batched(
         production_candidates,
         "Who serves production; null before the first ranking.",
-        needs=["model_selection", "selected_candidate_id"],
+        needs=["production_candidate_id"],
     )
     ranking: Ranking | None = batched(rankings_of, "The newest ranking; null before the first.")
     runs: Connection[Run] = batched(runs_of, "Its runs.")
+    promotions: Connection[PromotionEvent] = batched(
+        promotions_of, "Every change of its production model."
+    )
     traces: Connection[Trace] = batched(traces_of, "Its model calls, newest first.")

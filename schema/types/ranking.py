@@ -1,17 +1,57 @@
 """The Ranking and RankingEntry object types."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 import strawberry
+from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, rankings, runs
 from schema.context import Info
-from schema.fields import batched
+from schema.enums import ComparisonMethod, Verdict
+from schema.fields import batched, resolved
 from schema.types.refs import CandidateRef, RunRef
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The source of a comparison: its figures, as they are stored."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_value_adjusted: float
+    row_count: int
+    method: str
+
+
+def next_comparison(root: strawberry.Parent[Row]) -> Compared | None:
+    """Return how it compares with the one behind it."""
+    return None if root.next_comparison is None else Compared(**root.next_comparison)
+
+
+@strawberry.type(description="One candidate against another, on the rows that both have.")
+class PairedComparison:
+    """Over `Compared`."""
+
+    difference: float = strawberry.field(
+        description="How much higher the first one's mean score is, on those rows."
+    )
+    low: float = strawberry.field(description="Lower end of its interval.")
+    high: float = strawberry.field(description="Upper end of its interval.")
+    p_value: float = strawberry.field(
+        description="Two-sided: how likely equals are to differ as much."
+    )
+    p_value_adjusted: float = strawberry.field(
+        description="Corrected for the number of pairs in the ranking, by Holm's method."
+    )
+    row_count: int = strawberry.field(description="Rows that both have.")
+    method: ComparisonMethod = strawberry.field(description="The test.")
 
 
 async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
@@ -39,6 +79,29 @@ class RankingEntry:
 
     rank: int = strawberry.field(description="1 is the winner.")
     score: float = strawberry.field(description="Mean over the rows, 0 to 1; errors count as 0.")
+    band: int | None = strawberry.field(
+        description="Candidates that can't be told apart share one; 1 is the best."
+    )
+    score_low: float | None = strawberry.field(
+        description="Lower end of the score's interval, at the ranking's confidence."
+    )
+    score_high: float | None = strawberry.field(description="Upper end of that interval.")
+    is_on_pareto_front: bool | None = strawberry.field(
+        description="Nobody else is as good and as cheap, and better in one of both."
+    )
+    next_comparison: PairedComparison | None = resolved(
+        next_comparison,
+        "Against the candidate of the next rank; null for the last.",
+        needs=["next_comparison"],
+    )
+    strength: float | None = strawberry.field(
+        description="Bradley-Terry: the natural logarithm of its odds against the average "
+        "candidate, when answers were judged in pairs."
+    )
+    strength_low: float | None = strawberry.field(
+        description="Lower end of the strength's interval."
+    )
+    strength_high: float | None = strawberry.field(description="Upper end of that interval.")
     row_count: int = strawberry.field(description="Rows it was scored on.")
     error_count: int = strawberry.field(description="Rows on which its call failed.")
     latency_ms_p50: float | None = strawberry.field(
@@ -62,6 +125,16 @@ class Ranking:
 
     id: strawberry.ID = strawberry.field(description="Its id.")
     completed_at: datetime = strawberry.field(description="When its run was completed.")
-    row_count: int = strawberry.field(description="Rows that every candidate was asked.")
+    row_count: int = strawberry.field(description="Rows that the run was to ask everybody.")
+    confidence: float = strawberry.field(
+        description="Of its intervals and of what its bands tell apart, 0 to 1."
+    )
+    saved_call_count: int = strawberry.field(description="Calls that early stopping did without.")
+    saved_cost_usd: Decimal | None = strawberry.field(
+        description="US dollars that these would have cost, at each candidate's mean; null when "
+        "unknown."
+    )
+    verdict: Verdict | None = strawberry.field(description="What it means for production.")
+    decision: JSON | None = strawberry.field(description="The numbers and the reason of that.")
     entries: list[RankingEntry] = batched(entries_of, "The candidates, best first.")
     run: RunRef = batched(runs_of, "The run that found it.", needs=["run_id"])

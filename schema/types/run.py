@@ -16,12 +16,12 @@ from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
 from resolvers.where import ResultFilter
 from schema.context import Info
 from schema.enums import ResultOrder, RunKind, RunStatus
-from schema.fields import batched
+from schema.fields import batched, resolved
 from schema.inputs.run import ResultFilterInput
 from schema.paging import After, Before, Connection, First, Last, Slice, slice_of
 from schema.scalars import read_optional_id
 from schema.types.dataset import DatasetRow, DatasetSnapshot
-from schema.types.refs import CandidateRef, LeaderboardRef, RankingRef, TraceRef
+from schema.types.refs import CandidateRef, LeaderboardRef, RankingRef, RunRef, TraceRef
 
 RESULT_ORDERS: dict[ResultOrder, Order] = {
     ResultOrder.STORED: OLDEST_FIRST,
@@ -51,6 +51,12 @@ async def result_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
+def score_of(root: strawberry.Parent[Row]) -> float | None:
+    """Return its score, once it has one."""
+    score: float = root.score
+    return None if root.is_pending else score
+
+
 @strawberry.type(description="What one candidate answered to one row of a run.")
 class RunResult:
     """Over rows of `db.models.RunResult`."""
@@ -58,8 +64,17 @@ class RunResult:
     id: strawberry.ID = strawberry.field(description="Its id.")
     position: int = strawberry.field(description="The row's place in the snapshot, from 0.")
     output: str | None = strawberry.field(description="What the model answered.")
-    score: float = strawberry.field(description="0 to 1; an error scores 0.")
-    error: str | None = strawberry.field(description="Why the call failed: a code and a message.")
+    score: float | None = resolved(
+        score_of, "0 to 1, an error 0; null until it is scored.", needs=["score", "is_pending"]
+    )
+    error: str | None = strawberry.field(
+        description="Why the call, or its judge's, failed: a code and a message."
+    )
+    judgement: JSON | None = strawberry.field(description="What the judge said, vote by vote.")
+    judge_cost_usd: Decimal | None = strawberry.field(
+        description="US dollars, of the verdicts that were asked for this answer; null when "
+        "unknown."
+    )
     latency_ms: float = strawberry.field(description="Request sent to answer read.")
     prompt_tokens: int | None = strawberry.field(description="Tokens sent.")
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
@@ -122,6 +137,18 @@ async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[R
     return await runs.list_run_candidates(info.context.ctx, [root.id for root in roots], columns)
 
 
+async def sources_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the runs they repeat."""
+    columns = selected_names(info, "Run")
+    return await runs.find_runs(info.context.ctx, [root.source_run_id for root in roots], columns)
+
+
+def stops_early(root: strawberry.Parent[Row]) -> bool:
+    """Return whether it stops asking who can no longer win."""
+    stops: bool = root.stops_early
+    return stops
+
+
 async def results_of(
     roots: Sequence[Row],
     info: Info,
@@ -172,6 +199,23 @@ class Run:
     evaluation: JSON = strawberry.field(description="How answers are scored.")
     dataset_size: JSON = strawberry.field(description="Which rows: algorithm, rows and seed.")
     row_count: int | None = strawberry.field(description="Rows that every candidate is asked.")
+    promotion: JSON = strawberry.field(
+        description="When its ranking changes production, as it was when it was asked for."
+    )
+    early_stopping: bool = resolved(
+        stops_early,
+        "Whether candidates that can no longer win stop being asked.",
+        needs=["stops_early"],
+    )
+    max_cost_usd: Decimal | None = strawberry.field(
+        description="US dollars that its calls can't pass; null for no ceiling."
+    )
+    estimated_cost_usd: Decimal | None = strawberry.field(
+        description="US dollars it was expected to cost, of a run with a ceiling."
+    )
+    source_run: RunRef | None = batched(
+        sources_of, "The run that it scores again or replays.", needs=["source_run_id"]
+    )
     error: str | None = strawberry.field(description="Why it failed.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its calls began.")

@@ -34,6 +34,13 @@ EXCEPTIONS = {
         "prefer-bigint-over-int",  # the job engine's own statements, which have to be as
         "prefer-identity",  # it installs them
     },
+    "0008": {
+        "prefer-bigint-over-int",  # rows, votes and attempts
+    },
+    "0006": {
+        "prefer-bigint-over-int",  # rows and calls of a run, and bands of 200 candidates
+        "ban-drop-constraint",  # two make room, in the same transaction, for one that admits more
+    },
 }
 
 

@@ -17,7 +17,7 @@ from app.services import Process
 from app.settings import Settings
 from db.models import Job, RunResult, Trace
 from resolvers.inputs import NewRun
-from resolvers.runs import start_run
+from resolvers.run_requests import start_run
 from tests.conftest import SECRET_KEY, await_run
 from tests.factories import Tenant, make_candidate, make_leaderboard
 

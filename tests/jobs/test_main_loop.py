@@ -62,7 +62,8 @@ async def test_graphql_closes_the_same_circle(client: httpx2.AsyncClient, worker
         },
     )
     board = created["data"]["createLeaderboard"]["leaderboard"]
-    assert board["evaluation"] == EVALUATION
+    judging = {"errors": "zero", "judge_mode": "score", "judge_votes": 1}
+    assert board["evaluation"] == EVALUATION | judging
     added = await ask(
         client,
         """mutation($input: AddCandidateInput!) {

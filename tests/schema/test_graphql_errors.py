@@ -112,7 +112,11 @@ WRONG = [
     ("{ leaderboards { nodes", "Syntax Error: Expected Name, found <EOF>."),
     ("{ leaderboard { name } }", "'Query.leaderboard(id:)' of type 'ID!' is required"),
     ("query($x: Int!) { leaderboards(first: $x) { nodes { id } } }", "Variable '$x'"),
-    ("subscription { x }", "The subscription operation is not supported by the schema."),
+    ("subscription { x }", "Cannot query field 'x' on type 'Subscription'."),
+    (
+        'subscription { runProgress(runId: "x") { done } }',
+        "a subscription is answered over a WebSocket",
+    ),
 ]
 
 

@@ -1,0 +1,327 @@
+"""Asking a judge: one verdict at a time, read strictly, and paid for once."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from db.base import new_id
+from db.models import JudgeVerdict, Run, Trace
+from db.session import WriteSession
+from engine.judge_prompts import (
+    PAIRWISE_PROMPT_VERSION,
+    SCORE_PROMPT_VERSION,
+    Question,
+    Scale,
+    pairwise_messages,
+    pairwise_response_format,
+    score_messages,
+    score_response_format,
+)
+from engine.judging import (
+    PreferenceVerdict,
+    ScoreVerdict,
+    VerdictError,
+    read_preference,
+    read_score,
+    verdict_key,
+)
+from providers.base import ChatTarget
+from resolvers.call_bounds import bound_call
+from resolvers.context import Context
+from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.run_costs import commit_cost, release_costs, sum_usd
+from resolvers.run_storage import store_patiently
+
+CALL_RETRIES = 4
+# A judge whose reply can't be read is asked again so often.
+REPLY_RETRIES = 2
+# Several votes would all be the same at temperature 0.
+VOTING_TEMPERATURE = 0.7
+
+
+class JudgeFailedError(Exception):
+    """There is no verdict; the text says why, as `code: message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The judge of a run.
+
+    Attributes:
+        rubric: The owner's words; a row's own go before them.
+        votes: Scores asked of each answer.
+        is_pairwise: Whether it compares answers instead of scoring each.
+    """
+
+    target: ChatTarget
+    model: str
+    rubric: str | None
+    scale: Scale
+    votes: int
+    is_pairwise: bool
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is sent beside the messages, but for the format of the reply."""
+        return {"temperature": 0.0 if self.votes == 1 else VOTING_TEMPERATURE}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge said.
+
+    Attributes:
+        cost_usd: What asking cost now, in US dollars: 0 when it was known already, None when
+            that is not known.
+    """
+
+    id: UUID
+    score: float | None
+    preferred: str | None
+    reason: str
+    prompt_version: str
+    cost_usd: Decimal | None
+
+    def show(self) -> dict[str, Any]:
+        """Return it as results store it."""
+        return {
+            "verdict_id": str(self.id),
+            "score": self.score,
+            "preferred": self.preferred,
+            "reason": self.reason,
+            "prompt_version": self.prompt_version,
+        }
+
+
+class Bench:
+    """A run's judge at work.
+
+    Args:
+        ctx: The worker's.
+        run: Whose answers are judged.
+        judge: Who judges.
+        stopped: Once it is set, the judge is asked no more.
+    """
+
+    def __init__(self, ctx: Context, run: Run, judge: Judge, stopped: asyncio.Event) -> None:
+        self._ctx = ctx
+        self._run = run
+        self._stopped = stopped
+        self.judge = judge
+
+    async def score(
+        self, question: Question, answer: str, *, vote: int, subject: CallSubject
+    ) -> Verdict:
+        """Return the score of one answer.
+
+        Raises:
+            JudgeFailedError: The judge can't be asked, or its replies can't be read.
+            CallStoppedError: The run has ended.
+        """
+        scale = self.judge.scale
+        return await self._verdict(
+            question,
+            [answer],
+            vote=vote,
+            subject=subject,
+            version=SCORE_PROMPT_VERSION,
+            messages=lambda: score_messages(question, answer, scale),
+            response_format=score_response_format(scale),
+            read=lambda text: read_score(text, scale),
+        )
+
+    async def compare(
+        self, question: Question, first: str, second: str, *, subject: CallSubject
+    ) -> Verdict:
+        """Return which of two answers is preferred, shown in this order.
+
+        Raises:
+            JudgeFailedError: The judge can't be asked, or its replies can't be read.
+            CallStoppedError: The run has ended.
+        """
+        return await self._verdict(
+            question,
+            [first, second],
+            vote=0,
+            subject=subject,
+            version=PAIRWISE_PROMPT_VERSION,
+            messages=lambda: pairwise_messages(question, first, second),
+            response_format=pairwise_response_format(),
+            read=read_preference,
+        )
+
+    async def _verdict(
+        self,
+        question: Question,
+        answers: Sequence[str],
+        *,
+        vote: int,
+        subject: CallSubject,
+        version: str,
+        messages: Callable[[], list[dict[str, str]]],
+        response_format: Mapping[str, Any],
+        read: Callable[[str], ScoreVerdict | PreferenceVerdict],
+    ) -> Verdict:
+        judge = self.judge
+        key = verdict_key(
+            judge=judge.model,
+            prompt_version=version,
+            params=judge.params,
+            question=question,
+            answers=answers,
+            scale=None if judge.is_pairwise else judge.scale,
+            vote=vote,
+        )
+        known = await find_verdict(self._ctx, key)
+        if known is not None:
+            return known
+
+        async def ask() -> Verdict:
+            return await self._ask(
+                key, messages(), response_format, read, vote=vote, subject=subject, version=version
+            )
+
+        verdicts = self._ctx.services.verdicts_under_way
+        verdict: Verdict
+        verdict, is_own = await verdicts.share((self._run.workspace_id, key), ask)
+        # Who did not ask does not pay.
+        return verdict if is_own else replace(verdict, cost_usd=Decimal(0))
+
+    async def _ask(
+        self,
+        key: bytes,
+        messages: Sequence[dict[str, str]],
+        response_format: Mapping[str, Any],
+        read: Callable[[str], ScoreVerdict | PreferenceVerdict],
+        *,
+        vote: int,
+        subject: CallSubject,
+        version: str,
+    ) -> Verdict:
+        """Ask until a reply can be read, and store every call, the useless ones too."""
+        costs: list[Decimal | None] = []
+        complaint = ""
+        for _ in range(REPLY_RETRIES + 1):
+            outcome, released_usd = await self._call(messages, response_format)
+            costs.append(outcome.cost_usd)
+            trace = trace_values(
+                new_id(),
+                subject,
+                self.judge.target,
+                outcome,
+                input=None,
+                messages=messages,
+                metadata={"role": "judge", "prompt_version": version, "vote": vote},
+            )
+            verdict = None
+            if outcome.answer is not None:
+                try:
+                    verdict = _verdict_of(read(outcome.answer.output), version, costs)
+                except VerdictError as error:
+                    complaint = str(error)
+            row = (
+                None if verdict is None else self._row(key, verdict, trace["id"], vote, len(costs))
+            )
+            await self._store(trace, row, released_usd)
+            if outcome.error is not None:
+                raise JudgeFailedError(f"judge_failed: {outcome.error.summary}")
+            if verdict is not None:
+                return verdict
+        raise JudgeFailedError(
+            f"unreadable_verdict: none of {len(costs)} replies could be read: {complaint}"
+        )
+
+    def _row(
+        self, key: bytes, verdict: Verdict, trace_id: UUID, vote: int, attempts: int
+    ) -> dict[str, Any]:
+        return {
+            "id": verdict.id,
+            "workspace_id": self._run.workspace_id,
+            "key": key,
+            "run_id": self._run.id,
+            "trace_id": trace_id,
+            "judge_model": self.judge.model,
+            "prompt_version": verdict.prompt_version,
+            "vote": vote,
+            "attempts": attempts,
+            "score": verdict.score,
+            "preferred": verdict.preferred,
+            "reason": verdict.reason,
+            "cost_usd": verdict.cost_usd,
+        }
+
+    async def _call(
+        self, messages: Sequence[dict[str, str]], response_format: Mapping[str, Any]
+    ) -> tuple[CallOutcome, Decimal]:
+        """Call the judge once, and return what it did not cost of what was set aside."""
+        ctx, target = self._ctx, self.judge.target
+        params: dict[str, Any] = {**self.judge.params, "response_format": dict(response_format)}
+        async with ctx.services.gate.of(self._run.workspace_id, target.provider):
+            most_usd = None
+            if self._run.max_cost_usd is not None:
+                bounded = bound_call(
+                    target,
+                    messages,
+                    params,
+                    default_max_tokens=ctx.services.limits.default_max_tokens,
+                )
+                params, most_usd = dict(bounded.params), bounded.most_usd
+                await commit_cost(ctx, self._run.id, most_usd)
+            outcome = await call_model(
+                ctx.services.chat,
+                target,
+                messages,
+                params,
+                retries=CALL_RETRIES,
+                stopped=self._stopped,
+            )
+        if most_usd is None or outcome.cost_usd is None:
+            return outcome, Decimal(0)
+        return outcome, most_usd - outcome.cost_usd
+
+    async def _store(
+        self, trace: Mapping[str, Any], row: Mapping[str, Any] | None, released_usd: Decimal
+    ) -> None:
+        async def store(session: WriteSession) -> None:
+            statement = insert(Trace).values(dict(trace)).on_conflict_do_nothing()
+            stored = await session.scalar(statement.returning(Trace.id))
+            if row is not None:
+                await session.execute(
+                    insert(JudgeVerdict).values(dict(row)).on_conflict_do_nothing()
+                )
+            if stored is not None and released_usd:
+                await release_costs(session, [(self._run.id, released_usd)])
+
+        await store_patiently(self._ctx.database, store)
+
+
+async def find_verdict(ctx: Context, key: bytes) -> Verdict | None:
+    """Return a verdict that the workspace has paid for, if there is one."""
+    async with ctx.database.read() as session:
+        row = await session.scalar(
+            select(JudgeVerdict).where(
+                JudgeVerdict.workspace_id == ctx.workspace_id, JudgeVerdict.key == key
+            )
+        )
+    if row is None:
+        return None
+    return Verdict(row.id, row.score, row.preferred, row.reason, row.prompt_version, Decimal(0))
+
+
+def _verdict_of(
+    said: ScoreVerdict | PreferenceVerdict, version: str, costs: Sequence[Decimal | None]
+) -> Verdict:
+    return Verdict(
+        id=new_id(),
+        score=said.score if isinstance(said, ScoreVerdict) else None,
+        preferred=said.preferred if isinstance(said, PreferenceVerdict) else None,
+        reason=said.reason,
+        prompt_version=version,
+        cost_usd=sum_usd(costs),
+    )

@@ -1,0 +1,121 @@
+"""The model in production: who serves, and the one way in which that changes."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import select
+
+from db.base import new_id
+from db.models import Candidate, Leaderboard, PromotionEvent, Ranking, RankingEntry
+from db.records import Row
+from db.session import ReadSession, WriteSession
+from resolvers.columns import Columns
+from resolvers.context import Context
+from resolvers.errors import RankingNotReadyError
+from resolvers.loaders.candidates import CandidateById
+
+Cause = Literal["promotion", "selection", "removal", "rollback"]
+
+
+async def production_candidates(
+    ctx: Context, boards: Sequence[Row | Leaderboard], columns: Columns = None
+) -> list[Row | None]:
+    """Return each leaderboard's model in production, or None before its first ranking."""
+    ids = [board.production_candidate_id for board in boards]
+    return await ctx.loaders.get(CandidateById).load_many(ids, columns)
+
+
+async def require_production_candidate(ctx: Context, board: Leaderboard) -> Row:
+    """Return the model in production.
+
+    Raises:
+        RankingNotReadyError: No run is completed, the promotion's limits admitted nobody, or
+            every ranked model was removed.
+    """
+    (candidate,) = await production_candidates(ctx, [board])
+    if candidate is None:
+        raise RankingNotReadyError(
+            f"leaderboard {board.id} has no model in production, for want of a completed ranking "
+            "with a model that may serve: run it first"
+        )
+    return candidate
+
+
+async def change_production(
+    session: WriteSession,
+    ctx: Context,
+    board: Leaderboard,
+    candidate_id: UUID | None,
+    *,
+    cause: Cause,
+    run_id: UUID | None = None,
+    rule: str | None = None,
+    numbers: dict[str, Any] | None = None,
+    undone_event_id: UUID | None = None,
+) -> PromotionEvent | None:
+    """Put a model into production and record that, in the caller's transaction.
+
+    Args:
+        session: The caller's, which holds a lock on the leaderboard's row.
+        ctx: Who changes it.
+        board: The leaderboard's row.
+        candidate_id: Who serves from now on; None for nobody.
+        cause: Why.
+        run_id: The run whose ranking it rests on.
+        rule: The rule that decided.
+        numbers: What that rested on.
+        undone_event_id: The event that is rolled back.
+
+    Returns:
+        The event; None when that model serves already, which changes nothing.
+    """
+    if candidate_id == board.production_candidate_id:
+        return None
+    event = PromotionEvent(
+        id=new_id(),
+        workspace_id=board.workspace_id,
+        leaderboard_id=board.id,
+        cause=cause,
+        from_candidate_id=board.production_candidate_id,
+        to_candidate_id=candidate_id,
+        run_id=run_id,
+        rule=rule,
+        numbers=numbers or {},
+        undone_event_id=undone_event_id,
+        token_id=ctx.principal.token_id,
+        user_id=ctx.principal.user_id,
+    )
+    board.production_candidate_id = candidate_id
+    session.add(event)
+    return event
+
+
+async def select_production(session: WriteSession, ctx: Context, board: Leaderboard) -> None:
+    """Let the leaderboard's selection take effect, once it has a completed ranking.
+
+    That is the pinned model, else the best of the latest ranking that is still on the leaderboard.
+    """
+    winner = await find_winner(session, board.id)
+    if winner is None:
+        return
+    chosen = board.selected_candidate_id if board.model_selection == "manual" else winner
+    await change_production(session, ctx, board, chosen, cause="selection")
+
+
+async def find_winner(session: ReadSession, leaderboard_id: UUID) -> UUID | None:
+    """Return the best of the latest ranking that is still on the leaderboard, if there is one."""
+    latest = (
+        select(Ranking.id)
+        .where(Ranking.leaderboard_id == leaderboard_id)
+        .order_by(Ranking.completed_at.desc(), Ranking.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return await session.scalar(
+        select(RankingEntry.candidate_id)
+        .join(Candidate, Candidate.id == RankingEntry.candidate_id)
+        .where(RankingEntry.ranking_id == latest, Candidate.removed_at.is_(None))
+        .order_by(RankingEntry.rank)
+        .limit(1)
+    )

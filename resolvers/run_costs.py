@@ -1,0 +1,251 @@
+"""What a run costs: what it is expected to, what it can at most, and the ceiling that holds it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+
+from db.models import DatasetRow, Run, RunCandidate, RunResult
+from db.session import ReadSession, WriteSession
+from engine.prompts import render_prompt
+from providers.base import ChatTarget
+from resolvers.call_bounds import MILLION, bound_call
+from resolvers.context import Context
+from resolvers.errors import BudgetExceededError, InvalidInputError
+
+ZERO = Decimal(0)
+READ_ROWS = 500
+# For a call that nothing has been seen of: a byte-level tokenizer makes about one token of four
+# characters of English, and an answer is taken for a paragraph.
+CHARACTERS_A_TOKEN = 4
+ASSUMED_COMPLETION_TOKENS = 200
+# A candidate's latest answers, from which its next ones are expected.
+SEEN_RESULTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateEstimate:
+    """What a run's calls of one candidate may cost, in US dollars.
+
+    Attributes:
+        expected_usd: None when its prices are not known.
+        most_usd: The most that they can cost; None when its prices are not known.
+        basis: Whether the expectation rests on its earlier answers, or on assumptions.
+    """
+
+    candidate_id: UUID
+    expected_usd: Decimal | None
+    most_usd: Decimal | None
+    basis: Literal["measured", "assumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEstimate:
+    """What a run may cost, in US dollars, if no candidate stops early."""
+
+    row_count: int
+    call_count: int
+    candidates: Sequence[CandidateEstimate]
+
+    @property
+    def expected_usd(self) -> Decimal | None:
+        """What it is expected to cost; None when a part of it is not known."""
+        return sum_usd([each.expected_usd for each in self.candidates])
+
+    @property
+    def most_usd(self) -> Decimal | None:
+        """The most that it can cost; None when a part of it is not known."""
+        return sum_usd([each.most_usd for each in self.candidates])
+
+
+def sum_usd(parts: Sequence[Decimal | None]) -> Decimal | None:
+    """Return the sum of amounts; None when a part of it is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known, ZERO) if len(known) == len(parts) else None
+
+
+async def commit_cost(ctx: Context, run_id: UUID, most_usd: Decimal) -> None:
+    """Set the most that a call may cost aside, before it is made.
+
+    Raises:
+        BudgetExceededError: That could pass the run's ceiling.
+    """
+    async with ctx.database.write() as session:
+        committed = await session.scalar(
+            update(Run)
+            .where(Run.id == run_id, Run.committed_usd + most_usd <= Run.max_cost_usd)
+            .values(committed_usd=Run.committed_usd + most_usd)
+            .returning(Run.id)
+        )
+        if committed is not None:
+            return
+        run = await session.get_one(Run, run_id)
+        raise BudgetExceededError(
+            f"the run stopped before its ceiling of {run.max_cost_usd:f} USD: its calls may have "
+            f"cost {run.committed_usd:.6f} USD, and the next one may cost {most_usd:.6f} USD"
+        )
+
+
+async def release_costs(session: WriteSession, released: Sequence[tuple[UUID, Decimal]]) -> None:
+    """Give back what calls did not cost of what was set aside for them, by their runs."""
+    amounts: dict[UUID, Decimal] = defaultdict(Decimal)
+    for run_id, amount_usd in released:
+        amounts[run_id] += amount_usd
+    # In one order everywhere, so that two batches can't deadlock.
+    for run_id, amount_usd in sorted(amounts.items()):
+        await session.execute(
+            update(Run).where(Run.id == run_id).values(committed_usd=Run.committed_usd - amount_usd)
+        )
+
+
+async def estimate_calls(
+    ctx: Context, run: Run, snapshot_id: UUID, positions: Sequence[int]
+) -> RunEstimate:
+    """Work out what the calls of a run's rows may cost.
+
+    What is expected of a candidate is what its latest calls on this leaderboard cost on average;
+    before there are any, its prices times a guess of the tokens.
+    """
+    async with ctx.database.read() as session:
+        entrants = (
+            await session.scalars(
+                select(RunCandidate)
+                .where(RunCandidate.run_id == run.id)
+                .order_by(RunCandidate.position)
+            )
+        ).all()
+    return await estimate_entrants(ctx, entrants, run.system_prompt, snapshot_id, positions)
+
+
+async def estimate_entrants(
+    ctx: Context,
+    entrants: Sequence[RunCandidate],
+    system_prompt: str,
+    snapshot_id: UUID,
+    positions: Sequence[int],
+) -> RunEstimate:
+    """Work out what calling *entrants* on rows of a snapshot may cost; see `estimate_calls`."""
+    totals = [_Total(entrant) for entrant in entrants]
+    async with ctx.database.read() as session:
+        for start in range(0, len(positions), READ_ROWS):
+            inputs = await _read_inputs(session, snapshot_id, positions[start : start + READ_ROWS])
+            await asyncio.to_thread(_add_rows, totals, system_prompt, inputs, ctx)
+        seen = {
+            each.candidate_id: await _mean_cost(session, each.candidate_id) for each in entrants
+        }
+    return RunEstimate(
+        row_count=len(positions),
+        call_count=len(positions) * len(entrants),
+        candidates=[
+            total.estimate(len(positions), seen[total.entrant.candidate_id]) for total in totals
+        ],
+    )
+
+
+async def _read_inputs(
+    session: ReadSession, snapshot_id: UUID, positions: Sequence[int]
+) -> Sequence[str]:
+    statement = select(DatasetRow.input).where(
+        DatasetRow.snapshot_id == snapshot_id, DatasetRow.position.in_(positions)
+    )
+    return (await session.scalars(statement)).all()
+
+
+async def _mean_cost(session: ReadSession, candidate_id: UUID) -> Decimal | None:
+    """Return the mean cost of a candidate's latest answers; None when none of them tells."""
+    latest = (
+        select(RunResult.cost_usd)
+        .where(RunResult.candidate_id == candidate_id, RunResult.error.is_(None))
+        .order_by(RunResult.id.desc())
+        .limit(SEEN_RESULTS)
+        .subquery()
+    )
+    return await session.scalar(select(func.avg(latest.c.cost_usd)))
+
+
+class _Total:
+    """What one candidate's calls amount to, row by row."""
+
+    def __init__(self, entrant: RunCandidate) -> None:
+        self.entrant = entrant
+        self.target = ChatTarget(
+            provider=entrant.provider,
+            model_id=entrant.model_id,
+            url=entrant.endpoint_url,
+            headers={},
+            params=entrant.params,
+            timeout_seconds=entrant.timeout_seconds,
+            input_price_per_million_usd=entrant.input_price_per_million_usd,
+            output_price_per_million_usd=entrant.output_price_per_million_usd,
+        )
+        self.is_priced = None not in (
+            entrant.input_price_per_million_usd,
+            entrant.output_price_per_million_usd,
+        )
+        self.most_usd = self.assumed_usd = ZERO
+
+    def add(self, prompt: str, default_max_tokens: int) -> None:
+        """Add the call of one row."""
+        messages = [{"role": "user", "content": prompt}]
+        bounded = bound_call(self.target, messages, {}, default_max_tokens=default_max_tokens)
+        self.most_usd += bounded.most_usd
+        tokens = len(prompt) // CHARACTERS_A_TOKEN
+        cost = (self.target.input_price_per_million_usd or ZERO) * tokens
+        cost += (self.target.output_price_per_million_usd or ZERO) * ASSUMED_COMPLETION_TOKENS
+        self.assumed_usd += cost / MILLION
+
+    def estimate(self, row_count: int, mean_usd: Decimal | None) -> CandidateEstimate:
+        """Return the whole."""
+        most_usd = self.most_usd if self.is_priced else None
+        if mean_usd is not None:
+            expected_usd: Decimal | None = mean_usd * row_count
+            if most_usd is not None and expected_usd is not None:
+                expected_usd = min(expected_usd, most_usd)
+            return CandidateEstimate(
+                self.entrant.candidate_id, expected_usd, most_usd, basis="measured"
+            )
+        expected_usd = min(self.assumed_usd, self.most_usd) if self.is_priced else None
+        return CandidateEstimate(self.entrant.candidate_id, expected_usd, most_usd, basis="assumed")
+
+
+def _add_rows(
+    totals: Sequence[_Total], system_prompt: str, inputs: Sequence[str], ctx: Context
+) -> None:
+    default_max_tokens = ctx.services.limits.default_max_tokens
+    for text in inputs:
+        prompt = render_prompt(system_prompt, text)
+        for total in totals:
+            if total.is_priced:
+                total.add(prompt, default_max_tokens)
+
+
+def require_prices(
+    entrants: Sequence[RunCandidate], judge: Mapping[str, str | None] | None
+) -> None:
+    """Refuse a ceiling over a candidate, or a judge, whose calls it can't hold.
+
+    Raises:
+        InvalidInputError: Somebody's prices are not known; the message names it.
+    """
+    if judge is not None and None in judge.values():
+        raise InvalidInputError(
+            f"max_cost_usd: what the judge {judge['model']} costs is not known, so a ceiling can't "
+            "hold it",
+            details={"field": "max_cost_usd"},
+        )
+    for entrant in entrants:
+        if None in (entrant.input_price_per_million_usd, entrant.output_price_per_million_usd):
+            raise InvalidInputError(
+                f"max_cost_usd: what model {entrant.candidate_id} costs is not known, so a ceiling "
+                "can't hold it: add it with input_price_per_million_usd and "
+                "output_price_per_million_usd (0 if it is free)",
+                details={
+                    "field": "max_cost_usd",
+                    "leaderboard_model_id": str(entrant.candidate_id),
+                },
+            )

@@ -1,0 +1,111 @@
+"""The beginning of a run: its rows are fixed, and its calls are queued in shards."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from db.models import DatasetSnapshot, Leaderboard, Run
+from db.session import WriteSession
+from engine.selection import RowSelection, select_positions, shuffle_positions
+from resolvers.auth import SYSTEM, requires
+from resolvers.context import Context
+from resolvers.datasets import take_snapshot
+from resolvers.errors import BudgetExceededError, ConflictError
+from resolvers.run_costs import estimate_calls
+from resolvers.run_lifecycle import (
+    RUN_SHARD,
+    has_to_wait,
+    lock_leaderboard,
+    lock_run,
+    notify_run,
+)
+
+# Large enough to keep every call slot busy, small enough to spread over workers.
+SHARD_ROWS = 50
+# A run that stops early looks at its scores after so many rows, which several workers share.
+WAVE_ROWS = 50
+WAVE_SHARD_ROWS = 10
+
+
+@requires(SYSTEM)
+async def prepare_run(ctx: Context, run_id: UUID) -> None:
+    """Fix the rows of a queued run whose turn it is, and queue its first calls.
+
+    Raises:
+        InvalidDatasetError: The dataset can't be used; repeating this won't help.
+        UpstreamError: The hub failed; repeating this may help.
+        BudgetExceededError: The run is expected to cost more than it may.
+    """
+    async with ctx.database.read() as session:
+        run = await session.get(Run, run_id)
+        board = await session.get(Leaderboard, run.leaderboard_id) if run else None
+        if run is None or board is None or run.status != "queued":
+            return  # another worker was faster, or the run has ended meanwhile
+        if await has_to_wait(session, run):
+            return  # who is before it queues it again
+    snapshot = await _snapshot(ctx, run, board)
+    positions = positions_of(run, snapshot.row_count)
+    if run.max_cost_usd is not None:
+        estimate = await estimate_calls(ctx, run, snapshot.id, positions)
+        run.estimated_cost_usd = estimate.expected_usd
+        if estimate.expected_usd is not None and estimate.expected_usd > run.max_cost_usd:
+            raise BudgetExceededError(
+                f"the run is expected to cost {estimate.expected_usd:.6f} USD, and may cost "
+                f"{run.max_cost_usd:f} USD: no call was made"
+            )
+    await _begin(ctx, run, snapshot, positions)
+
+
+async def _snapshot(ctx: Context, run: Run, board: Leaderboard) -> DatasetSnapshot:
+    """Return the rows that the run uses: those of the run it repeats, else the newest."""
+    if run.snapshot_id is not None:
+        async with ctx.database.read() as session:
+            return await session.get_one(DatasetSnapshot, run.snapshot_id)
+    if board.deleted_at is not None:
+        raise ConflictError("the leaderboard was deleted")
+    return await take_snapshot(ctx, board, run.dataset_url or "")
+
+
+def positions_of(run: Run, row_count: int) -> list[int]:
+    """Return a run's rows by their places in its snapshot, in the order in which it asks them.
+
+    A run that stops early asks them in an order drawn by its seed: its bounds hold for rows that
+    come at random.
+    """
+    positions = select_positions(row_count, RowSelection(**run.dataset_size))
+    return shuffle_positions(positions, run.dataset_size["seed"]) if run.stops_early else positions
+
+
+async def _begin(
+    ctx: Context, run: Run, snapshot: DatasetSnapshot, positions: Sequence[int]
+) -> None:
+    async with ctx.database.write() as session:
+        begun = await lock_run(session, run.id)
+        await lock_leaderboard(session, run.leaderboard_id)
+        if begun is None or begun.status != "queued" or await has_to_wait(session, begun):
+            return
+        begun.status, begun.started_at = "running", datetime.now(UTC)
+        begun.snapshot_id, begun.row_count = snapshot.id, len(positions)
+        begun.estimated_cost_usd = run.estimated_cost_usd
+        await enqueue_shards(ctx, session, begun, positions, asked=0)
+        await notify_run(session, run.id)
+
+
+async def enqueue_shards(
+    ctx: Context, session: WriteSession, run: Run, positions: Sequence[int], *, asked: int
+) -> None:
+    """Queue the calls of the rows behind the first *asked*: all of them, or the next wave."""
+    rows, size = positions[asked:], SHARD_ROWS
+    if run.stops_early:
+        rows, size = rows[:WAVE_ROWS], WAVE_SHARD_ROWS
+    await ctx.services.queue.enqueue(
+        session,
+        RUN_SHARD,
+        workspace_id=run.workspace_id,
+        subject_id=run.id,
+        arguments=[
+            {"positions": list(rows[part * size : (part + 1) * size])}
+            for part in range(math.ceil(len(rows) / size))
+        ],
+    )

@@ -1,0 +1,68 @@
+"""Scoring again what a run was answered, without a call."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from db.base import new_id
+from db.bulk import column_arrays
+from db.models import DatasetRow, Run, RunResult
+from resolvers.context import Context
+from resolvers.run_scoring import score_output
+from resolvers.run_storage import STORE_RESULTS
+
+# What a score does not depend on, and is as it was.
+KEPT = (
+    "candidate_id",
+    "position",
+    "trace_id",
+    "output",
+    "latency_ms",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+)
+
+
+async def rescore_rows(ctx: Context, run: Run, missing: Sequence[tuple[UUID, DatasetRow]]) -> None:
+    """Store the scores of the (candidate, row) pairs that the run's source was answered."""
+    rows = {row.position: row for _, row in missing}
+    wanted = {(candidate_id, row.position) for candidate_id, row in missing}
+    async with ctx.database.read() as session:
+        answered = await session.scalars(
+            select(RunResult).where(
+                RunResult.run_id == run.source_run_id, RunResult.position.in_(rows)
+            )
+        )
+        sources = [each for each in answered if (each.candidate_id, each.position) in wanted]
+    values = await asyncio.to_thread(_score_all, run, sources, rows)
+    async with ctx.database.write() as session:
+        await session.execute(STORE_RESULTS, column_arrays(RunResult, values))
+
+
+def _score_all(
+    run: Run, sources: Sequence[RunResult], rows: Mapping[int, DatasetRow]
+) -> list[dict[str, Any]]:
+    return [_score(run, source, rows[source.position]) for source in sources]
+
+
+def _score(run: Run, source: RunResult, row: DatasetRow) -> dict[str, Any]:
+    score, error = 0.0, source.error
+    if source.output is not None:
+        score, error = score_output(run.evaluation, source.output, row.expected)
+    return {
+        **{name: getattr(source, name) for name in KEPT},
+        "id": new_id(),
+        "run_id": run.id,
+        "score": score,
+        "error": error,
+        "is_pending": False,
+        "judgement": None,
+        "judge_cost_usd": Decimal(0),
+        "created_at": datetime.now(UTC),
+    }

@@ -1,0 +1,79 @@
+"""Storing what came of a run's calls: each result once, with its trace, for many calls at once."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.bulk import column_arrays, insert_from_arrays
+from db.models import RunResult, Trace
+from db.session import Database, WriteSession
+from resolvers.failures import is_outage
+from resolvers.model_calls import CallResult
+from resolvers.run_costs import release_costs
+from resolvers.run_lifecycle import notify_run
+
+# Answers that are paid for are held so long for a database that is away.
+LONGEST_OUTAGE_SECONDS = 120
+OUTAGE_POLL_SECONDS = 0.5
+STORE_TRACES = insert_from_arrays(Trace).on_conflict_do_nothing()
+STORE_RESULTS = insert_from_arrays(RunResult).on_conflict_do_nothing()
+STORE_AND_TELL = STORE_RESULTS.returning(RunResult.id)
+
+
+async def store_call_results(database: Database, results: Sequence[CallResult]) -> None:
+    """Store what came of some calls, in one transaction; what is stored already stays.
+
+    Raises:
+        SQLAlchemyError: The database refused them, or did not come back in time.
+    """
+    await store_patiently(database, partial(_store, results=results))
+
+
+async def store_patiently(
+    database: Database, store: Callable[[WriteSession], Awaitable[None]]
+) -> None:
+    """Store what is paid for, in a transaction; an outage of the database is waited for.
+
+    Args:
+        database: Where to.
+        store: May be done again after a commit whose answer was lost, and must then change
+            nothing more.
+
+    Raises:
+        SQLAlchemyError: The database refused it, or did not come back in time.
+    """
+    give_up_at = time.monotonic() + LONGEST_OUTAGE_SECONDS
+    while True:
+        try:
+            async with database.write() as session:
+                await store(session)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if not is_outage(error) or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(OUTAGE_POLL_SECONDS)
+        else:
+            return
+
+
+async def _store(session: WriteSession, results: Sequence[CallResult]) -> None:
+    await session.execute(STORE_TRACES, column_arrays(Trace, [each.trace for each in results]))
+    rows = column_arrays(RunResult, [each.result for each in results])
+    # One for each run: those who follow it look at what is stored by then.
+    for run_id in {each.result["run_id"] for each in results}:
+        await notify_run(session, run_id)
+    if not any(each.released_usd for each in results):
+        await session.execute(STORE_RESULTS, rows)
+        return
+    # After a commit whose answer was lost this is done again, and must not release again.
+    stored = set(await session.scalars(STORE_AND_TELL, rows))
+    await release_costs(
+        session,
+        [
+            (each.result["run_id"], each.released_usd)
+            for each in results
+            if each.result["id"] in stored
+        ],
+    )

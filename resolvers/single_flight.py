@@ -1,0 +1,29 @@
+"""Doing once, within a process, what several want at the same time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class SingleFlight(Generic[K, V]):
+    """Lets those who want the same thing wait for the first of them to get it."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[K, asyncio.Task[V]] = {}
+
+    async def share(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[V, bool]:
+        """Return what *work* returns, and whether it was this caller's.
+
+        A caller that is cancelled leaves the work to go on: it may be paid for, and others may
+        be waiting for it.
+        """
+        task = self._under_way.get(key)
+        if task is not None:
+            return await asyncio.shield(task), False
+        task = asyncio.create_task(work())
+        self._under_way[key] = task
+        task.add_done_callback(lambda _: self._under_way.pop(key))
+        return await asyncio.shield(task), True

@@ -1,0 +1,96 @@
+"""The Subscription root: what can be followed while it changes."""
+
+from collections.abc import AsyncGenerator, Sequence
+from decimal import Decimal
+from typing import Annotated, Any
+
+import strawberry
+
+from compiled_graphql.selection import selected_names
+from db.records import Row
+from resolvers import candidates, run_progress, runs
+from resolvers.run_progress import PartialScore as PartialScoreSource
+from resolvers.run_progress import RunState as RunStateSource
+from schema.context import Info
+from schema.enums import RunStatus
+from schema.fields import batched
+from schema.scalars import read_id
+from schema.types.refs import CandidateRef, RunRef
+
+
+async def scored_candidates(
+    roots: Sequence[PartialScoreSource], info: Info
+) -> Sequence[Row | None]:
+    """Return whose scores they are."""
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
+
+
+async def runs_of(roots: Sequence[RunStateSource], info: Info) -> Sequence[Row | None]:
+    """Return the runs that are followed."""
+    columns = selected_names(info, "Run")
+    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
+
+
+@strawberry.type(description="What a candidate has scored so far.")
+class PartialScore:
+    """Over `resolvers.run_progress.PartialScore`."""
+
+    score: float | None = strawberry.field(
+        description="Mean over the rows it has been scored on; null before the first."
+    )
+    row_count: int = strawberry.field(description="Rows it has been asked.")
+    failed: int = strawberry.field(description="Rows on which its call failed.")
+    candidate: CandidateRef | None = batched(
+        scored_candidates, "Whose score it is.", needs=["candidate_id"]
+    )
+
+
+@strawberry.type(description="How far a run has come.")
+class RunState:
+    """Over `resolvers.run_progress.RunState`."""
+
+    status: RunStatus = strawberry.field(description="The run's status.")
+    error: str | None = strawberry.field(description="Why it failed.")
+    done: int = strawberry.field(description="Calls stored, the failed ones among them.")
+    failed: int = strawberry.field(description="Calls stored that ended in an error.")
+    total: int | None = strawberry.field(
+        description="All calls; null until the dataset has been read."
+    )
+    cost_usd: Decimal = strawberry.field(
+        description="US dollars so far, of the calls whose cost is known."
+    )
+    calls_per_second: float = strawberry.field(description="Over the latest 10 seconds.")
+    seconds_left: float | None = strawberry.field(
+        description="At that speed; null when it is not known, 0 once the run has ended."
+    )
+    scores: list[PartialScore] = strawberry.field(description="By candidate, in the run's order.")
+    run: RunRef | None = batched(runs_of, "The run, as it is now.", needs=["run_id"])
+
+
+async def follow_run(
+    info: Info,
+    run_id: Annotated[strawberry.ID, strawberry.argument(description="The run.")],
+) -> AsyncGenerator[RunState, None]:
+    """Follow a run."""
+    states = await run_progress.follow_run(info.context.ctx, read_id("runId", run_id))
+    try:
+        async for state in states:
+            # What was read for the last state is not to be shown with this one.
+            info.context.forget()
+            source: Any = state
+            yield source
+    finally:
+        await states.aclose()
+
+
+@strawberry.type(description="What can be followed.")
+class Subscription:
+    """The subscription root."""
+
+    run_progress: AsyncGenerator[RunState, None] = strawberry.subscription(
+        resolver=follow_run,
+        description="A run's state now, and again whenever it changes, until it has ended. "
+        "Whoever comes late is told the state first.",
+    )
