@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from engine.intervals import (
     ROUNDING,
     Floats,
+    Indexes,
     bonett_price_interval,
+    bootstrap_differences,
     bootstrap_means,
     draw_kept,
     is_binary,
     resampled_interval,
-    resampled_means,
     split_known,
     sum_common,
     sum_over_rows,
@@ -27,7 +28,6 @@ from engine.intervals import (
 FLIPS = 9_999
 
 Alternative: TypeAlias = Literal["two-sided", "greater"]
-Indexes: TypeAlias = NDArray[np.intp]
 
 
 class Method(StrEnum):
@@ -158,7 +158,7 @@ def compare_all(
     if graded:
         i, j, found = first[graded], second[graded], [pairs[at] for at in graded]
         p_values[graded] = _flip_signs(scores, i, j, found, seed=seed, alternative="two-sided")
-        differences = _resample_differences(scores, resampled, i, j, found, seed=seed)
+        differences = bootstrap_differences(scores, resampled, i, j, seed=seed)
         resampled_of = dict(zip(graded, differences.T, strict=True))
     adjusted = adjust_holm(p_values)
     told_apart = np.zeros((candidates, candidates), dtype=np.bool_)
@@ -326,31 +326,6 @@ def _interval(pair: _Pair, resampled: Floats | None, confidence: float) -> tuple
     return resampled_interval(
         resampled, mean=mean, row_count=row_count, confidence=confidence, bounds=(-1, 1)
     )
-
-
-def _resample_differences(
-    scores: Floats, resampled: Floats, i: Indexes, j: Indexes, pairs: Sequence[_Pair], *, seed: int
-) -> Floats:
-    """Return each pair's mean difference in each resample, (resamples, pairs)."""
-    means = resampled[:, i] - resampled[:, j]
-    scored = np.count_nonzero(~np.isnan(scores), axis=0)
-    common = np.array([pair.row_count for pair in pairs])
-    # Where one has rows that the other has not, the means are not of the common rows.
-    gaps = np.flatnonzero((scored[i] > common) | (scored[j] > common))
-    if len(gaps) == 0:
-        return means
-    i, j = i[gaps], j[gaps]
-
-    def measure(rows: slice, weights: Floats) -> Floats:
-        values, known = split_known(scores[rows])
-        sums = sum_common(weights, np.hstack((values, known)), known)
-        return np.vstack((sums[j, :, i] - sums[i, :, j], sums[j, :, i + len(scored)])).T
-
-    centers = np.array([pair.difference for pair in pairs])[gaps]
-    means[:, gaps] = resampled_means(
-        measure, centers, len(scores), seed=seed, resamples=len(resampled)
-    )
-    return means
 
 
 def _flip_signs(

@@ -15,13 +15,13 @@ RESAMPLES = 2_000
 ROUNDING = 1e-9
 
 Floats: TypeAlias = NDArray[np.float64]
+Indexes: TypeAlias = NDArray[np.intp]
 # Some draws, and for each span of rows how often each row counts in them: (draws, rows). The
 # weights are drawn as they are taken, so that a block is to be taken whole before the next.
 WeightBlock: TypeAlias = tuple[slice, Iterable[tuple[slice, Floats]]]
 
-# Weights are made for so many draws and rows at once, 4 MB of them. In smaller blocks a threaded
-# matrix product spends its time in waiting for its threads when the processors are busy.
-_DRAWS_AT_ONCE = 512
+# Weights are made for so many draws and rows at once: 2 MB of them, which a cache holds.
+_DRAWS_AT_ONCE = 256
 _ROWS_AT_ONCE = 1_024
 
 _NORMAL = NormalDist()
@@ -53,7 +53,46 @@ def bootstrap_means(scores: Floats, *, seed: int, resamples: int = RESAMPLES) ->
         return summed
 
     centers = np.array([_mean_known(column) for column in scores.T])
-    return resampled_means(measure, centers, len(scores), seed=seed, resamples=resamples)
+    return _resampled_means(measure, centers, len(scores), seed=seed, resamples=resamples)
+
+
+def bootstrap_differences(
+    scores: Floats, resampled: Floats, i: Indexes, j: Indexes, *, seed: int
+) -> Floats:
+    """Compute the mean differences of pairs of candidates in resamples of the rows.
+
+    Candidates that are scored on the same rows differ as their means do. For any other pair
+    the rows are drawn again, and only those count that both are scored on.
+
+    Args:
+        scores: (rows, candidates); NaN where a candidate has no score.
+        resampled: What `bootstrap_means` gave for these scores.
+        i: The first candidate of each pair.
+        j: The second.
+        seed: A non-negative integer; the same seed gives the same differences.
+
+    Returns:
+        Differences of shape (resamples, pairs); NaN for a pair without common rows.
+    """
+    differences = resampled[:, i] - resampled[:, j]
+    scored = ~np.isnan(scores).T
+    gaps = [
+        at for at, (a, b) in enumerate(zip(i, j, strict=True)) if np.any(scored[a] != scored[b])
+    ]
+    if gaps:
+        i, j = i[gaps], j[gaps]
+
+        def measure(rows: slice, weights: Floats) -> Floats:
+            values, known = split_known(scores[rows])
+            sums = sum_common(weights, np.hstack((values, known)), known)
+            return np.vstack((sums[j, :, i] - sums[i, :, j], sums[j, :, i + len(scored)])).T
+
+        pairs = zip(i, j, strict=True)
+        centers = np.array([_mean_known(scores[:, a] - scores[:, b]) for a, b in pairs])
+        differences[:, gaps] = _resampled_means(
+            measure, centers, len(scores), seed=seed, resamples=len(resampled)
+        )
+    return differences
 
 
 def mean_intervals(
@@ -236,49 +275,19 @@ def is_binary(known: Floats) -> bool:
     return bool(np.all((known == 0) | (known == 1)))
 
 
-def resampled_means(
-    measure: Callable[[slice, Floats], Floats],
-    centers: Floats,
-    row_count: int,
-    *,
-    seed: int,
-    resamples: int,
-) -> Floats:
-    """Compute means in resamples of the rows.
-
-    Args:
-        measure: For a span of rows with their weights, the weighted sums of each column's
-            values, and beside these how many there are: (draws, twice the columns).
-        centers: What stands for a column's mean where a resample holds none of its values.
-        row_count: Rows in all.
-        seed: A non-negative integer.
-        resamples: How many resamples.
-
-    Returns:
-        Means of shape (resamples, columns).
-    """
-    means = np.tile(centers, (resamples, 1))
-    if row_count:
-        blocks = _draw_resamples(row_count, seed=seed, resamples=resamples)
-        for draws, summed in sum_over_rows(blocks, measure):
-            sums, counts = np.hsplit(summed, 2)
-            np.divide(sums, counts, out=means[draws], where=counts > 0)
-    return means
-
-
-def split_known(scores: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Part scores into the scores with 0 for NaN, and whether there is one."""
+def split_known(scores: Floats) -> tuple[Floats, Floats]:
+    """Part scores into the scores with 0 for NaN, and 1 for a score with 0 for NaN."""
     known = ~np.isnan(scores)
-    return np.where(known, scores, 0.0), known
+    return np.where(known, scores, 0.0), known.astype(np.float64)
 
 
-def sum_common(weights: Floats, values: Floats, known: NDArray[np.bool_]) -> Floats:
+def sum_common(weights: Floats, values: Floats, known: Floats) -> Floats:
     """Sum weighted values over the rows that each candidate is scored on.
 
     Args:
         weights: (draws, rows).
         values: (rows, columns).
-        known: (rows, candidates); whether a candidate is scored on a row.
+        known: (rows, candidates); 1 where a candidate is scored, else 0.
 
     Returns:
         Sums of shape (candidates, draws, columns).
@@ -289,7 +298,7 @@ def sum_common(weights: Floats, values: Floats, known: NDArray[np.bool_]) -> Flo
         return np.broadcast_to(sums, shape)
     common = np.empty(shape)
     for candidate, scored in enumerate(known.T):
-        is_most = 2 * np.count_nonzero(scored) > len(scored)
+        is_most = 2 * scored.sum() > len(scored)
         rows = np.flatnonzero(scored != is_most)  # the scored or the others: whichever are fewer
         fewer = weights[:, rows] @ values[rows]
         common[candidate] = sums - fewer if is_most else fewer
@@ -325,6 +334,27 @@ def draw_kept(row_count: int, *, seed: int, draws: int) -> Iterator[WeightBlock]
 def _mean_known(column: Floats) -> float:
     known = column[~np.isnan(column)]
     return float(known.mean()) if len(known) else math.nan
+
+
+def _resampled_means(
+    measure: Callable[[slice, Floats], Floats],
+    centers: Floats,
+    row_count: int,
+    *,
+    seed: int,
+    resamples: int,
+) -> Floats:
+    """Compute means in resamples from their weighted sums, with counts beside, that are measured.
+
+    Where a resample holds none of a column's rows, its center stands in.
+    """
+    means = np.tile(centers, (resamples, 1))
+    if row_count:
+        blocks = _draw_resamples(row_count, seed=seed, resamples=resamples)
+        for draws, summed in sum_over_rows(blocks, measure):
+            sums, counts = np.hsplit(summed, 2)
+            np.divide(sums, counts, out=means[draws], where=counts > 0)
+    return means
 
 
 def _mean_interval(known: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:

@@ -75,8 +75,15 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
         broken: As pydantic lists them.
     """
     problems = []
+    # A field that may be left out is a choice between its type and nothing: that it is not
+    # nothing is no news, and how the choice calls its type is no part of the field's name.
+    choices = {problem["loc"][:-1] for problem in broken if problem["type"] == "none_required"}
     for problem in broken:
-        field = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "none_required":
+            continue
+        loc = problem["loc"]
+        named = [part for place, part in enumerate(loc) if loc[:place] not in choices]
+        field = ".".join(str(part) for part in named)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown field"
