@@ -1,7 +1,7 @@
 """Asking a judge: one verdict at a time, read strictly, and paid for once."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -27,6 +27,7 @@ from engine.judging import (
     PreferenceVerdict,
     ScoreVerdict,
     VerdictError,
+    combine_votes,
     read_preference,
     read_score,
     verdict_key,
@@ -34,7 +35,13 @@ from engine.judging import (
 from providers.base import ChatTarget
 from resolvers.call_bounds import bound_call
 from resolvers.context import Context
-from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.model_calls import (
+    CallOutcome,
+    CallStoppedError,
+    CallSubject,
+    call_model,
+    trace_values,
+)
 from resolvers.run_costs import commit_cost, release_costs, sum_usd
 from resolvers.run_storage import store_patiently
 
@@ -70,6 +77,23 @@ class Judge:
     def params(self) -> dict[str, Any]:
         """What is sent beside the messages, but for the format of the reply."""
         return {"temperature": 0.0 if self.votes == 1 else VOTING_TEMPERATURE}
+
+    def score_of(self, verdicts: Sequence["Verdict"]) -> float:
+        """Return what an answer's votes amount to, 0 to 1."""
+        scores = [verdict.score for verdict in verdicts if verdict.score is not None]
+        return self.scale.to_unit(combine_votes(scores))
+
+    def key(self, version: str, question: Question, answers: Sequence[str], vote: int) -> bytes:
+        """Return the key of a verdict; see `engine.judging.verdict_key`."""
+        return verdict_key(
+            judge=self.model,
+            prompt_version=version,
+            params=self.params,
+            question=question,
+            answers=answers,
+            scale=None if self.is_pairwise else self.scale,
+            vote=vote,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +131,8 @@ class Bench:
         run: Whose answers are judged.
         judge: Who judges.
         stopped: Once it is set, the judge is asked no more.
+
+    A run that scores another one's answers again has the verdicts that are known, and no others.
     """
 
     def __init__(self, ctx: Context, run: Run, judge: Judge, stopped: asyncio.Event) -> None:
@@ -168,23 +194,29 @@ class Bench:
         response_format: Mapping[str, Any],
         read: Callable[[str], ScoreVerdict | PreferenceVerdict],
     ) -> Verdict:
-        judge = self.judge
-        key = verdict_key(
-            judge=judge.model,
-            prompt_version=version,
-            params=judge.params,
-            question=question,
-            answers=answers,
-            scale=None if judge.is_pairwise else judge.scale,
-            vote=vote,
-        )
-        known = await find_verdict(self._ctx, key)
-        if known is not None:
-            return known
+        key = self.judge.key(version, question, answers, vote)
 
         async def ask() -> Verdict:
             return await self._ask(
                 key, messages(), response_format, read, vote=vote, subject=subject, version=version
+            )
+
+        # What is known is looked up behind the gate too: the database has fewer connections than
+        # a run has answers.
+        async with self._ctx.services.gate.of(self._run.workspace_id, self.judge.target.provider):
+            if self._stopped.is_set():
+                raise CallStoppedError
+            return await self._find_or_ask(key, ask)
+
+    async def _find_or_ask(
+        self, key: bytes, ask: Callable[[], Coroutine[Any, Any, Verdict]]
+    ) -> Verdict:
+        known = await find_verdict(self._ctx, key)
+        if known is not None:
+            return known
+        if self._run.kind == "rescore":
+            raise JudgeFailedError(
+                "verdict_missing: the judge was never asked this, and scoring again asks nobody"
             )
 
         verdicts = self._ctx.services.verdicts_under_way
@@ -262,25 +294,24 @@ class Bench:
         """Call the judge once, and return what it did not cost of what was set aside."""
         ctx, target = self._ctx, self.judge.target
         params: dict[str, Any] = {**self.judge.params, "response_format": dict(response_format)}
-        async with ctx.services.gate.of(self._run.workspace_id, target.provider):
-            most_usd = None
-            if self._run.max_cost_usd is not None:
-                bounded = bound_call(
-                    target,
-                    messages,
-                    params,
-                    default_max_tokens=ctx.services.limits.default_max_tokens,
-                )
-                params, most_usd = dict(bounded.params), bounded.most_usd
-                await commit_cost(ctx, self._run.id, most_usd)
-            outcome = await call_model(
-                ctx.services.chat,
+        most_usd = None
+        if self._run.max_cost_usd is not None:
+            bounded = bound_call(
                 target,
                 messages,
                 params,
-                retries=CALL_RETRIES,
-                stopped=self._stopped,
+                default_max_tokens=ctx.services.limits.default_max_tokens,
             )
+            params, most_usd = dict(bounded.params), bounded.most_usd
+            await commit_cost(ctx, self._run.id, most_usd)
+        outcome = await call_model(
+            ctx.services.chat,
+            target,
+            messages,
+            params,
+            retries=CALL_RETRIES,
+            stopped=self._stopped,
+        )
         if most_usd is None or outcome.cost_usd is None:
             return outcome, Decimal(0)
         return outcome, most_usd - outcome.cost_usd

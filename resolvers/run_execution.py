@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Uuid, bindparam, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
@@ -27,6 +27,7 @@ from providers.base import ChatTarget
 from resolvers.auth import SYSTEM, requires
 from resolvers.call_bounds import bound_call
 from resolvers.candidates import chat_target
+from resolvers.columns import kept_query
 from resolvers.context import Context
 from resolvers.failures import is_outage
 from resolvers.judging import Bench, Judge
@@ -38,6 +39,7 @@ from resolvers.model_calls import (
     call_model,
     trace_values,
 )
+from resolvers.paging import AnySelect
 from resolvers.run_costs import commit_cost
 from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
 from resolvers.run_lifecycle import ADVANCE_RUN, RUN_SHARD, UNFINISHED, finish_run, lock_run
@@ -47,14 +49,6 @@ from resolvers.run_scoring import score_output
 RETRIES = 4
 # Within a second of a run's end, and it costs one read of a row, no further call begins.
 STOP_POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Entrant:
-    """A run's candidate, ready to be called."""
-
-    target: ChatTarget
-    subject: CallSubject
 
 
 @requires(SYSTEM)
@@ -82,17 +76,16 @@ async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Seq
     if board.deleted_at is not None:
         await fail_run(ctx, run_id, "the leaderboard was deleted")
         return
+    subjects = {how.candidate_id: _subject(run, how, candidate) for how, candidate in pairs}
+    shard = _Shard(ctx, run, judge)
     if run.kind == "rescore":
         await rescore_rows(ctx, run, missing)
     else:
-        entrants = {
-            how.candidate_id: await _entrant(ctx, run, how, candidate) for how, candidate in pairs
+        targets = {
+            how.candidate_id: await chat_target(ctx, how, candidate) for how, candidate in pairs
         }
-        shard = _Shard(ctx, run, judge)
-        await shard.work([shard.call(entrants[candidate_id], row) for candidate_id, row in missing])
-        if judge is not None:
-            subjects = {key: entrant.subject for key, entrant in entrants.items()}
-            await shard.work(await shard.list_judging(positions, subjects))
+        await shard.work([shard.call(targets[key], subjects[key], row) for key, row in missing])
+    await shard.work(await shard.list_judging(positions, subjects))
     await _finish_shard(ctx, run, job_id)
 
 
@@ -136,19 +129,20 @@ async def _missing(
     ]
 
 
-async def _entrant(ctx: Context, run: Run, how: RunCandidate, candidate: Candidate) -> _Entrant:
-    return _Entrant(
-        target=await chat_target(ctx, how, candidate),
-        subject=CallSubject(
-            workspace_id=run.workspace_id,
-            leaderboard_id=run.leaderboard_id,
-            candidate_id=candidate.id,
-            source="run",
-            run_id=run.id,
-            token_id=run.token_id,
-            model=how.model_id or candidate.display_name,
-        ),
+def _subject(run: Run, how: RunCandidate, candidate: Candidate) -> CallSubject:
+    return CallSubject(
+        workspace_id=run.workspace_id,
+        leaderboard_id=run.leaderboard_id,
+        candidate_id=candidate.id,
+        source="run",
+        run_id=run.id,
+        token_id=run.token_id,
+        model=how.model_id or candidate.display_name,
     )
+
+
+def _write_status() -> AnySelect:
+    return select(Run.id, Run.status).where(Run.id == bindparam("id", type_=Uuid()))
 
 
 class _Shard:
@@ -186,13 +180,13 @@ class _Shard:
         while not self._stopped.is_set():
             await asyncio.sleep(STOP_POLL_SECONDS)
             try:
-                async with self._ctx.database.read() as session:
-                    status = await session.scalar(select(Run.status).where(Run.id == self._run.id))
+                # Beside the sessions, which may all be taken by what is under way.
+                (row,) = await self._ctx.database.fetch(kept_query(_write_status), id=self._run.id)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 if not is_outage(error):
                     self._fail(error)
                 continue  # what is under way waits for the database by itself
-            if status != "running":
+            if row.status != "running":
                 self._stopped.set()
 
     def _fail(self, error: Exception) -> None:
@@ -207,19 +201,18 @@ class _Shard:
         except Exception as error:  # noqa: BLE001 - raised once the others have finished
             self._fail(error)
 
-    async def call(self, entrant: _Entrant, row: DatasetRow) -> None:
+    async def call(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> None:
         """Ask one candidate one row, and have its answer scored if a judge scores each."""
-        gate = self._ctx.services.gate.of(self._run.workspace_id, entrant.target.provider)
-        async with gate:
+        async with self._ctx.services.gate.of(self._run.workspace_id, target.provider):
             if self._stopped.is_set():
                 return
-            result = await self._ask(entrant, row)
+            result = await self._ask(target, subject, row)
             stored = await self._ctx.services.run_results.offer(result)
         await stored
         output = result.result["output"]
         bench = self._bench
         if bench is not None and not bench.judge.is_pairwise and output is not None:
-            await score_result(self._ctx, self._run, bench, entrant.subject, row, output)
+            await score_result(self._ctx, self._run, bench, subject, row, output)
 
     async def list_judging(
         self, positions: Sequence[int], subjects: Mapping[UUID, CallSubject]
@@ -243,7 +236,7 @@ class _Shard:
             if result.is_pending and result.output is not None
         ]
 
-    async def _ask(self, entrant: _Entrant, row: DatasetRow) -> CallResult:
+    async def _ask(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> CallResult:
         """Ask one candidate one row, within the run's ceiling if it has one."""
         ctx, run = self._ctx, self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
@@ -251,7 +244,7 @@ class _Shard:
         most_usd = None
         if run.max_cost_usd is not None:
             bounded = bound_call(
-                entrant.target,
+                target,
                 messages,
                 {},
                 default_max_tokens=ctx.services.limits.default_max_tokens,
@@ -260,13 +253,13 @@ class _Shard:
             await commit_cost(ctx, run.id, most_usd)
         outcome = await call_model(
             ctx.services.chat,
-            entrant.target,
+            target,
             messages,
             params,
             retries=RETRIES,
             stopped=self._stopped,
         )
-        result = _result(run, entrant, row, messages, outcome)
+        result = _result(run, target, subject, row, messages, outcome)
         if most_usd is None or outcome.cost_usd is None:
             return result  # an unknown cost goes on counting as the most that it can be
         return replace(result, released_usd=most_usd - outcome.cost_usd)
@@ -274,7 +267,8 @@ class _Shard:
 
 def _result(
     run: Run,
-    entrant: _Entrant,
+    target: ChatTarget,
+    subject: CallSubject,
     row: DatasetRow,
     messages: Sequence[dict[str, Any]],
     outcome: CallOutcome,
@@ -289,8 +283,8 @@ def _result(
         score, error = score_output(run.evaluation, outcome.answer.output, row.expected)
     trace = trace_values(
         new_id(),
-        entrant.subject,
-        entrant.target,
+        subject,
+        target,
         outcome,
         input=row.input,
         messages=messages,
@@ -301,7 +295,7 @@ def _result(
     result = {
         "id": new_id(),
         "run_id": run.id,
-        "candidate_id": entrant.subject.candidate_id,
+        "candidate_id": subject.candidate_id,
         "position": row.position,
         "trace_id": trace["id"],
         "output": trace["output"],

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from db.models import DatasetRow, Run, RunCandidate, RunComparison, RunResult
 from db.session import WriteSession
 from engine.judge_prompts import DEFAULT_SCALE, Question, Scale
-from engine.judging import combine_orders, combine_votes
+from engine.judging import combine_orders
 from engine.prompts import render_prompt
 from providers.base import ChatTarget
 from resolvers.context import Context
@@ -64,7 +64,8 @@ def _price(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _question(run: Run, judge: Judge, row: DatasetRow) -> Question:
+def question_of(run: Run, judge: Judge, row: DatasetRow) -> Question:
+    """Return what a judge is told of a row, beside the answers to it."""
     return Question(
         rubric=row.rubric or judge.rubric,
         input=render_prompt(run.system_prompt, row.input),
@@ -83,15 +84,14 @@ async def score_result(
         CallStoppedError: The run has ended.
         BudgetExceededError: The run's ceiling leaves no room for the judge.
     """
-    question, judge = _question(run, bench.judge, row), bench.judge
+    question, judge = question_of(run, bench.judge, row), bench.judge
     verdicts: list[Verdict] = []
     score, error = 0.0, None
     try:
         for vote in range(judge.votes):
             verdict = await bench.score(question, output, vote=vote, subject=subject)
             verdicts.append(verdict)  # kept when a later vote fails: it is paid for
-        scores = [verdict.score for verdict in verdicts if verdict.score is not None]
-        score = judge.scale.to_unit(combine_votes(scores))
+        score = judge.score_of(verdicts)
     except JudgeFailedError as failure:
         error = str(failure)
     changes = {
@@ -185,7 +185,7 @@ class RowComparison:
                 outcome = "first"
             await self._store(first, second, outcome, {"orders": []})
             return outcome
-        question = _question(self._run, self._bench.judge, self._row)
+        question = question_of(self._run, self._bench.judge, self._row)
         subject = self._subjects[first.candidate_id]
         try:
             forward = await self._bench.compare(

@@ -232,7 +232,7 @@ async def _repeat(ctx: Context, source_id: UUID, *, kind: str) -> Run:
             status="queued",
             system_prompt=source.system_prompt,
             dataset_url=source.dataset_url,
-            evaluation=board.evaluation if kind == "rescore" else source.evaluation,
+            evaluation=_evaluation_today(board, source) if kind == "rescore" else source.evaluation,
             dataset_size=source.dataset_size,
             snapshot_id=source.snapshot_id,
             promotion=board.promotion,
@@ -243,6 +243,22 @@ async def _repeat(ctx: Context, source_id: UUID, *, kind: str) -> Run:
         )
         await _queue_run(ctx, session, run, [_again(run.id, each) for each in entrants])
         return await session.get_one(Run, run.id, populate_existing=True)
+
+
+def _evaluation_today(board: Leaderboard, source: Run) -> dict[str, Any]:
+    """Return how the leaderboard scores today, with the judge that has judged *source*.
+
+    Raises:
+        ConflictError: It is judged today, and the source was not.
+    """
+    if board.eval_type != "judge":
+        return board.evaluation
+    judge = source.evaluation.get("judge")
+    if judge is None:
+        raise ConflictError(
+            f"run {source.id} was not judged, and scoring it again asks no judge: run it anew"
+        )
+    return {**board.evaluation, "judge": judge}
 
 
 def _again(run_id: UUID, entrant: RunCandidate) -> RunCandidate:

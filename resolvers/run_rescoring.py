@@ -30,7 +30,7 @@ KEPT = (
 
 
 async def rescore_rows(ctx: Context, run: Run, missing: Sequence[tuple[UUID, DatasetRow]]) -> None:
-    """Store the scores of the (candidate, row) pairs that the run's source was answered."""
+    """Store what the run's source was answered, scored anew; a judge's scores are still to come."""
     rows = {row.position: row for _, row in missing}
     wanted = {(candidate_id, row.position) for candidate_id, row in missing}
     async with ctx.database.read() as session:
@@ -53,7 +53,10 @@ def _score_all(
 
 def _score(run: Run, source: RunResult, row: DatasetRow) -> dict[str, Any]:
     score, error = 0.0, source.error
-    if source.output is not None:
+    is_judged = "judge" in run.evaluation and source.output is not None
+    if is_judged:
+        error = None  # it is told by the verdicts that are known
+    elif source.output is not None:
         score, error = score_output(run.evaluation, source.output, row.expected)
     return {
         **{name: getattr(source, name) for name in KEPT},
@@ -61,7 +64,7 @@ def _score(run: Run, source: RunResult, row: DatasetRow) -> dict[str, Any]:
         "run_id": run.id,
         "score": score,
         "error": error,
-        "is_pending": False,
+        "is_pending": is_judged,
         "judgement": None,
         "judge_cost_usd": Decimal(0),
         "created_at": datetime.now(UTC),
