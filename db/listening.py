@@ -54,6 +54,11 @@ class Listener:
         """How many are waiting."""
         return sum(len(events) for events in self._waiting.values())
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether a connection is held, or sought."""
+        return self._listening is not None
+
     async def _listen(self) -> None:
         while True:
             try:
