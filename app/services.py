@@ -14,11 +14,12 @@ from providers.huggingface import HuggingFaceHub
 from providers.openrouter import OpenRouterCatalogue
 from providers.vault import Vault
 from resolvers.auth import ADMIN, SYSTEM, Principal, Scope
+from resolvers.call_gate import CallGate
 from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import NO_WORKSPACE
-from resolvers.model_calls import CallGate
+from resolvers.provider_health import ProviderHealth
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
 from resolvers.single_flight import SingleFlight
@@ -93,7 +94,8 @@ class Process:
                 sandbox_url=settings.sandbox_url,
                 allow_private_endpoints=settings.allow_private_endpoints,
             ),
-            gate=CallGate(settings.run_concurrency),
+            gate=CallGate(self.background_database, settings.run_concurrency),
+            health=ProviderHealth(self.background_database),
             run_results=GroupCommit(
                 partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),

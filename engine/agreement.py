@@ -1,4 +1,17 @@
-"""How far two raters agree, and what a judge's scores are worth once people checked some."""
+"""How far two raters agree, and what a judge's scores are worth once people checked some.
+
+The corrected mean differs from the papers in two things. The two moments of its weight are
+both taken from the reviewed rows, where the paper takes the judge's variance from all rows. That
+keeps the weight from following the accidents of a small sample: with 20 reviews and 0 or 1 as
+scores, the paper's way gives means that are 0.01 too high.
+
+And its interval is a normal one, except that people's deviations from the weighted judge vary as
+if there had been one more review with a squared deviation of 1, the largest when both score 0 or
+1. Otherwise a few reviews that happen to agree would claim certainty: with a judge and people who
+both say 1 in 19 cases of 20 and differ in 1 of 20, the plain interval from 20 reviews holds the
+true mean in about 55 % of cases, not 95 %. It costs width with few reviews of finely graded
+scores, and little with many.
+"""
 
 import math
 from collections import Counter
@@ -91,22 +104,12 @@ def correct_mean(
     The judge's mean on the rows without review, times a weight, plus the mean of what people
     gave above the judge's score times that weight on the reviewed rows. The weight is the
     one that makes the result least uncertain, so a useless judge does little harm and a
-    biased one none: its bias is measured on the reviewed rows and taken off. The weight's two
-    moments are both taken from the reviewed rows (the paper takes the judge's variance from
-    all), which keeps it from following the accidents of a small sample: with 20 reviews and 0
-    or 1 as scores, the paper's way gives means that are 0.01 too high.
+    biased one none: its bias is measured on the reviewed rows and taken off.
 
     The reviewed rows must have been chosen at random. They and the rest are then two
     independent samples, which is the form for which the interval was derived; so the judge's
     mean is taken over the rest, not over all. The interval is for the mean of whatever the
     rows were drawn from; for the mean of these very rows it is a little too wide.
-
-    The interval is a normal one, except that people's deviations from the weighted judge
-    vary as if there had been one more review with a squared deviation of 1, the largest when
-    both score 0 or 1. Otherwise a few reviews that happen to agree would claim certainty: with
-    a judge and people who both say 1 in 19 cases of 20 and differ in 1 of 20, the plain
-    interval from 20 reviews holds the true mean in about 55 % of cases, not 95 %. This addition is
-    ours; it costs width with few reviews of finely graded scores, and little with many.
 
     Args:
         judged: The judge's score of every row, 0 to 1, shape (rows,).
@@ -133,17 +136,29 @@ def correct_mean(
     reviewed_count = len(human)
     if reviewed_count < 2:  # noqa: PLR2004 (one value has no variance)
         return None
-    other_count = len(judged) - reviewed_count
-    weight = _tune_weight(judged_on_reviewed, human, other_count / len(judged))
+    others = (len(judged) - reviewed_count) / len(judged)
+    weight = _tune_weight(judged_on_reviewed, human, others)
+    mean, variance = _estimate(judged, judged_on_reviewed, human, weight)
+    margin = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+    mean, low, high = (min(max(value, 0.0), 1.0) for value in (mean, mean - margin, mean + margin))
+    return CorrectedMean(mean, low, high, weight, reviewed_count)
+
+
+def _estimate(
+    judged: NDArray[np.float64],
+    judged_on_reviewed: NDArray[np.float64],
+    human: NDArray[np.float64],
+    weight: float,
+) -> tuple[float, float]:
+    """Return the corrected mean and its variance."""
+    reviewed_count, other_count = len(human), len(judged) - len(human)
     residuals = human - weight * judged_on_reviewed
     squares = float(((residuals - residuals.mean()) ** 2).sum()) + 1
     mean, variance = float(residuals.mean()), squares / reviewed_count**2
     if other_count:
         mean += weight * float(judged.sum() - judged_on_reviewed.sum()) / other_count
         variance += weight**2 * float(judged.var(ddof=1)) / other_count
-    margin = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
-    mean, low, high = (min(max(value, 0.0), 1.0) for value in (mean, mean - margin, mean + margin))
-    return CorrectedMean(mean, low, high, weight, reviewed_count)
+    return mean, variance
 
 
 def _count_equal(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:

@@ -13,21 +13,18 @@ from numpy.typing import NDArray
 from engine.intervals import (
     ROUNDING,
     Floats,
-    Indexes,
     bonett_price_interval,
-    bootstrap_differences,
-    bootstrap_means,
     draw_kept,
-    is_binary,
-    resampled_interval,
+    is_two_valued,
+    score_interval,
     split_known,
-    sum_common,
     sum_over_rows,
 )
 
 FLIPS = 9_999
 
 Alternative: TypeAlias = Literal["two-sided", "greater"]
+Indexes: TypeAlias = NDArray[np.intp]
 
 
 class Method(StrEnum):
@@ -84,7 +81,7 @@ class PlannedComparison(Difference):
     smallest_p_value: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Comparisons:
     """Every pair of candidates, compared.
 
@@ -114,18 +111,18 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """What the rows say that two candidates have in common."""
+    """What the rows say that two candidates have in common, before any drawing."""
 
     row_count: int
     difference: float
+    low: float
+    high: float
     wins: int
     losses: int
     method: Method
 
 
-def compare_all(
-    scores: Floats, resampled: Floats, *, seed: int, confidence: float = 0.95
-) -> Comparisons:
+def compare_all(scores: Floats, *, seed: int, confidence: float = 0.95) -> Comparisons:
     """Compare every pair of candidates.
 
     The p-values are adjusted for all k (k - 1) / 2 pairs, not for neighbours in a ranking
@@ -133,12 +130,11 @@ def compare_all(
     have been one. The intervals are of each pair by itself.
 
     Where both scored only 0 and 1, the test is McNemar's exact one and the interval is
-    `bonett_price_interval`: the bootstrap's is too short where few rows differ. Elsewhere the
-    signs of the differences are flipped at random, and the interval is `resampled_interval`.
+    `bonett_price_interval`. Elsewhere the test flips the signs of differences at random, and
+    the interval is `score_interval`.
 
     Args:
         scores: (rows, candidates), each in [0, 1]; NaN where a candidate has no score.
-        resampled: What `bootstrap_means` gave for these scores.
         seed: A non-negative integer; the same seed gives the same comparisons.
         confidence: Of each interval, and of telling no two equal candidates apart; between 0
             and 1.
@@ -149,32 +145,31 @@ def compare_all(
     Raises:
         ValueError: `confidence` is not between 0 and 1.
     """
-    candidates = scores.shape[1]
-    first, second = np.triu_indices(candidates, 1)
-    pairs = [_observe(scores[:, i], scores[:, j]) for i, j in zip(first, second, strict=True)]
+    first, second = np.triu_indices(scores.shape[1], 1)
+    names = list(zip(first.tolist(), second.tolist(), strict=True))
+    pairs = [_observe(scores[:, i], scores[:, j], confidence) for i, j in names]
     p_values = np.array([exact_mcnemar(pair.wins, pair.losses) for pair in pairs])
-    resampled_of: dict[int, Floats] = {}
     graded = [at for at, pair in enumerate(pairs) if pair.method is Method.SIGN_FLIP]
     if graded:
         i, j, found = first[graded], second[graded], [pairs[at] for at in graded]
         p_values[graded] = _flip_signs(scores, i, j, found, seed=seed, alternative="two-sided")
-        differences = bootstrap_differences(scores, resampled, i, j, seed=seed)
-        resampled_of = dict(zip(graded, differences.T, strict=True))
     adjusted = adjust_holm(p_values)
-    told_apart = np.zeros((candidates, candidates), dtype=np.bool_)
+    told_apart = np.zeros((scores.shape[1],) * 2, dtype=np.bool_)
     told_apart[first, second] = told_apart[second, first] = adjusted <= 1 - confidence
-    compared = {}
-    for at, pair in enumerate(pairs):
-        low, high = _interval(pair, resampled_of.get(at), confidence)
-        compared[int(first[at]), int(second[at])] = PairedComparison(
+    compared = {
+        name: PairedComparison(
             difference=pair.difference,
-            low=low,
-            high=high,
-            p_value=float(p_values[at]),
-            p_value_adjusted=float(adjusted[at]),
+            low=pair.low,
+            high=pair.high,
+            p_value=p_value,
+            p_value_adjusted=p_value_adjusted,
             row_count=pair.row_count,
             method=pair.method,
         )
+        for name, pair, p_value, p_value_adjusted in zip(
+            names, pairs, p_values.tolist(), adjusted.tolist(), strict=True
+        )
+    }
     return Comparisons(compared, told_apart)
 
 
@@ -201,19 +196,16 @@ def compare_one(
     Raises:
         ValueError: `confidence` is out of its range.
     """
-    pair = _observe(scores_a, scores_b)
+    central = confidence if alternative == "two-sided" else 2 * confidence - 1
+    pair = _observe(scores_a, scores_b, central)
     p_value = exact_mcnemar(pair.wins, pair.losses, alternative=alternative)
-    resampled = None
     if pair.method is Method.SIGN_FLIP:
         both, i, j = np.column_stack((scores_a, scores_b)), np.array([0]), np.array([1])
         (p_value,) = _flip_signs(both, i, j, [pair], seed=seed, alternative=alternative).tolist()
-        resampled = bootstrap_means((scores_a - scores_b)[:, np.newaxis], seed=seed)[:, 0]
-    central = confidence if alternative == "two-sided" else 2 * confidence - 1
-    low, high = _interval(pair, resampled, central)
     return PlannedComparison(
         difference=pair.difference,
-        low=low,
-        high=high,
+        low=pair.low,
+        high=pair.high,
         p_value=p_value,
         smallest_p_value=_smallest_p_value(pair, alternative),
         row_count=pair.row_count,
@@ -303,28 +295,25 @@ def pareto_front(scores: Sequence[float], costs: Sequence[float | Decimal | None
     ]
 
 
-def _observe(scores_a: Floats, scores_b: Floats) -> _Pair:
+def _observe(scores_a: Floats, scores_b: Floats, confidence: float) -> _Pair:
     common = ~(np.isnan(scores_a) | np.isnan(scores_b))
     a, b = scores_a[common], scores_b[common]
-    differences = a - b
+    differences, row_count = a - b, len(a)
+    wins = int(np.count_nonzero(differences > ROUNDING))
+    losses = int(np.count_nonzero(differences < -ROUNDING))
+    is_exact = is_two_valued(a, (0, 1)) and is_two_valued(b, (0, 1))
+    if is_exact and row_count:
+        low, high = bonett_price_interval(wins, losses, row_count, confidence=confidence)
+    else:
+        low, high = score_interval(differences, confidence=confidence, bounds=(-1, 1))
     return _Pair(
-        row_count=len(differences),
-        difference=float(differences.mean()) if len(differences) else 0.0,
-        wins=int(np.count_nonzero(differences > ROUNDING)),
-        losses=int(np.count_nonzero(differences < -ROUNDING)),
-        method=Method.MCNEMAR_EXACT if is_binary(a) and is_binary(b) else Method.SIGN_FLIP,
-    )
-
-
-def _interval(pair: _Pair, resampled: Floats | None, confidence: float) -> tuple[float, float]:
-    """Compute a pair's interval; `resampled` is None when both scored only 0 and 1."""
-    mean, row_count = pair.difference, pair.row_count
-    if row_count == 0:
-        return -1.0, 1.0
-    if resampled is None:
-        return bonett_price_interval(pair.wins, pair.losses, row_count, confidence=confidence)
-    return resampled_interval(
-        resampled, mean=mean, row_count=row_count, confidence=confidence, bounds=(-1, 1)
+        row_count=row_count,
+        difference=float(differences.mean()) if row_count else 0.0,
+        low=low,
+        high=high,
+        wins=wins,
+        losses=losses,
+        method=Method.MCNEMAR_EXACT if is_exact else Method.SIGN_FLIP,
     )
 
 
@@ -348,7 +337,7 @@ def _flip_signs(
     """
 
     def measure(rows: slice, kept: Floats) -> Floats:
-        sums = sum_common(kept, *split_known(scores[rows]))
+        sums = _sum_common(kept, *split_known(scores[rows]))
         return (sums[j, :, i] - sums[i, :, j]).T
 
     def extent(sums: Floats) -> Floats:
@@ -356,11 +345,35 @@ def _flip_signs(
 
     total = np.array([pair.difference * pair.row_count for pair in pairs])
     as_far = np.ones(len(pairs))
-    for _, kept in sum_over_rows(draw_kept(len(scores), seed=seed, draws=FLIPS), measure):
+    for kept in sum_over_rows(draw_kept(len(scores), seed=seed, draws=FLIPS), measure):
         as_far += np.count_nonzero(extent(2 * kept - total) >= extent(total) - ROUNDING, axis=0)
     # By luck the draws may go as far less often than all possible flips do.
     smallest = [_smallest_p_value(pair, alternative) for pair in pairs]
     return np.maximum(as_far / (1 + FLIPS), smallest)
+
+
+def _sum_common(weights: Floats, values: Floats, known: Floats) -> Floats:
+    """Sum weighted values over the rows that each candidate is scored on.
+
+    Args:
+        weights: (draws, rows).
+        values: (rows, columns).
+        known: (rows, candidates); 1 where a candidate is scored, else 0.
+
+    Returns:
+        Sums of shape (candidates, draws, columns).
+    """
+    sums = weights @ values
+    shape = known.shape[1], *sums.shape
+    if known.all():
+        return np.broadcast_to(sums, shape)
+    common = np.empty(shape)
+    for candidate, scored in enumerate(known.T):
+        is_most = 2 * scored.sum() > len(scored)
+        rows = np.flatnonzero(scored != is_most)  # the scored or the others: whichever are fewer
+        fewer = weights[:, rows] @ values[rows]
+        common[candidate] = sums - fewer if is_most else fewer
+    return common
 
 
 def _smallest_p_value(pair: _Pair, alternative: Alternative) -> float:
@@ -377,11 +390,7 @@ def _at_most(heads: int, tosses: int) -> float:
     """
     if heads < 0:
         return 0.0
-    term = (
-        math.lgamma(tosses + 1)
-        - math.lgamma(heads + 1)
-        - math.lgamma(tosses - heads + 1)
-        - tosses * math.log(2)
-    )
+    ways = math.lgamma(tosses + 1) - math.lgamma(heads + 1) - math.lgamma(tosses - heads + 1)
     fewer = np.arange(heads, 0, -1)
-    return math.exp(term) * (1 + float(np.cumprod(fewer / (tosses - fewer + 1)).sum()))
+    terms = 1 + float(np.cumprod(fewer / (tosses - fewer + 1)).sum())
+    return math.exp(ways - tosses * math.log(2)) * terms

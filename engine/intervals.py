@@ -1,4 +1,4 @@
-"""Intervals of confidence for means and differences of scores, and the draws of rows for them."""
+"""Intervals of confidence for mean scores, and the random draws of rows behind statistics."""
 
 import functools
 import math
@@ -15,10 +15,9 @@ RESAMPLES = 2_000
 ROUNDING = 1e-9
 
 Floats: TypeAlias = NDArray[np.float64]
-Indexes: TypeAlias = NDArray[np.intp]
-# Some draws, and for each span of rows how often each row counts in them: (draws, rows). The
-# weights are drawn as they are taken, so that a block is to be taken whole before the next.
-WeightBlock: TypeAlias = tuple[slice, Iterable[tuple[slice, Floats]]]
+# For each span of rows, how often each row counts in each draw of a block: (draws, rows). They
+# are drawn as they are taken: take a block whole before the next.
+WeightBlock: TypeAlias = Iterable[tuple[slice, Floats]]
 
 # Weights are made for so many draws and rows at once: 2 MB of them, which a cache holds.
 _DRAWS_AT_ONCE = 256
@@ -26,6 +25,109 @@ _ROWS_AT_ONCE = 1_024
 
 _NORMAL = NormalDist()
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(40)
+
+
+def mean_intervals(scores: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Compute an interval of confidence for each candidate's mean score.
+
+    Args:
+        scores: (rows, candidates), each in [0, 1]; NaN where a candidate has no score.
+        confidence: How often such intervals hold the true mean, between 0 and 1.
+
+    Returns:
+        The low and the high ends, one for each candidate, as of `score_interval`; 0 and 1 for
+        a candidate without any score.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+    """
+    ends = [
+        score_interval(column[~np.isnan(column)], confidence=confidence, bounds=(0, 1))
+        for column in scores.T
+    ]
+    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return low, high
+
+
+def score_interval(
+    values: Floats, *, confidence: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Compute an interval of confidence for the mean of values that are bounded.
+
+    It is Wilson's interval for a proportion. Values between the bounds tell more than as many
+    at the bounds would: they count for so many more as their variance is smaller than that of a
+    proportion with their mean, and Student's t makes up for the variance's being an estimate.
+    Of values that are all equal the variance is no guide: the ends are then where z² more
+    values at either bound would draw the mean, as in Wilson's interval of 0 out of n.
+
+    The bootstrap's percentiles, even expanded by Student's t, hold the true mean less often:
+    by far where there are few values or few that differ (`python -m bench.statistics`).
+
+    Args:
+        values: Without NaN.
+        confidence: Between 0 and 1.
+        bounds: The smallest and the largest value that is possible.
+
+    Returns:
+        The low and the high end, within the bounds and around the mean; the bounds when there
+        are no values.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+
+    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
+    Inference", Journal of the American Statistical Association 22 (1927). With an effective
+    number of rows: C. Franco, R. J. A. Little, T. A. Louis and E. V. Slud, "Comparative Study of
+    Confidence Intervals for Proportions in Complex Sample Surveys", Journal of Survey
+    Statistics and Methodology 7 (2019).
+    """
+    quantile = two_sided_z(confidence)
+    rows: float = len(values)
+    if rows == 0:
+        return bounds
+    (low, high), mean = bounds, float(values.mean())
+    share, spread = (mean - low) / (high - low), 0.0
+    if np.ptp(values) > ROUNDING:
+        is_proportion = is_two_valued(values, bounds)
+        if not is_proportion:
+            quantile = student_quantile((1 + confidence) / 2, len(values) - 1)
+        variance = float(values.var(ddof=0 if is_proportion else 1)) / (high - low) ** 2
+        rows *= share * (1 - share) / variance
+        spread = rows * share * (1 - share)
+    half = quantile * math.sqrt(spread + quantile**2 / 4)
+    center, total = rows * share + quantile**2 / 2, rows + quantile**2
+    ends = (low + (high - low) * (center + side) / total for side in (-half, half))
+    return _hold_mean(*ends, mean=mean, bounds=bounds)
+
+
+def bonett_price_interval(
+    wins: int, losses: int, row_count: int, *, confidence: float
+) -> tuple[float, float]:
+    """Compute an interval of confidence for the difference of two proportions of the same rows.
+
+    One win and one loss more than there are keep it from certainty where few rows differ.
+
+    Args:
+        wins: Rows that the first candidate alone has right.
+        losses: Rows that the second candidate alone has right.
+        row_count: All rows; at least one.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The low and the high end, within [-1, 1] and around the difference.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+
+    Source: D. G. Bonett and R. M. Price, "Adjusted Wald Confidence Interval for a Difference of
+    Binomial Proportions Based on Paired Data", Journal of Educational and Behavioral Statistics
+    37 (2012).
+    """
+    rows = row_count + 2
+    center = (wins - losses) / rows
+    half = two_sided_z(confidence) * math.sqrt(((wins + losses + 2) / rows - center**2) / rows)
+    difference = (wins - losses) / row_count
+    return _hold_mean(center - half, center + half, mean=difference, bounds=(-1, 1))
 
 
 def bootstrap_means(scores: Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
@@ -52,182 +154,14 @@ def bootstrap_means(scores: Floats, *, seed: int, resamples: int = RESAMPLES) ->
         summed: Floats = weights @ np.hstack(split_known(scores[rows]))
         return summed
 
-    centers = np.array([_mean_known(column) for column in scores.T])
-    return _resampled_means(measure, centers, len(scores), seed=seed, resamples=resamples)
-
-
-def bootstrap_differences(
-    scores: Floats, resampled: Floats, i: Indexes, j: Indexes, *, seed: int
-) -> Floats:
-    """Compute the mean differences of pairs of candidates in resamples of the rows.
-
-    Candidates that are scored on the same rows differ as their means do. For any other pair
-    the rows are drawn again, and only those count that both are scored on.
-
-    Args:
-        scores: (rows, candidates); NaN where a candidate has no score.
-        resampled: What `bootstrap_means` gave for these scores.
-        i: The first candidate of each pair.
-        j: The second.
-        seed: A non-negative integer; the same seed gives the same differences.
-
-    Returns:
-        Differences of shape (resamples, pairs); NaN for a pair without common rows.
-    """
-    differences = resampled[:, i] - resampled[:, j]
-    scored = ~np.isnan(scores).T
-    gaps = [
-        at for at, (a, b) in enumerate(zip(i, j, strict=True)) if np.any(scored[a] != scored[b])
-    ]
-    if gaps:
-        i, j = i[gaps], j[gaps]
-
-        def measure(rows: slice, weights: Floats) -> Floats:
-            values, known = split_known(scores[rows])
-            sums = sum_common(weights, np.hstack((values, known)), known)
-            return np.vstack((sums[j, :, i] - sums[i, :, j], sums[j, :, i + len(scored)])).T
-
-        pairs = zip(i, j, strict=True)
-        centers = np.array([_mean_known(scores[:, a] - scores[:, b]) for a, b in pairs])
-        differences[:, gaps] = _resampled_means(
-            measure, centers, len(scores), seed=seed, resamples=len(resampled)
-        )
-    return differences
-
-
-def mean_intervals(
-    scores: Floats, resampled: Floats, *, confidence: float = 0.95
-) -> tuple[Floats, Floats]:
-    """Compute an interval of confidence for each candidate's mean score.
-
-    A candidate that scored only 0 and 1 gets Wilson's interval: the bootstrap's is too short
-    where few rows are right, or few are wrong. Any other gets `resampled_interval`.
-
-    Args:
-        scores: (rows, candidates), each in [0, 1]; NaN where a candidate has no score.
-        resampled: What `bootstrap_means` gave for these scores.
-        confidence: How often such intervals hold the true mean, between 0 and 1.
-
-    Returns:
-        The low and the high ends, one for each candidate, within [0, 1] and around its mean;
-        0 and 1 for a candidate without any score.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
-    """
-    ends = [
-        _mean_interval(column[~np.isnan(column)], means, confidence)
-        for column, means in zip(scores.T, resampled.T, strict=True)
-    ]
-    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-    return low, high
-
-
-def wilson_interval(successes: int, row_count: int, *, confidence: float) -> tuple[float, float]:
-    """Compute the score interval of a proportion.
-
-    Args:
-        successes: Rows that scored 1.
-        row_count: Rows that scored 1 or 0; at least one.
-        confidence: Between 0 and 1.
-
-    Returns:
-        The low and the high end, around the proportion.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
-
-    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", Journal of the American Statistical Association 22 (1927); recommended by
-    L. D. Brown, T. T. Cai and A. DasGupta, "Interval Estimation for a Binomial Proportion",
-    Statistical Science 16 (2001).
-    """
-    z = two_sided_z(confidence)
-    mean = successes / row_count
-    half = z * math.sqrt(row_count * mean * (1 - mean) + z * z / 4)
-    low, high = ((successes + z * z / 2 + end) / (row_count + z * z) for end in (-half, half))
-    return hold_mean(low, high, mean=mean, bounds=(0, 1))
-
-
-def bonett_price_interval(
-    wins: int, losses: int, row_count: int, *, confidence: float
-) -> tuple[float, float]:
-    """Compute an interval for the difference of two proportions on the same rows.
-
-    One more win and one more loss than there are keep it from claiming certainty when few
-    rows differ, or none.
-
-    Args:
-        wins: Rows that the first candidate alone has right.
-        losses: Rows that the second candidate alone has right.
-        row_count: All rows; at least one.
-        confidence: Between 0 and 1.
-
-    Returns:
-        The low and the high end, within [-1, 1] and around the difference.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
-
-    Source: D. G. Bonett and R. M. Price, "Adjusted Wald Confidence Interval for a Difference of
-    Binomial Proportions Based on Paired Data", Journal of Educational and Behavioral Statistics
-    37 (2012).
-    """
-    rows = row_count + 2
-    center = (wins - losses) / rows
-    half = two_sided_z(confidence) * math.sqrt(((wins + losses + 2) / rows - center**2) / rows)
-    difference = (wins - losses) / row_count
-    return hold_mean(center - half, center + half, mean=difference, bounds=(-1, 1))
-
-
-def resampled_interval(
-    resampled: Floats,
-    *,
-    mean: float,
-    row_count: int,
-    confidence: float,
-    bounds: tuple[float, float],
-) -> tuple[float, float]:
-    """Compute an interval of confidence for a mean from its values in resamples.
-
-    It is the expanded percentile interval: percentiles of the resampled means, at levels that
-    are further apart by Student's t and by sqrt(n / (n - 1)), since the plain ones are too
-    close for few rows. Rows that are all equal show no spread, and their resamples would claim
-    certainty: there each end is the mean of the rows and z² more at that bound, which is
-    Wilson's interval when the rows are all 0 or all 1.
-
-    Args:
-        resampled: The mean in each resample.
-        mean: The mean of the rows.
-        row_count: Rows, at least one.
-        confidence: Between 0 and 1.
-        bounds: The smallest and the largest value that a row could have.
-
-    Returns:
-        The low and the high end, within the bounds and around the mean.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
-
-    Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap: Resampling in the
-    Undergraduate Statistics Curriculum", The American Statistician 69 (2015), and
-    https://arxiv.org/abs/1411.5279.
-    """
-    z = two_sided_z(confidence)
-    if np.ptp(resampled) <= ROUNDING:
-        low, high = ((row_count * mean + z * z * end) / (row_count + z * z) for end in bounds)
-    else:
-        quantile = student_quantile((1 + confidence) / 2, row_count - 1)
-        tail = _NORMAL.cdf(-quantile * math.sqrt(row_count / (row_count - 1)))
-        low, high = (float(end) for end in np.quantile(resampled, [tail, 1 - tail]))
-    return hold_mean(low, high, mean=mean, bounds=bounds)
-
-
-def hold_mean(
-    low: float, high: float, *, mean: float, bounds: tuple[float, float]
-) -> tuple[float, float]:
-    """Bring an interval's ends within the bounds and around the mean."""
-    return max(bounds[0], min(low, mean)), min(bounds[1], max(high, mean))
+    known = (column[~np.isnan(column)] for column in scores.T)
+    centers = np.array([column.mean() if len(column) else math.nan for column in known])
+    means = np.tile(centers, (resamples, 1))
+    if len(scores):
+        blocks = _draw_resamples(len(scores), seed=seed, resamples=resamples)
+        sums, counts = np.hsplit(np.vstack(list(sum_over_rows(blocks, measure))), 2)
+        np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def two_sided_z(confidence: float) -> float:
@@ -270,9 +204,10 @@ def student_quantile(level: float, degrees: int) -> float:
     return math.sqrt(degrees) * math.tan(angle)
 
 
-def is_binary(known: Floats) -> bool:
-    """Tell whether all values are 0 or 1."""
-    return bool(np.all((known == 0) | (known == 1)))
+def is_two_valued(values: Floats, bounds: tuple[float, float]) -> bool:
+    """Tell whether every value is one of the two bounds."""
+    apart = np.minimum(np.abs(values - bounds[0]), np.abs(values - bounds[1]))
+    return bool(np.all(apart <= ROUNDING))
 
 
 def split_known(scores: Floats) -> tuple[Floats, Floats]:
@@ -281,36 +216,12 @@ def split_known(scores: Floats) -> tuple[Floats, Floats]:
     return np.where(known, scores, 0.0), known.astype(np.float64)
 
 
-def sum_common(weights: Floats, values: Floats, known: Floats) -> Floats:
-    """Sum weighted values over the rows that each candidate is scored on.
-
-    Args:
-        weights: (draws, rows).
-        values: (rows, columns).
-        known: (rows, candidates); 1 where a candidate is scored, else 0.
-
-    Returns:
-        Sums of shape (candidates, draws, columns).
-    """
-    sums = weights @ values
-    shape = known.shape[1], *sums.shape
-    if known.all():
-        return np.broadcast_to(sums, shape)
-    common = np.empty(shape)
-    for candidate, scored in enumerate(known.T):
-        is_most = 2 * scored.sum() > len(scored)
-        rows = np.flatnonzero(scored != is_most)  # the scored or the others: whichever are fewer
-        fewer = weights[:, rows] @ values[rows]
-        common[candidate] = sums - fewer if is_most else fewer
-    return common
-
-
 def sum_over_rows(
     blocks: Iterable[WeightBlock], measure: Callable[[slice, Floats], Floats]
-) -> Iterator[tuple[slice, Floats]]:
+) -> Iterator[Floats]:
     """Add up, for each block of draws, what is measured on its spans of rows with weights."""
-    for draws, parts in blocks:
-        yield draws, functools.reduce(operator.add, (measure(*part) for part in parts))
+    for block in blocks:
+        yield functools.reduce(operator.add, (measure(*part) for part in block))
 
 
 def draw_kept(row_count: int, *, seed: int, draws: int) -> Iterator[WeightBlock]:
@@ -328,45 +239,14 @@ def draw_kept(row_count: int, *, seed: int, draws: int) -> Iterator[WeightBlock]
     spans = _cut_range(row_count, _ROWS_AT_ONCE)
     for block in _cut_range(draws, _DRAWS_AT_ONCE):
         count = block.stop - block.start
-        yield block, ((rows, _draw_bits(rng, count, rows.stop - rows.start)) for rows in spans)
+        yield ((rows, _draw_bits(rng, count, rows.stop - rows.start)) for rows in spans)
 
 
-def _mean_known(column: Floats) -> float:
-    known = column[~np.isnan(column)]
-    return float(known.mean()) if len(known) else math.nan
-
-
-def _resampled_means(
-    measure: Callable[[slice, Floats], Floats],
-    centers: Floats,
-    row_count: int,
-    *,
-    seed: int,
-    resamples: int,
-) -> Floats:
-    """Compute means in resamples from their weighted sums, with counts beside, that are measured.
-
-    Where a resample holds none of a column's rows, its center stands in.
-    """
-    means = np.tile(centers, (resamples, 1))
-    if row_count:
-        blocks = _draw_resamples(row_count, seed=seed, resamples=resamples)
-        for draws, summed in sum_over_rows(blocks, measure):
-            sums, counts = np.hsplit(summed, 2)
-            np.divide(sums, counts, out=means[draws], where=counts > 0)
-    return means
-
-
-def _mean_interval(known: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:
-    row_count = len(known)
-    if row_count == 0:
-        return 0.0, 1.0
-    if is_binary(known):
-        return wilson_interval(int(known.sum()), row_count, confidence=confidence)
-    mean = float(known.mean())
-    return resampled_interval(
-        resampled, mean=mean, row_count=row_count, confidence=confidence, bounds=(0, 1)
-    )
+def _hold_mean(
+    low: float, high: float, *, mean: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Bring an interval's ends within the bounds and around the mean."""
+    return max(bounds[0], min(low, mean)), min(bounds[1], max(high, mean))
 
 
 def _draw_resamples(row_count: int, *, seed: int, resamples: int) -> Iterator[WeightBlock]:
@@ -381,7 +261,7 @@ def _draw_resamples(row_count: int, *, seed: int, resamples: int) -> Iterator[We
     for block in _cut_range(resamples, _DRAWS_AT_ONCE):
         drawn = rng.multinomial(row_count, shares, size=block.stop - block.start).T
         parts = zip(spans, drawn, strict=True)
-        yield block, ((rows, _draw_counts(rng, rows, each)) for rows, each in parts)
+        yield ((rows, _draw_counts(rng, rows, each)) for rows, each in parts)
 
 
 def _draw_counts(rng: np.random.Generator, rows: slice, drawn: NDArray[np.int64]) -> Floats:

@@ -1,4 +1,23 @@
-"""Racing: which candidates can stop early because they can no longer come out best."""
+"""Racing: which candidates can stop early because they can no longer come out best.
+
+What is guaranteed: take the complete table of scores that all entrants would get on all
+`row_count` rows as fixed, and the order of the rows as drawn at random independently of
+it. Then a candidate with the highest mean over the whole table is found beaten, at any
+look ever, with a chance of at most its rule's `error`. When several share the highest mean this
+holds for each of them. Nothing is said of rows outside the table, nor of the order of
+those that are not best. It holds because:
+
+- only a pair (somebody, the best) can err, and the best is one fixed candidate: that
+  makes `entrants` - 1 pairs, each of which gets an equal part of the error. It doesn't
+  matter which of the pairs are looked at, so looking at the leader's alone is enough;
+- a confidence sequence holds at all rows at once, so neither looking often, nor looking
+  back, nor stopping others on what was seen costs anything.
+
+The mean of a candidate that was stopped is taken when it looked bad, so on average it is
+lower than on all rows, and so are its differences from those that raced on. A mean at a
+number of rows that was fixed beforehand has no such bias: whoever is asked for all rows
+has exactly its mean. Compare two candidates on the rows that both were asked.
+"""
 
 import math
 from dataclasses import dataclass
@@ -39,28 +58,11 @@ def find_beaten(
     """Find the candidates that are worse than the present leader, as surely as the rule asks.
 
     The leader is who has the highest mean on these rows. A candidate is beaten when, now or
-    at any earlier row, a confidence sequence for how far it trails the leader lay above 0.
-
-    What is guaranteed: take the complete table of scores that all entrants would get on all
-    `row_count` rows as fixed, and the order of the rows as drawn at random independently of
-    it. Then a candidate with the highest mean over the whole table is found beaten, at any
-    look ever, with a chance of at most `rule.error`. When several share the highest mean this
-    holds for each of them. Nothing is said of rows outside the table, nor of the order of
-    those that are not best. It holds because:
-
-    - only a pair (somebody, the best) can err, and the best is one fixed candidate: that
-      makes `entrants` - 1 pairs, each of which gets an equal part of the error. It doesn't
-      matter which of the pairs are looked at, so looking at the leader's alone is enough;
-    - a confidence sequence holds at all rows at once, so neither looking often, nor looking
-      back, nor stopping others on what was seen costs anything.
+    at any earlier row, a confidence sequence for how far it trails the leader lay above 0. What
+    that guarantees is told at the top of this module.
 
     Rows must come in the order in which they were drawn, up to the last one that everybody
     still racing has a score for; rows in the order of their answers would favour the quick.
-
-    The mean of a candidate that was stopped is taken when it looked bad, so on average it is
-    lower than on all rows, and so are its differences from those that raced on. A mean at a
-    number of rows that was fixed beforehand has no such bias: whoever is asked for all rows
-    has exactly its mean. Compare two candidates on the rows that both were asked.
 
     Args:
         scores: Shape (n, racing), 0 to 1: one row for each row of the dataset so far, one

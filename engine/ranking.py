@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.bradley_terry import fit_bradley_terry
 from engine.comparisons import PairedComparison, compare_all, pareto_front, rank_bands
-from engine.intervals import bootstrap_means, mean_intervals
+from engine.intervals import mean_intervals
 
 CONFIDENCE = 0.95
 # Our own context, so that no caller's precision or rounding changes what a model costs.
@@ -136,9 +136,8 @@ def _describe(
     """Return the lines of a ranking whose candidates are in its order already."""
     places = range(len(figures))
     means = [_mean(scores[:, place]) for place in places]
-    resampled = bootstrap_means(scores, seed=seed)
-    lows, highs = mean_intervals(scores, resampled, confidence=CONFIDENCE)
-    comparisons = compare_all(scores, resampled, seed=seed, confidence=CONFIDENCE)
+    lows, highs = mean_intervals(scores, confidence=CONFIDENCE)
+    comparisons = compare_all(scores, seed=seed, confidence=CONFIDENCE)
     bands = rank_bands(places, comparisons.told_apart)
     front = pareto_front(means, [each.cost_usd_per_1k for each in figures])
     with_next = [comparisons.pair(place, place + 1) for place in places[:-1]]

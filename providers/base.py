@@ -22,6 +22,7 @@ class ProviderErrorCode(StrEnum):
     REJECTED = "rejected"
     SERVER_ERROR = "server_error"
     NOT_FOUND = "not_found"
+    CIRCUIT_OPEN = "circuit_open"
 
 
 class ProviderError(Exception):

@@ -10,10 +10,12 @@ from db.session import Database, WriteSession
 from providers.base import ChatProvider, DatasetHub, ModelCatalogue
 from providers.vault import Vault
 from resolvers.auth import Principal
+from resolvers.call_gate import CallGate
 from resolvers.errors import UnauthenticatedError
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import Loaders
-from resolvers.model_calls import CallGate, CallResult
+from resolvers.model_calls import CallResult
+from resolvers.provider_health import ProviderHealth
 from resolvers.single_flight import SingleFlight
 
 
@@ -58,6 +60,7 @@ class Services:
     catalogue: ModelCatalogue
     hub: DatasetHub
     gate: CallGate
+    health: ProviderHealth
     run_results: GroupCommit[CallResult]
     run_changes: Listener
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]

@@ -311,6 +311,7 @@ class Bench:
             params,
             retries=CALL_RETRIES,
             stopped=self._stopped,
+            endpoint=ctx.services.health.of(self._run.workspace_id, target, self._stopped),
         )
         if most_usd is None or outcome.cost_usd is None:
             return outcome, Decimal(0)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from providers.base import ChatAnswer, ChatProvider, ChatTarget, ProviderError, ProviderErrorCode
+from resolvers.provider_health import EndpointHealth
 
 BACKOFF_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
@@ -60,12 +61,14 @@ async def call_model(
     retries: int,
     longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
     stopped: asyncio.Event | None = None,
+    endpoint: EndpointHealth | None = None,
 ) -> CallOutcome:
     """Ask a model, again after failures in which nothing was generated.
 
     Waits grow exponentially with full jitter, and are never shorter than the
     provider's Retry-After; one that asks for more than *longest_wait_seconds*
-    is not asked again. Once *stopped* is set, nobody is.
+    is not asked again. Once *stopped* is set, nobody is. An *endpoint* that is to be left alone
+    is waited for, before the first time too.
 
     Raises:
         CallStoppedError: *stopped* was set while it waited to ask again.
@@ -77,15 +80,25 @@ async def call_model(
         attempts += 1
         began = time.perf_counter()
         try:
+            if endpoint is not None:
+                await endpoint.wait()
+                if stopped is not None and stopped.is_set():
+                    raise CallStoppedError
+                began = time.perf_counter()
             answer = await chat.complete(target, messages, params)
         except ProviderError as error:
             latency_ms = (time.perf_counter() - began) * 1000
+            if endpoint is not None and error.code is not ProviderErrorCode.CIRCUIT_OPEN:
+                await endpoint.note(error)
             wait = _wait_seconds(error, attempts)
             if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
                 return CallOutcome(None, error, latency_ms, attempts)
             await _wait(wait, stopped)
         else:
-            return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
+            latency_ms = (time.perf_counter() - began) * 1000
+            if endpoint is not None:
+                await endpoint.note(None)
+            return CallOutcome(answer, None, latency_ms, attempts)
 
 
 async def _wait(seconds: float, stopped: asyncio.Event | None) -> None:
@@ -169,19 +182,3 @@ class CallResult:
     trace: dict[str, Any]
     result: dict[str, Any]
     released_usd: Decimal = Decimal(0)
-
-
-class CallGate:
-    """Bounds the calls under way for each workspace and provider, within one process.
-
-    Args:
-        width: Calls at once.
-    """
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._gates: dict[tuple[UUID, str], asyncio.Semaphore] = {}
-
-    def of(self, workspace_id: UUID, provider: str) -> asyncio.Semaphore:
-        """Return the gate that a workspace's calls of *provider* go through."""
-        return self._gates.setdefault((workspace_id, provider), asyncio.Semaphore(self._width))

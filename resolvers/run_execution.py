@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,7 +24,7 @@ from db.models import (
 )
 from db.session import ReadSession
 from engine.prompts import render_prompt
-from providers.base import ChatTarget
+from providers.base import ChatTarget, ProviderError
 from resolvers.auth import SYSTEM, requires
 from resolvers.call_bounds import bound_call
 from resolvers.candidates import chat_target
@@ -40,6 +41,7 @@ from resolvers.model_calls import (
     trace_values,
 )
 from resolvers.paging import AnySelect
+from resolvers.provider_health import EndpointHealth
 from resolvers.run_costs import commit_cost
 from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
 from resolvers.run_lifecycle import ADVANCE_RUN, RUN_SHARD, UNFINISHED, finish_run, lock_run
@@ -203,11 +205,16 @@ class _Shard:
 
     async def call(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> None:
         """Ask one candidate one row, and have its answer scored if a judge scores each."""
-        async with self._ctx.services.gate.of(self._run.workspace_id, target.provider):
+        services, workspace_id = self._ctx.services, self._run.workspace_id
+        endpoint = services.health.of(workspace_id, target, self._stopped)
+        # Who has to wait for its own endpoint keeps nobody from calling another one.
+        with suppress(ProviderError):
+            await endpoint.wait()
+        async with services.gate.of(workspace_id, target.provider):
             if self._stopped.is_set():
                 return
-            result = await self._ask(target, subject, row)
-            stored = await self._ctx.services.run_results.offer(result)
+            result = await self._ask(target, subject, row, endpoint)
+            stored = await services.run_results.offer(result)
         await stored
         output = result.result["output"]
         bench = self._bench
@@ -236,7 +243,9 @@ class _Shard:
             if result.is_pending and result.output is not None
         ]
 
-    async def _ask(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> CallResult:
+    async def _ask(
+        self, target: ChatTarget, subject: CallSubject, row: DatasetRow, endpoint: EndpointHealth
+    ) -> CallResult:
         """Ask one candidate one row, within the run's ceiling if it has one."""
         ctx, run = self._ctx, self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
@@ -258,6 +267,7 @@ class _Shard:
             params,
             retries=RETRIES,
             stopped=self._stopped,
+            endpoint=endpoint,
         )
         result = _result(run, target, subject, row, messages, outcome)
         if most_usd is None or outcome.cost_usd is None:

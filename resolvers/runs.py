@@ -15,6 +15,7 @@ from resolvers.leaderboards import get_leaderboard
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.runs import (
     CandidatesByRun,
+    DisputedResultsByRun,
     ResultCountByRun,
     ResultsByRun,
     RunById,
@@ -115,7 +116,9 @@ async def list_results(
     columns: Columns = None,
 ) -> list[Page[Row]]:
     """Return a slice of each run's results."""
-    return await ctx.loaders.get(ResultsByRun).load_pages(run_ids, request, where, columns)
+    is_disputed = request.order.column == "disagreement"
+    loader = ctx.loaders.get(DisputedResultsByRun if is_disputed else ResultsByRun)
+    return await loader.load_pages(run_ids, request, where, columns)
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -91,15 +91,23 @@ class ResultFilter(Where):
 
     Attributes:
         outcome: Answered, or ended in an error.
+        min_score: Scored so much or more.
+        max_score: Scored so much or less.
     """
 
     TEXT = frozenset({"outcome"})
 
     candidate_id: UUID | None = None
     outcome: Literal["ok", "error"] | None = None
+    min_score: float | None = None
+    max_score: float | None = None
 
     @override
     def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
+        if name in {"min_score", "max_score"}:
+            limit = bindparam(f"{PREFIX}{name}", type_=entity.score.type)
+            score: ColumnElement[float] = entity.score
+            return score >= limit if name == "min_score" else score <= limit
         if name != "outcome":
             return Where.condition(self, entity, name)
         failed: ColumnElement[bool] = entity.error.is_not(None)

@@ -217,6 +217,10 @@ class ResultOrder(Enum):
     BEST_FIRST = enum_value("BEST_FIRST", description="The highest score first.")
     WORST_FIRST = enum_value("WORST_FIRST", description="The lowest score first.")
     SLOWEST_FIRST = enum_value("SLOWEST_FIRST", description="The longest latency first.")
+    MOST_DISPUTED_FIRST = enum_value(
+        "MOST_DISPUTED_FIRST",
+        description="The rows first whose highest and lowest scores are the farthest apart.",
+    )
 
 
 @strawberry.enum(description="A provider that a workspace can save a key of.")

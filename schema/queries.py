@@ -9,11 +9,13 @@ from compiled_graphql.selection import selected_names
 from db.models import Workspace as WorkspaceRow
 from db.records import Row
 from resolvers import leaderboards as leaderboard_cases
+from resolvers import run_comparisons as comparison_cases
 from resolvers import runs as run_cases
 from resolvers import traces as trace_cases
 from resolvers import workspaces as workspace_cases
 from resolvers.auth import Principal
 from resolvers.paging import read_page
+from resolvers.run_comparisons import RunComparison as RunComparisonSource
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import ListOrder
@@ -31,6 +33,7 @@ from schema.paging import (
     slice_of,
 )
 from schema.scalars import read_id
+from schema.types.comparison import RunComparison
 from schema.types.leaderboard import Leaderboard
 from schema.types.run import Run
 from schema.types.trace import Trace
@@ -84,6 +87,16 @@ async def run(info: Info, id: Id) -> Row:
     return await run_cases.get_run(info.context.ctx, read_id("id", id), columns)
 
 
+async def run_comparison(
+    info: Info,
+    a: Annotated[strawberry.ID, strawberry.argument(description="The first run.")],
+    b: Annotated[strawberry.ID, strawberry.argument(description="The second run.")],
+) -> RunComparisonSource:
+    """Compare two runs."""
+    ctx = info.context.ctx
+    return await comparison_cases.compare_runs(ctx, read_id("a", a), read_id("b", b))
+
+
 async def trace(info: Info, id: Id) -> Row:
     """Return one trace."""
     columns = selected_names(info, "Trace")
@@ -124,5 +137,8 @@ class Query:
     )
     leaderboards: Connection[Leaderboard] = resolved(leaderboards, "The workspace's leaderboards.")
     run: Run = resolved(run, "One run, or an error coded not_found.")
+    run_comparison: RunComparison = resolved(
+        run_comparison, "What has changed between two runs of a leaderboard, losses first."
+    )
     trace: Trace = resolved(trace, "One trace, or an error coded not_found.")
     traces: Connection[Trace] = resolved(traces, "The workspace's model calls, newest first.")

@@ -7,8 +7,16 @@ from db.models.integration import Integration
 from db.models.job import Job
 from db.models.leaderboard import Leaderboard
 from db.models.persisted_document import PersistedDocument
+from db.models.provider import ProviderLease, ProviderState
 from db.models.ranking import PromotionEvent, Ranking, RankingEntry
-from db.models.run import JudgeVerdict, Run, RunCandidate, RunComparison, RunResult
+from db.models.run import (
+    DisputedResult,
+    JudgeVerdict,
+    Run,
+    RunCandidate,
+    RunComparison,
+    RunResult,
+)
 from db.models.token import ApiToken, BudgetHold
 from db.models.trace import Trace
 from db.models.workspace import Member, Workspace
@@ -19,6 +27,7 @@ __all__ = [
     "Candidate",
     "DatasetRow",
     "DatasetSnapshot",
+    "DisputedResult",
     "IdempotencyKey",
     "Integration",
     "Job",
@@ -27,6 +36,8 @@ __all__ = [
     "Member",
     "PersistedDocument",
     "PromotionEvent",
+    "ProviderLease",
+    "ProviderState",
     "Ranking",
     "RankingEntry",
     "Run",

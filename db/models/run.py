@@ -2,7 +2,16 @@
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    false,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, CreatedAt, Id, Instant, Json, Promotion, Usd
@@ -122,6 +131,27 @@ class RunResult(Base):
     is_pending: Mapped[bool] = mapped_column(server_default=false())
     judgement: Mapped[Json | None]
     judge_cost_usd: Mapped[Usd | None] = mapped_column(server_default=text("0"))
+
+
+_IN_ITS_ROW = (RunResult.run_id, RunResult.position)
+
+
+class DisputedResult(Base):
+    """A result, and how far apart the candidates' scores of its row are.
+
+    It is no table: PostgreSQL works it out for the runs that are asked for.
+
+    Attributes:
+        disagreement: The row's highest score less its lowest.
+    """
+
+    __table__ = select(
+        *RunResult.__table__.columns,
+        (
+            func.max(RunResult.score).over(partition_by=_IN_ITS_ROW)
+            - func.min(RunResult.score).over(partition_by=_IN_ITS_ROW)
+        ).label("disagreement"),
+    ).subquery("disputed_result")
 
 
 class RunComparison(Base):

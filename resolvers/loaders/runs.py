@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, func, select
 from typing_extensions import override
 
-from db.models import Candidate, Run, RunCandidate, RunResult
+from db.models import Candidate, DisputedResult, Run, RunCandidate, RunResult
 from db.records import Row
 from resolvers.columns import Columns, read_columns
 from resolvers.loaders.base import Loader, among_keys, own_workspace
@@ -151,6 +151,19 @@ class ResultsByRun(SliceByParent):
     @classmethod
     def children(cls, statement: AnySelect) -> AnySelect:
         owned = statement.join(Run, Run.id == RunResult.run_id)
+        return owned.where(own_workspace(Run.workspace_id))
+
+
+class DisputedResultsByRun(SliceByParent):
+    """A slice of a run's results, which knows how far apart the scores of a row are."""
+
+    entity = DisputedResult
+    parent = "run_id"
+
+    @override
+    @classmethod
+    def children(cls, statement: AnySelect) -> AnySelect:
+        owned = statement.join(Run, Run.id == DisputedResult.__table__.c.run_id)
         return owned.where(own_workspace(Run.workspace_id))
 
 

@@ -17,6 +17,12 @@ class ResultFilterInput:
     status: CallStatus | None = strawberry.field(
         default=None, description="Answered, or ended in an error."
     )
+    min_score: float | None = strawberry.field(
+        default=None, description="Scored so much or more, 0 to 1."
+    )
+    max_score: float | None = strawberry.field(
+        default=None, description="Scored so much or less, 0 to 1."
+    )
 
 
 @strawberry.input(description="At most so many rows, and which.")

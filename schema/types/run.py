@@ -28,6 +28,7 @@ RESULT_ORDERS: dict[ResultOrder, Order] = {
     ResultOrder.BEST_FIRST: by_number("score", descending=True),
     ResultOrder.WORST_FIRST: by_number("score", descending=False),
     ResultOrder.SLOWEST_FIRST: by_number("latency_ms", descending=True),
+    ResultOrder.MOST_DISPUTED_FIRST: by_number("disagreement", descending=True),
 }
 
 
@@ -184,7 +185,10 @@ def read_result_filter(given: ResultFilterInput | None) -> ResultFilter:
         return ResultFilter()
     status: Any = given.status.value if given.status is not None else None
     return ResultFilter(
-        candidate_id=read_optional_id("candidateId", given.candidate_id), outcome=status
+        candidate_id=read_optional_id("candidateId", given.candidate_id),
+        outcome=status,
+        min_score=given.min_score,
+        max_score=given.max_score,
     )
 
 

@@ -9,7 +9,18 @@ import pytest
 from sqlalchemy import func, select
 
 from app.services import Process
-from db.models import JudgeVerdict, Leaderboard, RunComparison, RunResult, Trace
+from db.base import new_id
+from db.models import (
+    Candidate,
+    JudgeVerdict,
+    Leaderboard,
+    Run,
+    RunCandidate,
+    RunComparison,
+    RunResult,
+    Trace,
+)
+from resolvers.run_lifecycle import PREPARE_RUN
 from tests.conftest import ask, await_run
 from tests.factories import DATASET_URL, Tenant, make_candidate, make_leaderboard
 from tests.jobs.test_run_lifecycle import CANCEL, RESCORE, start
@@ -169,11 +180,6 @@ async def test_a_judge_that_can_t_be_read_leaves_error_rows_and_no_ranking_of_th
 
 async def _start_anyway(process: Process, tenant: Tenant, board: Leaderboard) -> str:
     """Queue a run whose judge is one of the sandbox's faults, which no catalogue lists."""
-    from db.base import new_id
-    from db.models import Candidate, Run
-    from resolvers.run_lifecycle import PREPARE_RUN
-    from resolvers.run_requests import _as_it_is_now
-
     ctx = process.system_context(tenant.workspace_id)
     judge = {
         "provider": "openrouter",
@@ -196,7 +202,13 @@ async def _start_anyway(process: Process, tenant: Tenant, board: Leaderboard) ->
             )
         )  # fmt: skip
         await session.flush()
-        session.add_all(_as_it_is_now(run_id, place, each) for place, each in enumerate(candidates))
+        session.add_all(
+            RunCandidate(
+                run_id=run_id, candidate_id=each.id, position=place, provider=each.provider,
+                model_id=each.model_id, params={}, timeout_seconds=20.0,
+            )
+            for place, each in enumerate(candidates)
+        )  # fmt: skip
         await ctx.services.queue.enqueue(
             session, PREPARE_RUN, workspace_id=board.workspace_id, subject_id=run_id, arguments=[{}]
         )

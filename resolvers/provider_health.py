@@ -1,0 +1,281 @@
+"""Leaving an endpoint alone: while it asks for that, and after it has failed many times in a row.
+
+What one process learns the others heed within a second or so.
+
+Source: M. Nygard, "Release It!", 2nd edition (2018), chapter 5, for the circuit breaker.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Executable, case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.models import ProviderState
+from db.session import Database
+from providers.base import ChatTarget, ProviderError, ProviderErrorCode
+from resolvers.failures import is_outage
+
+log = logging.getLogger("gero.calls")
+
+READ_SECONDS = 1.0
+# What has not been heard of for so long is no news of an endpoint.
+REMEMBERED = timedelta(minutes=10)
+# After these the endpoint itself is in trouble, not the request.
+TROUBLE = {
+    ProviderErrorCode.CONNECTION_FAILED,
+    ProviderErrorCode.CONNECTION_LOST,
+    ProviderErrorCode.TIMED_OUT,
+    ProviderErrorCode.SERVER_ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitRule:
+    """When an endpoint's circuit opens, and for how long.
+
+    Attributes:
+        failures: In a row, which open it.
+        first_open_seconds: How long it is open the first time; then twice as long each time.
+        longest_open_seconds: At most.
+        patient_openings: After so many in a row it is not waited for any longer: calls fail at
+            once until it is asked again.
+    """
+
+    failures: int = 10
+    first_open_seconds: float = 5.0
+    longest_open_seconds: float = 40.0
+    patient_openings: int = 3
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """What is known of one endpoint.
+
+    Attributes:
+        closed_until: By the monotonic clock; nobody calls it before.
+        failures: In a row.
+        openings: How often in a row its circuit has opened.
+        probed_until: By that clock; somebody is finding out whether it works again.
+    """
+
+    closed_until: float = 0.0
+    failures: int = 0
+    openings: int = 0
+    probed_until: float = 0.0
+    reason: str = ""
+
+
+def endpoints_of(target: ChatTarget) -> tuple[str, str]:
+    """Return whose pause a call heeds, and whose circuit.
+
+    OpenRouter limits an account's calls as a whole, and the models behind it fail one by one.
+    """
+    if target.url is not None:
+        return target.url, target.url
+    return target.provider, f"{target.provider}:{target.model_id}"
+
+
+class EndpointHealth:
+    """What is known of the endpoint that a call goes to."""
+
+    def __init__(
+        self,
+        health: "ProviderHealth",
+        workspace_id: UUID,
+        target: ChatTarget,
+        stopped: asyncio.Event | None,
+    ) -> None:
+        self._health = health
+        self._workspace_id = workspace_id
+        self._target = target
+        self._stopped = stopped
+
+    async def wait(self) -> None:
+        """Wait until it may be called; see `ProviderHealth.wait`."""
+        await self._health.wait(self._workspace_id, self._target, self._stopped)
+
+    async def note(self, error: ProviderError | None) -> None:
+        """Note how a call of it ended."""
+        await self._health.note(self._workspace_id, self._target, error)
+
+
+class ProviderHealth:
+    """Knows which endpoints are to be left alone, for a process and from the others.
+
+    Args:
+        database: Where processes tell each other.
+        rule: When a circuit opens.
+    """
+
+    def __init__(self, database: Database, rule: CircuitRule | None = None) -> None:
+        self._database = database
+        self._rule = rule or CircuitRule()
+        self._endpoints: dict[tuple[UUID, str], _Endpoint] = {}
+        self._read_at: dict[UUID, float] = {}
+
+    def of(
+        self, workspace_id: UUID, target: ChatTarget, stopped: asyncio.Event | None = None
+    ) -> EndpointHealth:
+        """Return what is known of *target*; who waits for it waits no longer once *stopped*."""
+        return EndpointHealth(self, workspace_id, target, stopped)
+
+    def _endpoint(self, workspace_id: UUID, name: str) -> _Endpoint:
+        return self._endpoints.setdefault((workspace_id, name), _Endpoint())
+
+    async def wait(
+        self, workspace_id: UUID, target: ChatTarget, stopped: asyncio.Event | None = None
+    ) -> None:
+        """Wait until *target* may be called, or *stopped* is set.
+
+        Raises:
+            ProviderError: Its circuit is open and has been for long: there is no use in waiting.
+        """
+        pause, circuit = endpoints_of(target)
+        while stopped is None or not stopped.is_set():
+            await self._read(workspace_id)
+            closed = self._endpoint(workspace_id, circuit)
+            now = time.monotonic()
+            if closed.openings >= self._rule.patient_openings and closed.closed_until > now:
+                raise ProviderError(
+                    ProviderErrorCode.CIRCUIT_OPEN,
+                    f"it failed {closed.failures} times in a row ({closed.reason}), and is asked "
+                    f"again in {closed.closed_until - now:.0f} s",
+                )
+            seconds = self._endpoint(workspace_id, pause).closed_until - now
+            seconds = max(seconds, closed.closed_until - now)
+            if seconds <= 0 and closed.probed_until < now:
+                # Of those who wait for an open circuit, one goes first.
+                if closed.openings:
+                    closed.probed_until = now + target.timeout_seconds
+                return
+            await _sleep(min(max(seconds, 0.05), READ_SECONDS), stopped)
+
+    async def note(
+        self, workspace_id: UUID, target: ChatTarget, error: ProviderError | None
+    ) -> None:
+        """Note how a call of *target* ended."""
+        pause, circuit = endpoints_of(target)
+        known = self._endpoint(workspace_id, circuit)
+        known.probed_until = 0.0
+        if error is not None and error.retry_after_seconds:
+            await self._close(
+                workspace_id, pause, error.retry_after_seconds, f"it asked for that: {error}"
+            )
+        if error is None or error.code not in TROUBLE:
+            if known.openings:
+                log.warning("%s answers again", circuit)
+                await self._reset(workspace_id, circuit)
+            if known.closed_until < time.monotonic():
+                self._endpoints.pop((workspace_id, circuit), None)
+            known.failures = known.openings = 0
+            return
+        known.failures += 1
+        known.reason = error.summary
+        # Once open, it has to succeed to be trusted again.
+        if known.openings or known.failures >= self._rule.failures:
+            await self._open(workspace_id, circuit, known)
+
+    async def _open(self, workspace_id: UUID, name: str, known: _Endpoint) -> None:
+        if known.closed_until > time.monotonic():
+            return  # by one of the calls that were under way with this one
+        rule = self._rule
+        seconds = min(rule.first_open_seconds * 2**known.openings, rule.longest_open_seconds)
+        known.openings += 1
+        log.warning(
+            "the circuit of %s is open for %.0f s: it failed %d times in a row, at last with %s",
+            name, seconds, known.failures, known.reason,
+        )  # fmt: skip
+        await self._close(workspace_id, name, seconds, known.reason, known.failures, known.openings)
+
+    async def _close(
+        self,
+        workspace_id: UUID,
+        name: str,
+        seconds: float,
+        reason: str,
+        failures: int = 0,
+        openings: int = 0,
+    ) -> None:
+        """Let nobody call an endpoint for a while, in any process."""
+        known = self._endpoint(workspace_id, name)
+        known.closed_until = max(known.closed_until, time.monotonic() + seconds)
+        values = {
+            "workspace_id": workspace_id,
+            "endpoint": name,
+            "closed_until": datetime.now(UTC) + timedelta(seconds=seconds),
+            "failures": failures,
+            "openings": openings,
+            "reason": reason,
+            "updated_at": datetime.now(UTC),
+        }
+        statement = insert(ProviderState).values(values)
+        await self._tell(
+            statement.on_conflict_do_update(
+                index_elements=["workspace_id", "endpoint"],
+                set_={
+                    **{name: values[name] for name in ("failures", "openings", "reason")},
+                    "updated_at": values["updated_at"],
+                    "closed_until": func.greatest(
+                        ProviderState.closed_until, statement.excluded.closed_until
+                    ),
+                },
+            )
+        )
+
+    async def _reset(self, workspace_id: UUID, name: str) -> None:
+        await self._tell(
+            delete(ProviderState).where(
+                ProviderState.workspace_id == workspace_id, ProviderState.endpoint == name
+            )
+        )
+
+    async def _tell(self, statement: Executable) -> None:
+        try:
+            async with self._database.write() as session:
+                await session.execute(statement)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if not is_outage(error):
+                raise
+            log.warning("the other processes are not told of a provider: %s", error)
+
+    async def _read(self, workspace_id: UUID) -> None:
+        """Learn what other processes know, not more often than is of use."""
+        now = time.monotonic()
+        if now - self._read_at.get(workspace_id, float("-inf")) < READ_SECONDS:
+            return
+        self._read_at[workspace_id] = now
+        seconds_left = func.extract("epoch", ProviderState.closed_until - func.now())
+        statement = select(ProviderState, case((seconds_left > 0, seconds_left), else_=0)).where(
+            ProviderState.workspace_id == workspace_id,
+            ProviderState.updated_at > func.now() - REMEMBERED,
+        )
+        try:
+            async with self._database.read() as session:
+                rows = (await session.execute(statement)).all()
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if not is_outage(error):
+                raise
+            return
+        for state, seconds in rows:
+            known = self._endpoint(workspace_id, state.endpoint)
+            known.closed_until = max(known.closed_until, now + float(seconds))
+            known.openings = max(known.openings, state.openings)
+            known.failures = max(known.failures, state.failures)
+            known.reason = known.reason or state.reason
+
+
+async def _sleep(seconds: float, stopped: asyncio.Event | None) -> None:
+    if stopped is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
+    except TimeoutError:
+        return
