@@ -19,6 +19,7 @@ from app.commands import (
     without_secret_key,
 )
 from app.doctor import examine
+from app.run_commands import runs
 from app.server import contract_text, create_app, create_operations
 from app.services import Process
 from app.serving import listen, run_until_stopped, serving, working
@@ -111,6 +112,7 @@ async def create_workspace_command(*, data_dir: Path, name: str, owner_id: UUID 
     print(workspace_id)
 
 
+main.add_command(runs)
 main.add_command(token)
 
 

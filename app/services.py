@@ -123,6 +123,7 @@ class Process:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self.services.gate.aclose()
         await self._trusted.aclose()
         await self._guarded.aclose()
         await self.database.dispose()

@@ -16,6 +16,7 @@ from engine.intervals import (
     bonett_price_interval,
     draw_kept,
     is_two_valued,
+    multiply,
     score_interval,
     split_known,
     sum_over_rows,
@@ -363,7 +364,7 @@ def _sum_common(weights: Floats, values: Floats, known: Floats) -> Floats:
     Returns:
         Sums of shape (candidates, draws, columns).
     """
-    sums = weights @ values
+    sums = multiply(weights, values)
     shape = known.shape[1], *sums.shape
     if known.all():
         return np.broadcast_to(sums, shape)
@@ -371,7 +372,7 @@ def _sum_common(weights: Floats, values: Floats, known: Floats) -> Floats:
     for candidate, scored in enumerate(known.T):
         is_most = 2 * scored.sum() > len(scored)
         rows = np.flatnonzero(scored != is_most)  # the scored or the others: whichever are fewer
-        fewer = weights[:, rows] @ values[rows]
+        fewer = multiply(weights[:, rows], values[rows])
         common[candidate] = sums - fewer if is_most else fewer
     return common
 

@@ -22,6 +22,9 @@ WeightBlock: TypeAlias = Iterable[tuple[slice, Floats]]
 # Weights are made for so many draws and rows at once: 2 MB of them, which a cache holds.
 _DRAWS_AT_ONCE = 256
 _ROWS_AT_ONCE = 1_024
+# OpenBLAS multiplies as much as this in one thread: 65,536 times GEMM_MULTITHREAD_THRESHOLD.
+# Source: https://github.com/OpenMathLib/OpenBLAS, interface/gemm.c and the default in cmake.
+_MOST_UNTHREADED = 262_144
 
 _NORMAL = NormalDist()
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(40)
@@ -60,8 +63,8 @@ def score_interval(
     Of values that are all equal the variance is no guide: the ends are then where z² more
     values at either bound would draw the mean, as in Wilson's interval of 0 out of n.
 
-    The bootstrap's percentiles, even expanded by Student's t, hold the true mean less often:
-    by far where there are few values or few that differ (`python -m bench.statistics`).
+    The bootstrap's percentiles, even expanded by Student's t, hold the true mean as often where
+    there are many values, and less often where few are, or few differ (`bench.statistics`).
 
     Args:
         values: Without NaN.
@@ -151,8 +154,7 @@ def bootstrap_means(scores: Floats, *, seed: int, resamples: int = RESAMPLES) ->
     """
 
     def measure(rows: slice, weights: Floats) -> Floats:
-        summed: Floats = weights @ np.hstack(split_known(scores[rows]))
-        return summed
+        return multiply(weights, np.hstack(split_known(scores[rows])))
 
     known = (column[~np.isnan(column)] for column in scores.T)
     centers = np.array([column.mean() if len(column) else math.nan for column in known])
@@ -214,6 +216,17 @@ def split_known(scores: Floats) -> tuple[Floats, Floats]:
     """Part scores into the scores with 0 for NaN, and 1 for a score with 0 for NaN."""
     known = ~np.isnan(scores)
     return np.where(known, scores, 0.0), known.astype(np.float64)
+
+
+def multiply(weights: Floats, values: Floats) -> Floats:
+    """Multiply matrices in one thread, by strips of the first that are small enough for it.
+
+    Several threads would gain little on products of this size, and when the processors are busy
+    each product would wait for the last of its threads to be given one.
+    """
+    height = max(1, _MOST_UNTHREADED // max(1, values.size))
+    strips = [weights[start : start + height] for start in range(0, len(weights), height)]
+    return np.vstack([strip @ values for strip in strips])
 
 
 def sum_over_rows(

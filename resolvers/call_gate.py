@@ -96,6 +96,19 @@ class CallGate:
             share.used_at = time.monotonic()
             share.admit()
 
+    async def aclose(self) -> None:
+        """Give every lease back; nobody may begin a call any more."""
+        renewing = [share.renewing for share in self._shares.values() if share.renewing]
+        for task in renewing:
+            task.cancel()
+        await asyncio.gather(*renewing, return_exceptions=True)
+        if renewing:
+            with suppress(SQLAlchemyError, OSError, TimeoutError):  # they expire by themselves
+                async with self._database.write() as session:
+                    await session.execute(
+                        delete(ProviderLease).where(ProviderLease.holder == self._holder)
+                    )
+
     async def _enter(self, key: Key, share: _Share) -> None:
         share.used_at = time.monotonic()
         if share.renewing is None or share.renewing.done():

@@ -119,7 +119,7 @@ Url = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
 ]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300)]
-EvalType = Literal["exact", "judge"]
+EvalType = Literal["exact", "judge", "human"]
 Params = Annotated[dict[str, Any], Field(max_length=50)]
 # The default of a field that may be left out, and may not be null.
 LeftOut = SkipJsonSchema[None]
@@ -158,6 +158,15 @@ class Evaluation(Input):
     judge_mode: Literal["score", "pairwise"] = Field(
         default="score",
         description="Score each answer by itself, or compare the answers to a row in pairs.",
+    )
+    review_mode: Literal["score", "prefer"] = Field(
+        default="score",
+        description="What reviewers do: score each answer, or prefer one of two to a row.",
+    )
+    review_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Of a run that people score: how much of it must be reviewed, by chance, "
+        "before it is ranked.",
     )
     errors: Literal["zero", "leave_out"] = Field(
         default="zero",
@@ -471,3 +480,19 @@ class NewIntegration(Input):
 
     provider: Literal["openrouter", "huggingface"]
     token: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
+
+
+class NewReview(Input):
+    """What a reviewer says."""
+
+    score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None, description="On the evaluation's scale."
+    )
+    preferred: Literal["first", "second", "tie"] | None = None
+    comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if (self.score is None) == (self.preferred is None):
+            raise ValueError("score or preferred is required, and not both")
+        return self

@@ -31,11 +31,13 @@ from engine.ranking import CONFIDENCE, CandidateFigures, RankedCandidate, rank_c
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.production import change_production
+from resolvers.review_counts import count_reviews, settle_preferences
 from resolvers.run_execution import count_unfinished_shards
 from resolvers.run_judging import WORTH
-from resolvers.run_lifecycle import finish_run, lock_leaderboard, lock_run
+from resolvers.run_lifecycle import await_review, finish_run, lock_leaderboard, lock_run
 from resolvers.run_preparation import enqueue_shards, positions_of
 
+AT_WORK = ("running", "awaiting_review")
 READ_RESULTS = 5_000
 RACING = RacingRule()
 
@@ -50,14 +52,30 @@ async def advance_run(ctx: Context, run_id: UUID) -> None:
     """
     async with ctx.database.read() as session:
         run = await session.get(Run, run_id)
-        if run is None or run.status != "running" or run.snapshot_id is None:
+        if run is None or run.status not in AT_WORK or run.snapshot_id is None:
             return
         if await count_unfinished_shards(session, run_id):
             return  # somebody else has let it go on
         scores = await _read_scores(session, run)
     if run.stops_early and await _race_on(ctx, run, scores):
         return
+    if "human" in run.evaluation and await _leave_to_people(ctx, run_id):
+        return
     await _end(ctx, run_id)
+
+
+async def _leave_to_people(ctx: Context, run_id: UUID) -> bool:
+    """Let a run wait for its reviewers; tell whether there are answers left that it needs."""
+    async with ctx.database.write() as session:
+        run = await lock_run(session, run_id)
+        if run is None or run.status not in AT_WORK:
+            return True
+        if (await count_reviews(session, run)).left:
+            if run.status == "running":
+                await await_review(ctx, session, run)
+            return True
+        await settle_preferences(session, run)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +108,10 @@ async def _read_scores(session: ReadSession, run: Run) -> _Scores:
     statement = select(
         RunResult.candidate_id,
         RunResult.position,
-        case((RunResult.error.is_not(None) & leaves_out, None), else_=RunResult.score),
+        case(
+            (RunResult.is_pending | (RunResult.error.is_not(None) & leaves_out), None),
+            else_=RunResult.score,
+        ),
     ).where(RunResult.run_id == run.id)
     # Streamed: a long run's results are far larger than their scores.
     results = await session.stream(statement, execution_options={"yield_per": READ_RESULTS})
@@ -167,7 +188,7 @@ async def _end(ctx: Context, run_id: UUID) -> None:
         ranking = await asyncio.to_thread(_rank, run, scores, figures, wins)
     async with ctx.database.write() as session:
         locked = await lock_run(session, run_id)
-        if locked is None or locked.status != "running":
+        if locked is None or locked.status not in AT_WORK:
             return
         if failure is not None:
             await finish_run(ctx, session, locked, "failed", error=failure)

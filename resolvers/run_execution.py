@@ -287,7 +287,7 @@ def _result(
     if outcome.answer is None:
         # It scores 0, as users would have seen it fail.
         score, error = 0.0, outcome.error.summary if outcome.error else None
-    elif "judge" in run.evaluation:
+    elif "judge" in run.evaluation or "human" in run.evaluation:
         score, error, is_pending = 0.0, None, True
     else:
         score, error = score_output(run.evaluation, outcome.answer.output, row.expected)
@@ -314,6 +314,7 @@ def _result(
         "is_pending": is_pending,
         "judgement": None,
         "judge_cost_usd": Decimal(0),
+        "human_score": None,
         **{name: trace[name] for name in ("latency_ms", "cost_usd", "created_at")},
         **{name: trace[name] for name in ("prompt_tokens", "completion_tokens")},
     }

@@ -60,6 +60,18 @@ async def finish_run(
     # Whoever asks for a run locks the leaderboard too: it is seen here, or it sees this one ended.
     await lock_leaderboard(session, run.leaderboard_id)
     run.status, run.error, run.finished_at = status, error, datetime.now(UTC)
+    await let_next_begin(ctx, session, run)
+
+
+async def await_review(ctx: Context, session: WriteSession, run: Run) -> None:
+    """Leave a run, whose row *session* has locked, to people; the next one can begin."""
+    await lock_leaderboard(session, run.leaderboard_id)
+    run.status = "awaiting_review"
+    await let_next_begin(ctx, session, run)
+
+
+async def let_next_begin(ctx: Context, session: WriteSession, run: Run) -> None:
+    """Queue the beginning of the run that waits for *run*, if one does."""
     await session.flush()
     await notify_run(session, run.id)
     waiting = await session.scalar(

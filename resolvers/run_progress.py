@@ -96,8 +96,8 @@ async def _states(ctx: Context, run_id: UUID) -> AsyncGenerator[RunState, None]:
             if state != shown:
                 yield state
                 shown = state
-            await asyncio.sleep(SHORTEST_WAIT_SECONDS)
             if not state.has_ended:
+                await asyncio.sleep(SHORTEST_WAIT_SECONDS)
                 await _wait(changed)
 
 

@@ -115,7 +115,7 @@ def _new_run(
         status="queued",
         system_prompt=board.system_prompt,
         dataset_url=board.dataset_url,
-        evaluation=board.evaluation if judge is None else {**board.evaluation, "judge": judge},
+        evaluation=_evaluation(board, judge),
         dataset_size=_fixed_size(new.dataset),
         promotion=board.promotion,
         stops_early=new.early_stopping,
@@ -130,12 +130,21 @@ def _check_can_race(board: Leaderboard) -> None:
     Raises:
         InvalidInputError: They are not; the message names what is in the way.
     """
+    if board.eval_type == "human":
+        raise InvalidInputError("early_stopping: does not go with eval_type human (got true)")
     in_the_way = {"errors": "leave_out", "judge_mode": "pairwise"}
     for field, value in in_the_way.items():
         if board.evaluation.get(field) == value:
             raise InvalidInputError(
                 f"early_stopping: does not go with evaluation.{field} {value} (got true)"
             )
+
+
+def _evaluation(board: Leaderboard, judge: dict[str, Any] | None) -> dict[str, Any]:
+    """Return how a run is scored, with who scores it."""
+    if judge is not None:
+        return {**board.evaluation, "judge": judge}
+    return {**board.evaluation, "human": True} if board.eval_type == "human" else board.evaluation
 
 
 def _fixed_size(size: DatasetSize) -> dict[str, Any]:
@@ -252,7 +261,7 @@ def _evaluation_today(board: Leaderboard, source: Run) -> dict[str, Any]:
         ConflictError: It is judged today, and the source was not.
     """
     if board.eval_type != "judge":
-        return board.evaluation
+        return _evaluation(board, None)
     judge = source.evaluation.get("judge")
     if judge is None:
         raise ConflictError(

@@ -26,6 +26,7 @@ KEPT = (
     "prompt_tokens",
     "completion_tokens",
     "cost_usd",
+    "human_score",
 )
 
 
@@ -52,10 +53,11 @@ def _score_all(
 
 
 def _score(run: Run, source: RunResult, row: DatasetRow) -> dict[str, Any]:
-    score, error = 0.0, source.error
-    is_judged = "judge" in run.evaluation and source.output is not None
-    if is_judged:
-        error = None  # it is told by the verdicts that are known
+    score, error, is_pending = 0.0, source.error, False
+    if source.output is not None and source.human_score is not None:
+        score, error = source.human_score, None  # people have the last word
+    elif source.output is not None and {"judge", "human"} & run.evaluation.keys():
+        error, is_pending = None, True  # it is told by the verdicts that are known, or by people
     elif source.output is not None:
         score, error = score_output(run.evaluation, source.output, row.expected)
     return {
@@ -64,7 +66,7 @@ def _score(run: Run, source: RunResult, row: DatasetRow) -> dict[str, Any]:
         "run_id": run.id,
         "score": score,
         "error": error,
-        "is_pending": is_judged,
+        "is_pending": is_pending,
         "judgement": None,
         "judge_cost_usd": Decimal(0),
         "created_at": datetime.now(UTC),

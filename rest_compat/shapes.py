@@ -63,6 +63,8 @@ class EvaluationShape(Shape):
     scale: ScaleShape | None = None
     judge_votes: int = 1
     judge_mode: Literal["score", "pairwise"] = "score"
+    review_mode: Literal["score", "prefer"] = "score"
+    review_share: float = 1.0
 
 
 class PromotionShape(Shape):

@@ -19,6 +19,34 @@ class EvalType(Enum):
 
     EXACT = enum_value("exact", description="By comparison with the expected output.")
     JUDGE = enum_value("judge", description="By a judge model.")
+    HUMAN = enum_value("human", description="By people.")
+
+
+@strawberry.enum(description="What reviewers do.")
+class ReviewMode(Enum):
+    """`resolvers.inputs.Evaluation.review_mode`."""
+
+    SCORE = enum_value("score", description="Score each answer.")
+    PREFER = enum_value("prefer", description="Prefer one of two answers to a row.")
+
+
+@strawberry.enum(description="Where a review stands.")
+class ReviewStatus(Enum):
+    """`Review.status`."""
+
+    ASSIGNED = enum_value("assigned", description="Somebody is at it.")
+    DONE = enum_value("done", description="It says something.")
+    SKIPPED = enum_value("skipped", description="Its reviewer left it to others.")
+    EXPIRED = enum_value("expired", description="Its reviewer did not come back in time.")
+
+
+@strawberry.enum(description="Which of two answers is better.")
+class Preference(Enum):
+    """`Review.preferred`."""
+
+    FIRST = enum_value("first", description="The first.")
+    SECOND = enum_value("second", description="The second.")
+    TIE = enum_value("tie", description="Neither.")
 
 
 @strawberry.enum(description="What a judge is asked.")

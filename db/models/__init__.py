@@ -9,6 +9,7 @@ from db.models.leaderboard import Leaderboard
 from db.models.persisted_document import PersistedDocument
 from db.models.provider import ProviderLease, ProviderState
 from db.models.ranking import PromotionEvent, Ranking, RankingEntry
+from db.models.review import Review
 from db.models.run import (
     DisputedResult,
     JudgeVerdict,
@@ -40,6 +41,7 @@ __all__ = [
     "ProviderState",
     "Ranking",
     "RankingEntry",
+    "Review",
     "Run",
     "RunCandidate",
     "RunComparison",

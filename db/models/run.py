@@ -110,6 +110,7 @@ class RunResult(Base):
         judgement: What the judge said: see `resolvers/judging.py`.
         judge_cost_usd: Of the verdicts that were asked for this result, 0 for those that were
             known already; None when a part of it is not known.
+        human_score: What a reviewer gave it, 0 to 1, beside the judge's score.
     """
 
     __tablename__ = "run_result"
@@ -131,6 +132,7 @@ class RunResult(Base):
     is_pending: Mapped[bool] = mapped_column(server_default=false())
     judgement: Mapped[Json | None]
     judge_cost_usd: Mapped[Usd | None] = mapped_column(server_default=text("0"))
+    human_score: Mapped[float | None]
 
 
 _IN_ITS_ROW = (RunResult.run_id, RunResult.position)

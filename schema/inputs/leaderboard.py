@@ -12,6 +12,7 @@ from schema.enums import (
     MatchMode,
     ModelSelection,
     PromotionRule,
+    ReviewMode,
 )
 
 
@@ -45,6 +46,14 @@ class EvaluationInput:
     )
     judge_mode: JudgeMode = strawberry.field(
         default=JudgeMode.SCORE, description="What a judge is asked."
+    )
+    review_mode: ReviewMode = strawberry.field(
+        default=ReviewMode.SCORE, description="What reviewers do, with evalType HUMAN."
+    )
+    review_share: float = strawberry.field(
+        default=1.0,
+        description="How much must be reviewed, drawn by chance, before a run that people score "
+        "is ranked; above 0, at most 1.",
     )
     errors: ErrorScoring = strawberry.field(
         default=ErrorScoring.ZERO, description="What a row counts on which the call failed."

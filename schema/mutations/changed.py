@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from db.models import Candidate, Integration, Leaderboard, PromotionEvent, Run
+from db.models import Candidate, Integration, Leaderboard, PromotionEvent, Review, Run
 from db.records import Row
 
 
@@ -16,4 +16,5 @@ class Changed:
     run: Run | None = None
     integration: Integration | None = None
     event: PromotionEvent | None = None
+    review: Review | None = None
     deleted_id: UUID | None = None

@@ -31,9 +31,11 @@ from schema.inputs.leaderboard import (
     UpdateLeaderboardInput,
 )
 from schema.mutations import production as production_mutations
+from schema.mutations import reviews as review_mutations
 from schema.mutations import runs as run_mutations
 from schema.mutations.changed import Changed
 from schema.mutations.production import RollBackProductionPayload
+from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
 from schema.scalars import read_id
 from schema.types.candidate import CandidateModel
@@ -237,6 +239,17 @@ class Mutation:
     estimate_run: EstimateRunPayload = resolved(
         run_mutations.estimate_run,
         "Work out what a run would cost; no model is called.",
+    )
+    assign_review: AssignReviewPayload = resolved(
+        review_mutations.assign_review,
+        "Take an answer to review, or two to compare; what you have in hand is given again.",
+    )
+    submit_review: ReviewPayload = resolved(
+        review_mutations.submit_review,
+        "Say what you think of it. A run that has enough reviews is ranked.",
+    )
+    skip_review: ReviewPayload = resolved(
+        review_mutations.skip_review, "Leave it to others; you are not given it again."
     )
     roll_back_production: RollBackProductionPayload = resolved(
         production_mutations.roll_back_production,

@@ -11,6 +11,9 @@ from strawberry.scalars import JSON
 from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, rankings, runs
+from resolvers import human_checks as checks
+from resolvers.human_checks import CheckedCandidate as CheckedCandidateSource
+from resolvers.human_checks import HumanCheck as HumanCheckSource
 from schema.context import Info
 from schema.enums import ComparisonMethod, Verdict
 from schema.fields import batched, resolved
@@ -119,6 +122,61 @@ class RankingEntry:
     candidate: CandidateRef = batched(candidates_of, "Who it is.", needs=["candidate_id"])
 
 
+async def human_checks(roots: Sequence[Row], info: Info) -> Sequence[HumanCheckSource | None]:
+    """Return what people's reviews say of their judges."""
+    return await checks.find_human_checks(info.context.ctx, [root.run_id for root in roots])
+
+
+async def checked_candidates(
+    roots: Sequence[CheckedCandidateSource], info: Info
+) -> Sequence[Row | None]:
+    """Return whose means they are."""
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
+
+
+@strawberry.type(
+    description="A mean score as people would give it, from the judge's scores of all answers and "
+    "people's of some (prediction-powered inference)."
+)
+class CorrectedMean:
+    """Over `engine.agreement.CorrectedMean`."""
+
+    mean: float = strawberry.field(description="The estimate, 0 to 1.")
+    low: float = strawberry.field(description="Lower end of its 95% interval.")
+    high: float = strawberry.field(description="Upper end of that interval.")
+    weight: float = strawberry.field(description="How much the judge counts in it, 0 to 1.")
+    reviewed_count: int = strawberry.field(description="Reviews of this candidate's answers.")
+
+
+@strawberry.type(description="A candidate's mean by the judge, and as people would give it.")
+class CheckedCandidate:
+    """Over `resolvers.human_checks.CheckedCandidate`."""
+
+    judged_mean: float = strawberry.field(description="The judge's mean.")
+    corrected: CorrectedMean | None = strawberry.field(
+        description="Null with fewer than two reviews of its answers."
+    )
+    candidate: CandidateRef | None = batched(
+        checked_candidates, "Whose mean it is.", needs=["candidate_id"]
+    )
+
+
+@strawberry.type(description="What people's reviews say of a ranking's judge.")
+class HumanCheck:
+    """Over `resolvers.human_checks.HumanCheck`."""
+
+    kappa: float | None = strawberry.field(
+        description="Cohen's kappa, of scores in whole steps of the scale; null when undefined."
+    )
+    exact_agreement: float | None = strawberry.field(
+        description="The share of reviews in which judge and reviewer gave the same."
+    )
+    reviewed_count: int = strawberry.field(description="Reviews drawn by chance.")
+    candidates: list[CheckedCandidate] = strawberry.field(description="By candidate.")
+
+
 @strawberry.type(description="What a completed run found.")
 class Ranking:
     """Over rows of `db.models.Ranking`."""
@@ -137,4 +195,9 @@ class Ranking:
     verdict: Verdict | None = strawberry.field(description="What it means for production.")
     decision: JSON | None = strawberry.field(description="The numbers and the reason of that.")
     entries: list[RankingEntry] = batched(entries_of, "The candidates, best first.")
+    human_check: HumanCheck | None = batched(
+        human_checks,
+        "What people's reviews say of its judge; null without any.",
+        needs=["run_id"],
+    )
     run: RunRef = batched(runs_of, "The run that found it.", needs=["run_id"])

@@ -10,18 +10,30 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, datasets, leaderboards, rankings, runs, traces
+from resolvers import candidates, datasets, leaderboards, rankings, reviews, runs, traces
 from resolvers.loaders.runs import RunProgress as Progress
 from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
+from resolvers.review_counts import ReviewCounts
 from resolvers.where import ResultFilter
 from schema.context import Info
-from schema.enums import ResultOrder, RunKind, RunStatus
+from schema.enums import ListOrder, ResultOrder, RunKind, RunStatus
 from schema.fields import batched, resolved
 from schema.inputs.run import ResultFilterInput
-from schema.paging import After, Before, Connection, First, Last, Slice, slice_of
+from schema.paging import (
+    ORDERS,
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    OrderBy,
+    Slice,
+    slice_of,
+)
 from schema.scalars import read_optional_id
 from schema.types.dataset import DatasetRow, DatasetSnapshot
 from schema.types.refs import CandidateRef, LeaderboardRef, RankingRef, RunRef, TraceRef
+from schema.types.review import Review, ReviewProgress
 
 RESULT_ORDERS: dict[ResultOrder, Order] = {
     ResultOrder.STORED: OLDEST_FIRST,
@@ -72,6 +84,9 @@ class RunResult:
         description="Why the call, or its judge's, failed: a code and a message."
     )
     judgement: JSON | None = strawberry.field(description="What the judge said, vote by vote.")
+    human_score: float | None = strawberry.field(
+        description="What a reviewer gave it, 0 to 1, beside the judge's score."
+    )
     judge_cost_usd: Decimal | None = strawberry.field(
         description="US dollars, of the verdicts that were asked for this answer; null when "
         "unknown."
@@ -148,6 +163,32 @@ def stops_early(root: strawberry.Parent[Row]) -> bool:
     """Return whether it stops asking who can no longer win."""
     stops: bool = root.stops_early
     return stops
+
+
+async def review_progress(roots: Sequence[Row], info: Info) -> Sequence[ReviewCounts]:
+    """Return how far their review has come."""
+    return await reviews.list_review_counts(info.context.ctx, [root.id for root in roots])
+
+
+async def reviews_of(
+    roots: Sequence[Row],
+    info: Info,
+    *,
+    first: First = None,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
+    order_by: OrderBy = ListOrder.NEWEST_FIRST,
+) -> Sequence[Slice]:
+    """Return a slice of each one's reviews."""
+    ctx = info.context.ctx
+    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
+    ids = [root.id for root in roots]
+    pages = await reviews.list_reviews(ctx, ids, request, selected_names(info, "Review"))
+    return [
+        slice_of(page, reviews.count_run_reviews, ctx, key)
+        for page, key in zip(pages, ids, strict=True)
+    ]
 
 
 async def results_of(
@@ -236,4 +277,8 @@ class Run:
         leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
     )
     candidates: list[CandidateRef] = batched(candidates_of, "Whom it ranks.")
+    review_progress: ReviewProgress = batched(
+        review_progress, "How far its review by people has come."
+    )
+    reviews: Connection[Review] = batched(reviews_of, "What people said of its answers.")
     results: Connection[RunResult] = batched(results_of, "What was answered.")

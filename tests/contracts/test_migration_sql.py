@@ -34,6 +34,9 @@ EXCEPTIONS = {
         "prefer-bigint-over-int",  # the job engine's own statements, which have to be as
         "prefer-identity",  # it installs them
     },
+    "0010": {
+        "prefer-bigint-over-int",  # rows
+    },
     "0009": {
         "prefer-bigint-over-int",  # slots, failures and openings
     },

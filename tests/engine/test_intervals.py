@@ -86,7 +86,7 @@ def test_the_ends_of_an_interval_are_students_t_standard_errors_away(
     assume(between.any() and np.ptp(values) > 0)
     expected = stats.t.ppf((1 + confidence) / 2, len(values) - 1)
     for end in interval(values, confidence):
-        # As far from the mean, the variance is as much smaller as that of a proportion is.
+        # The variance at an end is to that at the mean as a proportion's is.
         there = values.var(ddof=1) * end * (1 - end) / (mean * (1 - mean))
         assert abs(end - mean) / math.sqrt(there / len(values)) == pytest.approx(expected, rel=1e-4)
 

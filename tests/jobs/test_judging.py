@@ -276,7 +276,7 @@ async def test_a_judged_run_that_is_cancelled_leaves_what_was_judged(
             "judge_model and judge_auto exclude each other",
         ),
         ({"eval_type": "judge", "judge_model": "sandbox/nobody"}, "judge_model: OpenRouter has no"),
-        ({"eval_type": "human"}, "eval_type: "),
+        ({"eval_type": "oracle"}, "eval_type: "),
         ({"evaluation": {"scale": {"low": 3, "high": 3}}}, "evaluation.scale: low must be below"),
         ({"evaluation": {"judge_votes": 0}}, "evaluation.judge_votes: "),
     ],

@@ -62,8 +62,13 @@ async def test_graphql_closes_the_same_circle(client: httpx2.AsyncClient, worker
         },
     )
     board = created["data"]["createLeaderboard"]["leaderboard"]
-    judging = {"errors": "zero", "judge_mode": "score", "judge_votes": 1}
-    assert board["evaluation"] == EVALUATION | judging
+    left_out = {
+        "judge_mode": "score",
+        "judge_votes": 1,
+        "review_mode": "score",
+        "review_share": 1.0,
+    }
+    assert board["evaluation"] == EVALUATION | {"errors": "zero"} | left_out
     added = await ask(
         client,
         """mutation($input: AddCandidateInput!) {

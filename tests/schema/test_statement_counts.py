@@ -11,6 +11,7 @@ import pytest
 from app.services import Process
 from resolvers.loaders.base import Loader
 from resolvers.loaders.datasets import RowByPlace
+from resolvers.loaders.reviews import OutputByPlace
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import PageRequest
 from resolvers.where import NOTHING
@@ -97,6 +98,8 @@ def random_key(kind: type[Any]) -> Any:
         return uuid4(), PageRequest(), NOTHING
     if issubclass(kind, CountByParent):
         return uuid4(), NOTHING
+    if kind is OutputByPlace:
+        return uuid4(), uuid4(), 0
     return (uuid4(), 0) if kind is RowByPlace else uuid4()
 
 

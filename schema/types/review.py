@@ -1,0 +1,118 @@
+"""The Review object type, and how far a run's review has come."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import strawberry
+
+from compiled_graphql.selection import selected_names
+from db.records import Row
+from resolvers import candidates, datasets, reviews, runs
+from schema.context import Info
+from schema.enums import Preference, ReviewStatus
+from schema.fields import batched
+from schema.types.dataset import DatasetRow
+from schema.types.refs import CandidateRef, RunRef
+
+
+async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return what was asked."""
+    places = [(root.run_id, root.position) for root in roots]
+    columns = selected_names(info, "DatasetRow")
+    return await datasets.find_result_rows(info.context.ctx, places, columns)
+
+
+async def first_outputs(roots: Sequence[Row], info: Info) -> Sequence[str | None]:
+    """Return the answers that are scored, or compared first."""
+    places = [(root.run_id, root.candidate_id, root.position) for root in roots]
+    return await reviews.find_outputs(info.context.ctx, places)
+
+
+async def second_outputs(roots: Sequence[Row], info: Info) -> Sequence[str | None]:
+    """Return the answers that they are compared with."""
+    places = [
+        None
+        if root.other_candidate_id == root.candidate_id
+        else (root.run_id, root.other_candidate_id, root.position)
+        for root in roots
+    ]
+    return await reviews.find_outputs(info.context.ctx, places)
+
+
+async def reviewed_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return whose answers they were, once that can't sway the reviewer."""
+    columns = selected_names(info, "CandidateModel")
+    ids = [root.candidate_id if root.status == "done" else None for root in roots]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
+
+
+async def other_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return whose answers they were compared with, once that can't sway the reviewer."""
+    columns = selected_names(info, "CandidateModel")
+    ids = [
+        root.other_candidate_id
+        if root.status == "done" and root.other_candidate_id != root.candidate_id
+        else None
+        for root in roots
+    ]
+    return await candidates.find_candidates(info.context.ctx, ids, columns)
+
+
+async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the runs whose answers they are."""
+    columns = selected_names(info, "Run")
+    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
+
+
+@strawberry.type(description="An answer, or two answers to one row, in the hands of a reviewer.")
+class Review:
+    """Over rows of `db.models.Review`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    status: ReviewStatus = strawberry.field(description="Where it stands.")
+    position: int = strawberry.field(description="The row's place in the run's snapshot, from 0.")
+    score: float | None = strawberry.field(description="What it was given, as 0 to 1.")
+    preferred: Preference | None = strawberry.field(description="Which was preferred, of two.")
+    comment: str | None = strawberry.field(description="The reviewer's words.")
+    is_sampled: bool = strawberry.field(
+        description="Drawn by chance, so that it can stand for others."
+    )
+    created_at: datetime = strawberry.field(description="When it was given to the reviewer.")
+    expires_at: datetime = strawberry.field(
+        description="When somebody else may have it, unless it is done."
+    )
+    reviewed_at: datetime | None = strawberry.field(description="When it was done or skipped.")
+    row: DatasetRow | None = batched(asked_rows, "What was asked.", needs=["run_id", "position"])
+    output: str | None = batched(
+        first_outputs,
+        "The answer to score, or the first of the two to compare.",
+        needs=["run_id", "candidate_id", "position"],
+    )
+    other_output: str | None = batched(
+        second_outputs,
+        "The second of the two to compare; null when one answer is scored.",
+        needs=["run_id", "candidate_id", "other_candidate_id", "position"],
+    )
+    candidate: CandidateRef | None = batched(
+        reviewed_candidates,
+        "Whose answer it was; null until it is done, so that no name sways the reviewer.",
+        needs=["candidate_id", "status"],
+    )
+    other_candidate: CandidateRef | None = batched(
+        other_candidates,
+        "Whose the second answer was; null until it is done.",
+        needs=["candidate_id", "other_candidate_id", "status"],
+    )
+    run: RunRef | None = batched(runs_of, "The run.", needs=["run_id"])
+
+
+@strawberry.type(description="How far a run's review has come, in answers or pairs of them.")
+class ReviewProgress:
+    """Over `resolvers.review_counts.ReviewCounts`."""
+
+    needed: int = strawberry.field(
+        description="Reviews that the ranking takes; 0 when a judge scores."
+    )
+    done: int = strawberry.field(description="Reviews there are.")
+    assigned: int = strawberry.field(description="Reviews that somebody is at.")
+    skipped: int = strawberry.field(description="Reviews that their reviewers left to others.")
