@@ -33,19 +33,16 @@ from engine.judging import (
     verdict_key,
 )
 from providers.base import ChatTarget
-from resolvers.call_bounds import bound_call
 from resolvers.context import Context
 from resolvers.model_calls import (
-    CallOutcome,
     CallStoppedError,
     CallSubject,
-    call_model,
     trace_values,
 )
-from resolvers.run_costs import commit_cost, release_costs, sum_usd
+from resolvers.run_calls import call_for_run
+from resolvers.run_costs import release_costs, sum_usd
 from resolvers.run_storage import store_patiently
 
-CALL_RETRIES = 4
 # A judge whose reply can't be read is asked again so often.
 REPLY_RETRIES = 2
 # Several votes would all be the same at temperature 0.
@@ -237,10 +234,13 @@ class Bench:
         version: str,
     ) -> Verdict:
         """Ask until a reply can be read, and store every call, the useless ones too."""
+        params = {**self.judge.params, "response_format": dict(response_format)}
         costs: list[Decimal | None] = []
         complaint = ""
         for _ in range(REPLY_RETRIES + 1):
-            outcome, released_usd = await self._call(messages, response_format)
+            outcome, released_usd = await call_for_run(
+                self._ctx, self._run, self.judge.target, messages, params, stopped=self._stopped
+            )
             costs.append(outcome.cost_usd)
             trace = trace_values(
                 new_id(),
@@ -287,35 +287,6 @@ class Bench:
             "reason": verdict.reason,
             "cost_usd": verdict.cost_usd,
         }
-
-    async def _call(
-        self, messages: Sequence[dict[str, str]], response_format: Mapping[str, Any]
-    ) -> tuple[CallOutcome, Decimal]:
-        """Call the judge once, and return what it did not cost of what was set aside."""
-        ctx, target = self._ctx, self.judge.target
-        params: dict[str, Any] = {**self.judge.params, "response_format": dict(response_format)}
-        most_usd = None
-        if self._run.max_cost_usd is not None:
-            bounded = bound_call(
-                target,
-                messages,
-                params,
-                default_max_tokens=ctx.services.limits.default_max_tokens,
-            )
-            params, most_usd = dict(bounded.params), bounded.most_usd
-            await commit_cost(ctx, self._run.id, most_usd)
-        outcome = await call_model(
-            ctx.services.chat,
-            target,
-            messages,
-            params,
-            retries=CALL_RETRIES,
-            stopped=self._stopped,
-            endpoint=ctx.services.health.of(self._run.workspace_id, target, self._stopped),
-        )
-        if most_usd is None or outcome.cost_usd is None:
-            return outcome, Decimal(0)
-        return outcome, most_usd - outcome.cost_usd
 
     async def _store(
         self, trace: Mapping[str, Any], row: Mapping[str, Any] | None, released_usd: Decimal

@@ -26,7 +26,6 @@ from db.session import ReadSession
 from engine.prompts import render_prompt
 from providers.base import ChatTarget, ProviderError
 from resolvers.auth import SYSTEM, requires
-from resolvers.call_bounds import bound_call
 from resolvers.candidates import chat_target
 from resolvers.columns import kept_query
 from resolvers.context import Context
@@ -37,18 +36,15 @@ from resolvers.model_calls import (
     CallResult,
     CallStoppedError,
     CallSubject,
-    call_model,
     trace_values,
 )
 from resolvers.paging import AnySelect
-from resolvers.provider_health import EndpointHealth
-from resolvers.run_costs import commit_cost
+from resolvers.run_calls import call_for_run
 from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
 from resolvers.run_lifecycle import ADVANCE_RUN, RUN_SHARD, UNFINISHED, finish_run, lock_run
 from resolvers.run_rescoring import rescore_rows
 from resolvers.run_scoring import score_output
 
-RETRIES = 4
 # Within a second of a run's end, and it costs one read of a row, no further call begins.
 STOP_POLL_SECONDS = 0.5
 
@@ -213,7 +209,7 @@ class _Shard:
         async with services.gate.of(workspace_id, target.provider):
             if self._stopped.is_set():
                 return
-            result = await self._ask(target, subject, row, endpoint)
+            result = await self._ask(target, subject, row)
             stored = await services.run_results.offer(result)
         await stored
         output = result.result["output"]
@@ -243,36 +239,15 @@ class _Shard:
             if result.is_pending and result.output is not None
         ]
 
-    async def _ask(
-        self, target: ChatTarget, subject: CallSubject, row: DatasetRow, endpoint: EndpointHealth
-    ) -> CallResult:
-        """Ask one candidate one row, within the run's ceiling if it has one."""
-        ctx, run = self._ctx, self._run
+    async def _ask(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> CallResult:
+        """Ask one candidate one row."""
+        run = self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
-        params: dict[str, Any] = {}
-        most_usd = None
-        if run.max_cost_usd is not None:
-            bounded = bound_call(
-                target,
-                messages,
-                {},
-                default_max_tokens=ctx.services.limits.default_max_tokens,
-            )
-            params, most_usd = dict(bounded.params), bounded.most_usd
-            await commit_cost(ctx, run.id, most_usd)
-        outcome = await call_model(
-            ctx.services.chat,
-            target,
-            messages,
-            params,
-            retries=RETRIES,
-            stopped=self._stopped,
-            endpoint=endpoint,
+        outcome, released_usd = await call_for_run(
+            self._ctx, run, target, messages, {}, stopped=self._stopped
         )
         result = _result(run, target, subject, row, messages, outcome)
-        if most_usd is None or outcome.cost_usd is None:
-            return result  # an unknown cost goes on counting as the most that it can be
-        return replace(result, released_usd=most_usd - outcome.cost_usd)
+        return replace(result, released_usd=released_usd)
 
 
 def _result(
