@@ -30,26 +30,46 @@ _NORMAL = NormalDist()
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(40)
 
 
-def mean_intervals(scores: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
+def mean_intervals(scores: Floats, *, seed: int, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """Compute an interval of confidence for each candidate's mean score.
+
+    It is the bootstrap's over rows: the percentiles of resampled means, expanded by Student's t
+    since they are too narrow where there are few rows. Where the bootstrap sees too little, as
+    in few rows of which nearly all score the same, `score_interval` is wider, and each end is
+    the one of the two that is farther out.
 
     Args:
         scores: (rows, candidates), each in [0, 1]; NaN where a candidate has no score.
+        seed: A non-negative integer; the same seed gives the same intervals.
         confidence: How often such intervals hold the true mean, between 0 and 1.
 
     Returns:
-        The low and the high ends, one for each candidate, as of `score_interval`; 0 and 1 for
-        a candidate without any score.
+        The low and the high ends, one for each candidate; 0 and 1 for one without any score.
 
     Raises:
         ValueError: `confidence` is not between 0 and 1.
+
+    Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap", The American
+    Statistician 69 (2015), for the expanded percentiles.
     """
+    resampled = bootstrap_means(scores, seed=seed)
     ends = [
-        score_interval(column[~np.isnan(column)], confidence=confidence, bounds=(0, 1))
-        for column in scores.T
+        _mean_interval(column[~np.isnan(column)], means, confidence=confidence)
+        for column, means in zip(scores.T, resampled.T, strict=True)
     ]
     low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
     return low, high
+
+
+def _mean_interval(values: Floats, resampled: Floats, *, confidence: float) -> tuple[float, float]:
+    low, high = score_interval(values, confidence=confidence, bounds=(0, 1))
+    rows = len(values)
+    if rows < 2:  # noqa: PLR2004 (one row has no spread)
+        return low, high
+    quantile = math.sqrt(rows / (rows - 1)) * student_quantile((1 + confidence) / 2, rows - 1)
+    tail = _NORMAL.cdf(-quantile)
+    outer = np.quantile(resampled, (tail, 1 - tail))
+    return min(low, float(outer[0])), max(high, float(outer[1]))
 
 
 def score_interval(

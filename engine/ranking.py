@@ -136,7 +136,7 @@ def _describe(
     """Return the lines of a ranking whose candidates are in its order already."""
     places = range(len(figures))
     means = [_mean(scores[:, place]) for place in places]
-    lows, highs = mean_intervals(scores, confidence=CONFIDENCE)
+    lows, highs = mean_intervals(scores, seed=seed, confidence=CONFIDENCE)
     comparisons = compare_all(scores, seed=seed, confidence=CONFIDENCE)
     bands = rank_bands(places, comparisons.told_apart)
     front = pareto_front(means, [each.cost_usd_per_1k for each in figures])

@@ -1,4 +1,4 @@
-"""One call of a run: of a model that it ranks, or of its judge, within its ceiling if it has one."""
+"""One call of a run, of a candidate or of its judge, within its ceiling if it has one."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

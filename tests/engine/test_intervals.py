@@ -100,7 +100,7 @@ def test_the_interval_of_many_alike_scores_is_students() -> None:
 @pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("row_count", [1, 50])
 def test_equal_scores_do_not_claim_certainty(score: float, row_count: int) -> None:
-    low, high = mean_intervals(column(*[score] * row_count))
+    low, high = mean_intervals(column(*[score] * row_count), seed=1)
     assert low[0] == pytest.approx(score * row_count / (row_count + Z2), abs=1e-12)
     assert high[0] == pytest.approx((score * row_count + Z2) / (row_count + Z2), abs=1e-12)
 
@@ -113,13 +113,13 @@ def test_rounding_changes_no_interval() -> None:
 
 
 def test_of_a_candidate_without_scores_nothing_is_known() -> None:
-    low, high = mean_intervals(np.array([[math.nan, 1.0], [math.nan, 0.0]]))
+    low, high = mean_intervals(np.array([[math.nan, 1.0], [math.nan, 0.0]]), seed=1)
     assert (low[0], high[0]) == (0.0, 1.0)
-    assert (low[1], high[1]) == interval(np.array([1.0, 0.0]))
+    assert 0 <= low[1] < 0.5 < high[1] <= 1
 
 
 def test_nobody_to_rank_has_no_intervals() -> None:
-    low, high = mean_intervals(np.empty((5, 0)))
+    low, high = mean_intervals(np.empty((5, 0)), seed=1)
     assert (low.shape, high.shape) == ((0,), (0,))
 
 
@@ -150,7 +150,7 @@ def test_an_interval_scales_with_its_bounds(scores: list[float]) -> None:
 @pytest.mark.parametrize("confidence", [-1, 0, 1, 95, math.nan])
 def test_a_confidence_that_is_none_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1, not"):
-        mean_intervals(column(0.0, 1.0), confidence=confidence)
+        mean_intervals(column(0.0, 1.0), seed=1, confidence=confidence)
 
 
 def leaderboard(rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -166,7 +166,7 @@ def test_19_in_20_intervals_hold_the_true_mean() -> None:
     held = np.zeros(4)
     for _ in range(500):
         scores, means = leaderboard(rng)
-        low, high = mean_intervals(scores)
+        low, high = mean_intervals(scores, seed=1)
         held += (low <= means) & (means <= high)
     # The candidates are independent: two columns are 1,000 trials, and an error is 0.7 %.
     assert within_error(held[::2].sum() / 1_000, of=0.95, trials=1_000)
@@ -176,16 +176,30 @@ def test_19_in_20_intervals_hold_the_true_mean() -> None:
 def test_intervals_hold_the_true_mean_even_where_few_rows_are_right() -> None:
     rng = np.random.default_rng(12)
     ones = rng.random((50, 2_000)) < 0.065  # here the bootstrap's percentiles hold it in 90 %
-    low, high = mean_intervals(ones.astype(np.float64))
-    expected = sum(
-        stats.binom.pmf(k, 50, 0.065)
-        for k in range(51)
-        if stats.binomtest(k, 50).proportion_ci(method="wilson").low
-        <= 0.065
-        <= stats.binomtest(k, 50).proportion_ci(method="wilson").high
-    )
-    assert expected > 0.93
-    assert within_error(float(np.mean((low <= 0.065) & (high >= 0.065))), of=expected, trials=2_000)
+    low, high = mean_intervals(ones.astype(np.float64), seed=1)
+    held = float(np.mean((low <= 0.065) & (high >= 0.065)))
+    # Wilson's interval holds it in 95.8 %: the wider of the two can't hold it less often.
+    assert held > 0.95
+
+
+def test_an_interval_is_the_bootstrap_s_where_that_sees_enough() -> None:
+    scores = np.random.default_rng(13).beta(2, 2, size=(200, 3))
+    low, high = mean_intervals(scores, seed=5)
+    for candidate, column_scores in enumerate(scores.T):
+        expected = stats.bootstrap(
+            (column_scores,), np.mean, n_resamples=9_999, method="percentile",
+            rng=np.random.default_rng(1),
+        ).confidence_interval  # fmt: skip
+        width = expected.high - expected.low
+        assert low[candidate] == pytest.approx(expected.low, abs=0.06 * width)
+        assert high[candidate] == pytest.approx(expected.high, abs=0.06 * width)
+
+
+def test_the_same_seed_gives_the_same_intervals_and_another_one_others() -> None:
+    scores = np.random.default_rng(14).beta(2, 2, size=(60, 2))
+    same = [mean_intervals(scores, seed=seed) for seed in (1, 1, 2)]
+    assert np.array_equal(same[0], same[1])
+    assert not np.array_equal(same[0], same[2])
 
 
 # The worked example of se.prop.ps in R's vcmeta, by D. G. Bonett: 64 and 5 of 100 differ, and

@@ -142,7 +142,11 @@ def test_clearly_better_is_a_band_of_its_own_and_equals_share_one() -> None:
     rng = np.random.default_rng(7)
     good = (rng.random(400) < 0.9).astype(float)
     fair, fair_too = ((rng.random(400) < 0.5).astype(float) for _ in range(2))
-    ranked = rank((figures(1), good), (figures(2), fair), (figures(3), fair_too))
+    ranked = rank(
+        (figures(1), good.tolist()),
+        (figures(2), fair.tolist()),
+        (figures(3), fair_too.tolist()),
+    )
     assert [each.band for each in ranked] == [1, 2, 2]
     first, second = ranked[0].next_comparison, ranked[1].next_comparison
     assert first is not None
