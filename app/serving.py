@@ -148,6 +148,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
 @asynccontextmanager
 async def working(worker: Worker) -> AsyncIterator[None]:
     """Run *worker* while the block runs; jobs under way get a bounded time to finish."""
+    settle_memory()
     task = asyncio.create_task(worker.run())
     try:
         yield

@@ -45,20 +45,18 @@ GOOD, FAIR, QUICK, MINI = (
     for name in ("careful-large", "balanced-medium", "quick-small", "erratic-mini")
 )
 JUDGED = {"eval_type": "judge", "judge_model": "sandbox/fair-judge"}
+IN_PAIRS = {**JUDGED, "evaluation": {"judge_mode": "pairwise"}}
+LOW_CEILING = {"max_cost_usd": "0.13"}
+LONG_ANSWERS = {"max_tokens": 2_000}  # of which each sets much aside
 CASES = (
     Case("plain", (FAIR, QUICK, MINI), 100),
     Case("stops early", (GOOD, FAIR, QUICK, MINI), 300, run={"early_stopping": True}),
     Case("judged", (FAIR, QUICK), 75, board=JUDGED),
-    Case(
-        "in pairs", (FAIR, QUICK, MINI), 30, board=JUDGED | {"evaluation": {"judge_mode": "pairwise"}}
-    ),
+    Case("in pairs", (FAIR, QUICK, MINI), 30, board=IN_PAIRS),
     Case("ceiling", (FAIR, QUICK, MINI), 100, run={"max_cost_usd": "0.5"}),
-    Case(
-        "low ceiling", (FAIR, QUICK), 100, run={"max_cost_usd": "0.13"}, params={"max_tokens": 2000},
-        may_stop=True,
-    ),
+    Case("low ceiling", (FAIR, QUICK), 100, run=LOW_CEILING, params=LONG_ANSWERS, may_stop=True),
     Case("judged ceiling", (FAIR, QUICK), 60, board=JUDGED, run={"max_cost_usd": "1"}),
-)  # fmt: skip
+)
 
 
 class DurableServer:

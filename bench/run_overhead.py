@@ -1,10 +1,12 @@
 """A run's overhead: a whole run through the product, as a ratio to a bare loop of the same calls.
 
-    python -m bench.run_overhead [--rounds 3] [--models-url URL --dataset-url URL --models A,B]
+    python -m bench.run_overhead [--rounds 3] [--rows 2500]
+        [--models-url URL --dataset-url URL --models A,B]
 
 Without a URL the peer is the sandbox with no latency, in a process of its own.
-The bare loop uses the same HTTP client, the same concurrency and the same
-requests, keeps nothing and scores nothing.
+The bare loops are written as one writes them: an `httpx2.AsyncClient`, a semaphore and a task for
+each call, with the same concurrency and requests; they keep nothing and score nothing. One has
+httpx's own transport, the other the aiohttp transport, which is faster and which the product uses.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 import httpx2
 import orjson
 import uvloop
+from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from app.embedded_postgres import EmbeddedPostgres
 from app.sandbox.server import create_sandbox
@@ -29,7 +32,6 @@ from db.base import new_id
 from db.migrations.runner import migrate
 from engine.prompts import render_prompt
 from engine.rows import normalize_row
-from providers.http import HttpClient
 from resolvers.candidates import add_candidate
 from resolvers.inputs import Evaluation, NewCandidate, NewLeaderboard, NewRun
 from resolvers.leaderboards import create_leaderboard
@@ -54,26 +56,30 @@ def serve_sandbox(pipe: "multiprocessing.connection.Connection") -> None:
     uvloop.run(run())
 
 
-async def bare_loop(rows: list[str], urls: list[str]) -> float:
-    """Return the seconds that the calls alone take."""
-    client = HttpClient(max_connections=500, public_only=False)
+async def bare_loop(rows: list[str], urls: list[str], transport: str) -> float:
+    """Return the seconds that the calls alone take, as one writes them with httpx.
+
+    Args:
+        rows: What is asked.
+        urls: Who is asked.
+        transport: `httpx` for its own, `aiohttp` for the one that the product uses.
+    """
+    limits = httpx2.Limits(max_connections=CONCURRENCY)
+    faster = AiohttpTransport(limits=limits) if transport == "aiohttp" else None
     gate = asyncio.Semaphore(CONCURRENCY)
+    async with httpx2.AsyncClient(transport=faster, limits=limits, timeout=30) as client:
 
-    async def call(url: str, row: str) -> None:
-        messages = [{"role": "user", "content": render_prompt(PROMPT, row)}]
-        async with gate:
-            response, _ = await client.fetch(
-                "POST", url, headers={"Content-Type": "application/json"},
-                content=orjson.dumps({"messages": messages}), timeout_seconds=30,
-                max_bytes=10_000_000,
-            )  # fmt: skip
-        assert response.status_code == 200
+        async def call(url: str, row: str) -> str:
+            messages = [{"role": "user", "content": render_prompt(PROMPT, row)}]
+            async with gate:
+                response = await client.post(url, json={"messages": messages})
+            response.raise_for_status()
+            content: str = response.json()["choices"][0]["message"]["content"]
+            return content
 
-    began = time.perf_counter()
-    await asyncio.gather(*(call(url, row) for row in rows for url in urls))
-    taken = time.perf_counter() - began
-    await client.aclose()
-    return taken
+        began = time.perf_counter()
+        await asyncio.gather(*(call(url, row) for row in rows for url in urls))
+        return time.perf_counter() - began
 
 
 async def product_run(process: Process, dataset_url: str, urls: list[str]) -> float:
@@ -107,13 +113,13 @@ async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> Non
     base = arguments.models_url or f"{sandbox_url}/endpoints"
     urls = [f"{base}/{name}" for name in arguments.models.split(",")]
     dataset = arguments.dataset_url or (
-        f"{sandbox_url}/datasets/gero-sandbox/sized/resolve/main/rows-400.jsonl"
+        f"{sandbox_url}/datasets/gero-sandbox/sized/resolve/main/rows-{arguments.rows}.jsonl"
     )
     async with httpx2.AsyncClient() as client:
         lines = (await client.get(dataset)).text.splitlines()
     rows = [normalize_row(orjson.loads(line)).input for line in lines]
     origin = dataset.split("/datasets/")[0]
-    ratios = []
+    ratios: dict[str, list[float]] = {"httpx": [], "aiohttp": []}
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
         EmbeddedPostgres(Path(folder) / "pg") as postgres,
@@ -130,21 +136,23 @@ async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> Non
         async with working(create_worker(process, settings)):
             await product_run(process, dataset, urls[:1])  # warms both sides
             for _ in range(arguments.rounds):
-                bare = await bare_loop(rows, urls)
+                bare = {name: await bare_loop(rows, urls, name) for name in ratios}
                 ours = await product_run(process, dataset, urls)
-                ratios.append(ours / bare)
-                print(
-                    f"{len(rows) * len(urls)} calls: bare {bare:.2f} s, run {ours:.2f} s, "
-                    f"ratio {ours / bare:.2f}"
-                )
+                shown = []
+                for name, seconds in bare.items():
+                    ratios[name].append(ours / seconds)
+                    shown.append(f"{name} loop {seconds:.2f} s ({ours / seconds:.2f})")
+                print(f"{len(rows) * len(urls)} calls: run {ours:.2f} s, {', '.join(shown)}")
         await process.aclose()
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    for name, found in ratios.items():
+        print(f"median ratio to the bare {name} loop: {statistics.median(found):.2f}")
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=2_500)
     parser.add_argument("--models-url")
     parser.add_argument("--dataset-url")
     parser.add_argument("--models", default=SANDBOX_MODELS)

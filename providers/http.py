@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 import aiohttp
 import httpx2
@@ -14,10 +15,25 @@ from providers.addresses import PublicResolver, check_literal, refused_cause
 from providers.base import ProviderError, ProviderErrorCode
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+DEFAULT_HEADERS = {"User-Agent": "gero", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+# Runs call the same few URLs thousands of times.
+PARSED_URLS = 1_000
+
+
+@lru_cache(maxsize=PARSED_URLS)
+def _parse(url: str) -> httpx2.URL:
+    parsed = httpx2.URL(url)
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise httpx2.UnsupportedProtocol(f"{parsed.scheme!r} is not http or https")
+    return parsed
 
 
 class HttpClient:
     """Sends requests to operators' and users' endpoints; follows no redirect by itself.
+
+    It uses httpx's transport without a client around it, which would add redirects, cookies and
+    authentication: nothing here wants them, and they are a third of a short call's time. Cookies
+    are not kept: they would be shared among workspaces.
 
     Args:
         max_connections: Sockets in use at once; further calls wait for one.
@@ -31,31 +47,28 @@ class HttpClient:
         self._public_only = public_only
         self._resolver = resolver
         self._max_connections = max_connections
-        self._client: httpx2.AsyncClient | None = None
+        self._transport: AiohttpTransport | None = None
 
-    def _open(self) -> httpx2.AsyncClient:
+    def _open(self) -> AiohttpTransport:
         # The session needs a running loop, so it is made at the first request.
-        if self._client is None:
+        if self._transport is None:
             connector = aiohttp.TCPConnector(
                 limit=self._max_connections,
                 resolver=PublicResolver(self._resolver) if self._public_only else self._resolver,
                 use_dns_cache=not self._public_only,
                 family=socket.AF_UNSPEC,
             )
-            session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-            self._client = httpx2.AsyncClient(
-                transport=AiohttpTransport(client=session),
-                follow_redirects=False,
-                trust_env=False,
-                headers={"User-Agent": "gero"},
+            session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
             )
-        return self._client
+            self._transport = AiohttpTransport(client=session)
+        return self._transport
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
 
     @asynccontextmanager
     async def stream(
@@ -84,14 +97,15 @@ class HttpClient:
         try:
             if self._public_only:
                 check_literal(url)
-            request = self._open().build_request(
+            wait = {"connect": CONNECT_TIMEOUT_SECONDS, "read": timeout_seconds}
+            request = httpx2.Request(
                 method,
-                url,
-                headers=dict(headers),
+                _parse(url),
+                headers={**DEFAULT_HEADERS, **headers},
                 content=content,
-                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
+                extensions={"timeout": {**wait, "pool": timeout_seconds}},
             )
-            response = await self._open().send(request, stream=True)
+            response = await self._open().handle_async_request(request)
         except (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise explain(error, url) from error
         try:
@@ -99,7 +113,8 @@ class HttpClient:
         except (httpx2.HTTPError, aiohttp.ClientError) as error:
             raise explain(error, url) from error
         finally:
-            await asyncio.shield(response.aclose())
+            if not response.is_closed:  # as it is once its body has been read
+                await asyncio.shield(response.aclose())
 
     async def fetch(
         self,

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -61,13 +60,36 @@ class _Share:
         """How many calls it could have under way."""
         return self.in_use + len(self.waiting)
 
+    @property
+    def may_admit(self) -> bool:
+        """Whether another call may begin."""
+        return self.in_use < self.slots and time.monotonic() < self.valid_until
+
     def admit(self) -> None:
         """Let those begin for whom there is a slot."""
-        while self.waiting and self.in_use < self.slots and time.monotonic() < self.valid_until:
+        while self.waiting and self.may_admit:
             next_one = self.waiting.popleft()
             if not next_one.done():
                 self.in_use += 1
                 next_one.set_result(None)
+
+
+class _Place:
+    """A place behind the gate, while it is held."""
+
+    __slots__ = ("_gate", "_key", "_share")
+
+    def __init__(self, gate: "CallGate", key: Key, share: _Share) -> None:
+        self._gate, self._key, self._share = gate, key, share
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter(self._key, self._share)
+
+    async def __aexit__(self, *_: object) -> None:
+        share = self._share
+        share.in_use -= 1
+        share.used_at = time.monotonic()
+        share.admit()
 
 
 class CallGate:
@@ -84,17 +106,10 @@ class CallGate:
         self._holder = new_id()
         self._shares: dict[Key, _Share] = {}
 
-    @asynccontextmanager
-    async def of(self, workspace_id: UUID, provider: str) -> AsyncIterator[None]:
-        """Hold one of the calls that a workspace may have under way at a provider."""
-        share = self._shares.setdefault((workspace_id, provider), _Share())
-        await self._enter((workspace_id, provider), share)
-        try:
-            yield
-        finally:
-            share.in_use -= 1
-            share.used_at = time.monotonic()
-            share.admit()
+    def of(self, workspace_id: UUID, provider: str) -> "_Place":
+        """Return one of the calls that a workspace may have under way at a provider, to hold."""
+        key = (workspace_id, provider)
+        return _Place(self, key, self._shares.setdefault(key, _Share()))
 
     async def aclose(self) -> None:
         """Give every lease back; nobody may begin a call any more."""
@@ -109,10 +124,14 @@ class CallGate:
                         delete(ProviderLease).where(ProviderLease.holder == self._holder)
                     )
 
-    async def _enter(self, key: Key, share: _Share) -> None:
+    async def enter(self, key: Key, share: _Share) -> None:
+        """Wait for a place."""
         share.used_at = time.monotonic()
         if share.renewing is None or share.renewing.done():
             share.renewing = asyncio.create_task(self._renew(key, share))
+        if not share.waiting and share.may_admit:
+            share.in_use += 1
+            return
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         share.waiting.append(admitted)
         share.admit()
@@ -136,7 +155,7 @@ class CallGate:
                 async with self._database.write() as session:
                     await session.execute(delete(ProviderLease).where(*self._own(key)))
             if not share.wanted:  # nobody has come meanwhile
-                del self._shares[key]
+                self._shares.pop(key, None)
                 return
 
     async def _renew_once(self, key: Key, share: _Share) -> None:

@@ -98,7 +98,8 @@ class EndpointHealth:
 
     async def wait(self) -> None:
         """Wait until it may be called; see `ProviderHealth.wait`."""
-        await self._health.wait(self._workspace_id, self._target, self._stopped)
+        if not self._health.is_clear(self._workspace_id, self._target):
+            await self._health.wait(self._workspace_id, self._target, self._stopped)
 
     async def note(self, error: ProviderError | None) -> None:
         """Note how a call of it ended."""
@@ -125,6 +126,14 @@ class ProviderHealth:
         """Return what is known of *target*; who waits for it waits no longer once *stopped*."""
         return EndpointHealth(self, workspace_id, target, stopped)
 
+    def is_clear(self, workspace_id: UUID, target: ChatTarget) -> bool:
+        """Tell whether *target* may be called, as far as is known without asking."""
+        age = time.monotonic() - self._read_at.get(workspace_id, float("-inf"))
+        known = self._endpoints
+        return age < READ_SECONDS and not (
+            known and any((workspace_id, name) in known for name in endpoints_of(target))
+        )
+
     def _endpoint(self, workspace_id: UUID, name: str) -> _Endpoint:
         return self._endpoints.setdefault((workspace_id, name), _Endpoint())
 
@@ -139,7 +148,7 @@ class ProviderHealth:
         pause, circuit = endpoints_of(target)
         while stopped is None or not stopped.is_set():
             await self._read(workspace_id)
-            closed = self._endpoint(workspace_id, circuit)
+            closed = self._endpoints.get((workspace_id, circuit), _Endpoint())
             now = time.monotonic()
             if closed.openings >= self._rule.patient_openings and closed.closed_until > now:
                 raise ProviderError(
@@ -147,7 +156,8 @@ class ProviderHealth:
                     f"it failed {closed.failures} times in a row ({closed.reason}), and is asked "
                     f"again in {closed.closed_until - now:.0f} s",
                 )
-            seconds = self._endpoint(workspace_id, pause).closed_until - now
+            paused = self._endpoints.get((workspace_id, pause), _Endpoint())
+            seconds = paused.closed_until - now
             seconds = max(seconds, closed.closed_until - now)
             if seconds <= 0 and closed.probed_until < now:
                 # Of those who wait for an open circuit, one goes first.
@@ -161,6 +171,8 @@ class ProviderHealth:
     ) -> None:
         """Note how a call of *target* ended."""
         pause, circuit = endpoints_of(target)
+        if error is None and (workspace_id, circuit) not in self._endpoints:
+            return
         known = self._endpoint(workspace_id, circuit)
         known.probed_until = 0.0
         if error is not None and error.retry_after_seconds:

@@ -56,7 +56,6 @@ async def call_for_run(
             async with ctx.database.write() as session:
                 await release_costs(session, [(run.id, most_usd)])
         raise
-    return (
-        outcome,
-        most_usd - outcome.cost_usd if most_usd and outcome.cost_usd is not None else ZERO,
-    )
+    if not most_usd or outcome.cost_usd is None:
+        return outcome, ZERO
+    return outcome, most_usd - outcome.cost_usd
