@@ -73,6 +73,11 @@ lock: $(UV) ## Pin the newest versions that pyproject.toml admits
 
 bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
+	@$(BIN)/python -m bench.run_memory
+	@$(BIN)/python -m bench.run_faults
+	@$(BIN)/python -m bench.statistics
+	@$(BIN)/python -m bench.racing
+	@$(BIN)/python -m bench.promotion
 	@$(BIN)/python -m bench.graphql_compile
 	@$(BIN)/python -m bench.graphql
 

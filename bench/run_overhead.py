@@ -15,6 +15,8 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -54,6 +56,19 @@ def serve_sandbox(pipe: "multiprocessing.connection.Connection") -> None:
             await asyncio.Event().wait()
 
     uvloop.run(run())
+
+
+@contextmanager
+def start_peer(serve: Callable[["multiprocessing.connection.Connection"], None]) -> Iterator[str]:
+    """Run *serve* in a process of its own, and yield the address that it sends."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    peer = multiprocessing.get_context("spawn").Process(target=serve, args=(sender,))
+    peer.start()
+    try:
+        yield receiver.recv()
+    finally:
+        peer.kill()
+        peer.join()
 
 
 async def bare_loop(rows: list[str], urls: list[str], transport: str) -> float:
@@ -157,18 +172,11 @@ def main() -> None:
     parser.add_argument("--dataset-url")
     parser.add_argument("--models", default=SANDBOX_MODELS)
     arguments = parser.parse_args()
-    sandbox_url, peer = None, None
-    if arguments.models_url is None:
-        receiver, sender = multiprocessing.Pipe(duplex=False)
-        peer = multiprocessing.get_context("spawn").Process(target=serve_sandbox, args=(sender,))
-        peer.start()
-        sandbox_url = receiver.recv()
-    try:
+    if arguments.models_url is not None:
+        uvloop.run(measure(arguments, None))
+        return
+    with start_peer(serve_sandbox) as sandbox_url:
         uvloop.run(measure(arguments, sandbox_url))
-    finally:
-        if peer is not None:
-            peer.kill()
-            peer.join()
 
 
 if __name__ == "__main__":
