@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from math import comb
 from typing import Any
 
 import httpx2
@@ -84,9 +85,25 @@ async def test_the_four_recorded_models_rank_as_published(
     models = (await client.get(f"/api/leaderboards/{board}/models")).json()["models"]
     names = {model["id"]: model["display_name"] for model in models}
     run = (await client.post(f"/api/leaderboards/{board}/run", json={})).json()
-    entries = (await await_run(client, board, run["id"]))["ranking"]["entries"]
+    ranking = (await await_run(client, board, run["id"]))["ranking"]
+    entries = ranking["entries"]
     ranked = {names[entry["leaderboard_model_id"]]: entry["score"] for entry in entries}
     assert list(ranked.items()) == list(SCORES.items())
+    assert ranking["confidence"] == 0.95
+    for entry in entries:
+        assert entry["score"] - 0.06 < entry["score_low"] < entry["score"] - 0.03
+        assert entry["score"] + 0.03 < entry["score_high"] < entry["score"] + 0.06
+    # Only the two in the middle can't be told apart: they differ on 98 rows, 54 to 44.
+    assert [entry["band"] for entry in entries] == [1, 2, 2, 3]
+    compared = entries[1]["next_comparison"]
+    assert compared["method"] == "mcnemar_exact"
+    assert compared["p_value"] == pytest.approx(2 * sum(comb(98, k) for k in range(54, 99)) / 2**98)
+    assert compared["p_value"] == pytest.approx(0.36335, abs=1e-5)
+    assert compared["difference"] == pytest.approx(0.025)
+    assert compared["low"] < 0 < compared["high"]
+    for entry in (entries[0], entries[2]):
+        assert entry["next_comparison"]["p_value_adjusted"] < 1e-6
+    assert [entry["is_on_pareto_front"] for entry in entries] == [True, False, False, False]
     answer = await client.post(
         f"/v1/leaderboard/{board}/inference", json={"question": recorded[0]["question"]}
     )
