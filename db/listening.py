@@ -12,7 +12,7 @@ import asyncpg
 log = logging.getLogger("gero.listening")
 
 RECONNECT_SECONDS = 1.0
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10
 
 
 class Listener:

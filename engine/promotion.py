@@ -130,6 +130,9 @@ class _Field:
         self.ranked, self.scores, self.policy = ranked, scores, policy
         self.production_id, self._seed = production_id, seed
         self.ids = [each.figures.candidate_id for each in ranked]
+        places = {candidate_id: place for place, candidate_id in enumerate(self.ids)}
+        # Where the model in production is ranked; None when it is not.
+        self.production = None if production_id is None else places.get(production_id)
         refused = {
             place: "it has left the leaderboard"
             if each.figures.candidate_id in gone
@@ -191,9 +194,9 @@ def find_refusal(candidate: RankedCandidate, policy: PromotionPolicy) -> str | N
 
 
 def _decide_confident(field: _Field, best: int) -> Decision:
-    if field.production_id not in field.ids:
+    production = field.production
+    if production is None:
         return field.hold("the model in production was not in the run", Verdict.INSUFFICIENT)
-    production = field.ids.index(field.production_id)
     challengers = [place for place in field.admitted if place != production]
     if best > production:
         return field.hold("the model in production scored higher than any that may replace it")
@@ -211,7 +214,7 @@ def _decide_confident(field: _Field, best: int) -> Decision:
 def _decide_cheapest(field: _Field) -> Decision:
     best = field.admitted[0]
     epsilon = field.policy.epsilon
-    production = field.ids.index(field.production_id) if field.production_id in field.ids else None
+    production = field.production
     others = [
         place
         for place in field.admitted[1:]

@@ -174,7 +174,7 @@ async def subscribe(socket: Any, query: str, run_id: str) -> list[Any]:
     assert json.loads(await socket.recv())["type"] == "connection_ack"
     payload = {"query": query, "variables": {"id": run_id}}
     await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-    messages = []
+    messages: list[Any] = []
     while not messages or messages[-1]["type"] == "next":
         messages.append(json.loads(await socket.recv()))
     return messages

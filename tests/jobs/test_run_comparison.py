@@ -110,13 +110,14 @@ async def test_results_are_filtered_by_score_and_ordered_by_disagreement(
     right = await ask(client, RESULTS, id=run["id"], filter={"minScore": 0.5}, order="STORED")
     assert right["data"]["run"]["results"]["totalCount"] == 100 + 70
     disputed: list[Any] = []
-    after = None
+    after, results = None, None
     for _ in range(2):
         answer = await ask(client, RESULTS, id=run["id"], order="MOST_DISPUTED_FIRST", after=after)
         assert "errors" not in answer, answer
         results = answer["data"]["run"]["results"]
         disputed += results["nodes"]
         after = results["pageInfo"]["endCursor"]
+    assert results is not None
     assert results["totalCount"] == 240
     assert {row["position"] for row in disputed[:60]} == set(range(70, 100))
     assert not {row["position"] for row in disputed[60:]} & set(range(70, 100))
