@@ -64,6 +64,8 @@ def command(
             if getattr(error.orig, "sqlstate", None) not in MISSING:
                 raise
             _fail("the database is not up to date: run `gero migrate`", FAILED)
+        except BrokenPipeError:
+            raise  # nobody reads what is printed any longer
         except (SQLAlchemyError, OSError) as error:
             _fail(f"the database can't be used: {reason_of(error)}", FAILED)
         else:

@@ -22,6 +22,7 @@ from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
+from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 
 # Results of runs that are paid for and not yet stored; then no further call begins.
@@ -94,8 +95,13 @@ class Process:
                 sandbox_url=settings.sandbox_url,
                 allow_private_endpoints=settings.allow_private_endpoints,
             ),
-            gate=CallGate(self.background_database, settings.run_concurrency),
+            gate=CallGate(
+                self.background_database,
+                settings.run_concurrency,
+                lease_seconds=settings.worker_timeout_seconds,
+            ),
             health=ProviderHealth(self.background_database),
+            runs_under_way=RunsUnderWay(),
             run_results=GroupCommit(
                 partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),

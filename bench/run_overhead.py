@@ -42,7 +42,7 @@ from resolvers.runs import get_run
 from resolvers.workspaces import create_workspace
 
 PROMPT = "Solve: {input}"
-CONCURRENCY = 16
+CONCURRENCY = 64
 SANDBOX_MODELS = "careful-large,balanced-medium,quick-small,erratic-mini"
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
+# Resamples of fewer rows than this say more of the resampling than of the rows.
+FEWEST_RESAMPLED = 30
 # Scores closer than this differ by rounding alone.
 ROUNDING = 1e-9
 
@@ -33,10 +35,10 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(40)
 def mean_intervals(scores: Floats, *, seed: int, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """Compute an interval of confidence for each candidate's mean score.
 
-    It is the bootstrap's over rows: the percentiles of resampled means, expanded by Student's t
-    since they are too narrow where there are few rows. Where the bootstrap sees too little, as
-    in few rows of which nearly all score the same, `score_interval` is wider, and each end is
-    the one of the two that is farther out.
+    From 30 rows on it is the bootstrap's over rows: the percentiles of resampled means, expanded by
+    Student's t since they are too narrow where there are few rows. Where the bootstrap sees too
+    little, as in rows of which nearly all score the same, `score_interval` is wider, and each end
+    is the one of the two that is farther out. Of fewer rows it is `score_interval` alone.
 
     Args:
         scores: (rows, candidates), each in [0, 1]; NaN where a candidate has no score.
@@ -64,7 +66,7 @@ def mean_intervals(scores: Floats, *, seed: int, confidence: float = 0.95) -> tu
 def _mean_interval(values: Floats, resampled: Floats, *, confidence: float) -> tuple[float, float]:
     low, high = score_interval(values, confidence=confidence, bounds=(0, 1))
     rows = len(values)
-    if rows < 2:  # noqa: PLR2004 (one row has no spread)
+    if rows < FEWEST_RESAMPLED:
         return low, high
     quantile = math.sqrt(rows / (rows - 1)) * student_quantile((1 + confidence) / 2, rows - 1)
     tail = _NORMAL.cdf(-quantile)

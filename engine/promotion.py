@@ -142,6 +142,8 @@ class _Field:
         self.admitted = [place for place, reason in refused.items() if reason is None]
         self.numbers: dict[str, Any] = {
             "rule": policy.rule.value,
+            "confidence": policy.confidence,
+            "epsilon": policy.epsilon,
             "production_candidate_id": None if production_id is None else str(production_id),
             "refused": {
                 str(self.ids[place]): reason for place, reason in refused.items() if reason
@@ -162,7 +164,7 @@ class _Field:
                 "difference_low": compared.low,
                 "p_value": compared.p_value,
                 "smallest_p_value": compared.smallest_p_value,
-                "alpha": alpha,
+                "alpha": round(alpha, 12),
                 "row_count": compared.row_count,
                 "method": compared.method.value,
             }

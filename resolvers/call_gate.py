@@ -20,9 +20,9 @@ from resolvers.failures import is_outage
 
 log = logging.getLogger("gero.calls")
 
-# A process that is silent for so long has lost its slots; it renews them far more often.
-LEASE_SECONDS = 10.0
 RENEWAL_SECONDS = 1.0
+# A lease is renewed at least so often before it expires.
+RENEWALS = 4
 # A process that wants more than it holds asks no more often than this.
 SHORTEST_RENEWAL_SECONDS = 0.05
 # A process that has called nobody for so long gives its slots back.
@@ -98,11 +98,14 @@ class CallGate:
     Args:
         database: Where leases are.
         width: Calls at once.
+        lease_seconds: A process that is silent for so long has lost its part; it renews it far
+            more often.
     """
 
-    def __init__(self, database: Database, width: int) -> None:
+    def __init__(self, database: Database, width: int, *, lease_seconds: float = 10.0) -> None:
         self._database = database
         self._width = width
+        self._lease_seconds = lease_seconds
         self._holder = new_id()
         self._shares: dict[Key, _Share] = {}
 
@@ -163,14 +166,14 @@ class CallGate:
         began = time.monotonic()
         try:
             share.slots = await self._lease(key, share)
-            share.valid_until = began + LEASE_SECONDS
+            share.valid_until = began + self._lease_seconds
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if not is_outage(error):
                 log.exception("the lease of %s can't be renewed", key[1])
         share.admit()
         await asyncio.sleep(SHORTEST_RENEWAL_SECONDS)
         with suppress(TimeoutError):
-            async with asyncio.timeout(RENEWAL_SECONDS):
+            async with asyncio.timeout(min(RENEWAL_SECONDS, self._lease_seconds / RENEWALS)):
                 await share.wants_more.wait()
 
     def _own(self, key: Key) -> tuple[ColumnElement[bool], ...]:
@@ -200,7 +203,7 @@ class CallGate:
                 "holder": self._holder,
                 "slots": max(granted, share.in_use),
                 "wanted": wanted,
-                "expires_at": func.now() + timedelta(seconds=LEASE_SECONDS),
+                "expires_at": func.now() + timedelta(seconds=self._lease_seconds),
             }
             statement = insert(ProviderLease).values(values)
             await session.execute(

@@ -16,6 +16,7 @@ from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import Loaders
 from resolvers.model_calls import CallResult
 from resolvers.provider_health import ProviderHealth
+from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 
 
@@ -61,6 +62,7 @@ class Services:
     hub: DatasetHub
     gate: CallGate
     health: ProviderHealth
+    runs_under_way: RunsUnderWay
     run_results: GroupCommit[CallResult]
     run_changes: Listener
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]

@@ -147,7 +147,7 @@ class Evaluation(Input):
         description="A regex applied to the answer first: its first group, else its whole match.",
     )
     rubric: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] | None = Field(
-        default=None, description="By what a judge judges; a row's own rubric goes before it."
+        default=None, description="By what a judge judges; a row's own rubric takes its place."
     )
     scale: ScoreScale | None = Field(
         default=None, description="The scores that a judge may give: 0 to 5 when left out."
@@ -173,6 +173,12 @@ class Evaluation(Input):
         description="A row on which the call failed scores 0, as users would have seen it fail, "
         "or is left out of the mean.",
     )
+
+    @model_validator(mode="after")
+    def _votes_go_with_scores(self) -> Self:
+        if self.judge_mode == "pairwise" and self.judge_votes > 1:
+            raise ValueError("judge_votes goes with judge_mode score")
+        return self
 
     @field_validator("extract")
     @classmethod

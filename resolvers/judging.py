@@ -35,6 +35,7 @@ from engine.judging import (
 from providers.base import ChatTarget
 from resolvers.context import Context
 from resolvers.model_calls import (
+    CallOutcome,
     CallStoppedError,
     CallSubject,
     trace_values,
@@ -50,7 +51,27 @@ VOTING_TEMPERATURE = 0.7
 
 
 class JudgeFailedError(Exception):
-    """There is no verdict; the text says why, as `code: message`."""
+    """There is no verdict; the text says why, as `code: message`.
+
+    Attributes:
+        cost_usd: What asking in vain cost, in US dollars; None when that is not known.
+    """
+
+    def __init__(self, message: str, costs: Sequence[Decimal | None] = ()) -> None:
+        super().__init__(message)
+        self.cost_usd = sum_usd(costs)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The result that a verdict is asked for, which pays for it.
+
+    Attributes:
+        position: The row's place in the run's snapshot.
+    """
+
+    subject: CallSubject
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +116,13 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge said.
-
-    Attributes:
-        cost_usd: What asking cost now, in US dollars: 0 when it was known already, None when
-            that is not known.
-    """
+    """What a judge said."""
 
     id: UUID
     score: float | None
     preferred: str | None
     reason: str
     prompt_version: str
-    cost_usd: Decimal | None
 
     def show(self) -> dict[str, Any]:
         """Return it as results store it."""
@@ -138,9 +153,7 @@ class Bench:
         self._stopped = stopped
         self.judge = judge
 
-    async def score(
-        self, question: Question, answer: str, *, vote: int, subject: CallSubject
-    ) -> Verdict:
+    async def score(self, question: Question, answer: str, *, vote: int, asker: Asker) -> Verdict:
         """Return the score of one answer.
 
         Raises:
@@ -152,7 +165,7 @@ class Bench:
             question,
             [answer],
             vote=vote,
-            subject=subject,
+            asker=asker,
             version=SCORE_PROMPT_VERSION,
             messages=lambda: score_messages(question, answer, scale),
             response_format=score_response_format(scale),
@@ -160,7 +173,7 @@ class Bench:
         )
 
     async def compare(
-        self, question: Question, first: str, second: str, *, subject: CallSubject
+        self, question: Question, first: str, second: str, *, asker: Asker
     ) -> Verdict:
         """Return which of two answers is preferred, shown in this order.
 
@@ -172,7 +185,7 @@ class Bench:
             question,
             [first, second],
             vote=0,
-            subject=subject,
+            asker=asker,
             version=PAIRWISE_PROMPT_VERSION,
             messages=lambda: pairwise_messages(question, first, second),
             response_format=pairwise_response_format(),
@@ -185,7 +198,7 @@ class Bench:
         answers: Sequence[str],
         *,
         vote: int,
-        subject: CallSubject,
+        asker: Asker,
         version: str,
         messages: Callable[[], list[dict[str, str]]],
         response_format: Mapping[str, Any],
@@ -195,7 +208,7 @@ class Bench:
 
         async def ask() -> Verdict:
             return await self._ask(
-                key, messages(), response_format, read, vote=vote, subject=subject, version=version
+                key, messages(), response_format, read, vote=vote, asker=asker, version=version
             )
 
         # What is known is looked up behind the gate too: the database has fewer connections than
@@ -217,10 +230,8 @@ class Bench:
             )
 
         verdicts = self._ctx.services.verdicts_under_way
-        verdict: Verdict
-        verdict, is_own = await verdicts.share((self._run.workspace_id, key), ask)
-        # Who did not ask does not pay.
-        return verdict if is_own else replace(verdict, cost_usd=Decimal(0))
+        verdict: Verdict = await verdicts.share((self._run.workspace_id, key), ask)
+        return verdict
 
     async def _ask(
         self,
@@ -230,62 +241,72 @@ class Bench:
         read: Callable[[str], ScoreVerdict | PreferenceVerdict],
         *,
         vote: int,
-        subject: CallSubject,
+        asker: Asker,
         version: str,
     ) -> Verdict:
         """Ask until a reply can be read, and store every call, the useless ones too."""
         params = {**self.judge.params, "response_format": dict(response_format)}
+        said = {"prompt_version": version, "vote": vote}
         costs: list[Decimal | None] = []
         complaint = ""
         for _ in range(REPLY_RETRIES + 1):
-            outcome, released_usd = await call_for_run(
+            call = call_for_run(
                 self._ctx, self._run, self.judge.target, messages, params, stopped=self._stopped
             )
-            costs.append(outcome.cost_usd)
-            trace = trace_values(
-                new_id(),
-                subject,
-                self.judge.target,
-                outcome,
-                input=None,
-                messages=messages,
-                metadata={"role": "judge", "prompt_version": version, "vote": vote},
-            )
-            verdict = None
-            if outcome.answer is not None:
-                try:
-                    verdict = _verdict_of(read(outcome.answer.output), version, costs)
-                except VerdictError as error:
-                    complaint = str(error)
-            row = (
-                None if verdict is None else self._row(key, verdict, trace["id"], vote, len(costs))
-            )
-            await self._store(trace, row, released_usd)
+            async with call as (outcome, released_usd):
+                costs.append(outcome.cost_usd)
+                verdict = None
+                if outcome.answer is not None:
+                    try:
+                        verdict = _verdict_of(read(outcome.answer.output), version)
+                    except VerdictError as error:
+                        complaint = str(error)
+                trace = self._trace(asker, outcome, messages, said)
+                row = None
+                if verdict is not None:
+                    row = {**self._row(verdict, asker, costs), "key": key, "vote": vote}
+                await self._store(trace, row, released_usd)
             if outcome.error is not None:
-                raise JudgeFailedError(f"judge_failed: {outcome.error.summary}")
+                raise JudgeFailedError(f"judge_failed: {outcome.error.summary}", costs)
             if verdict is not None:
                 return verdict
         raise JudgeFailedError(
-            f"unreadable_verdict: none of {len(costs)} replies could be read: {complaint}"
+            f"unreadable_verdict: none of {len(costs)} replies could be read: {complaint}", costs
+        )
+
+    def _trace(
+        self,
+        asker: Asker,
+        outcome: CallOutcome,
+        messages: Sequence[dict[str, str]],
+        said: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        return trace_values(
+            new_id(),
+            replace(asker.subject, model=self.judge.model),
+            self.judge.target,
+            outcome,
+            input=None,
+            messages=messages,
+            metadata={"role": "judge", "position": asker.position, **said},
         )
 
     def _row(
-        self, key: bytes, verdict: Verdict, trace_id: UUID, vote: int, attempts: int
+        self, verdict: Verdict, asker: Asker, costs: Sequence[Decimal | None]
     ) -> dict[str, Any]:
         return {
             "id": verdict.id,
             "workspace_id": self._run.workspace_id,
-            "key": key,
             "run_id": self._run.id,
-            "trace_id": trace_id,
+            "candidate_id": asker.subject.candidate_id,
+            "position": asker.position,
             "judge_model": self.judge.model,
             "prompt_version": verdict.prompt_version,
-            "vote": vote,
-            "attempts": attempts,
+            "attempts": len(costs),
             "score": verdict.score,
             "preferred": verdict.preferred,
             "reason": verdict.reason,
-            "cost_usd": verdict.cost_usd,
+            "cost_usd": sum_usd(costs),
         }
 
     async def _store(
@@ -295,9 +316,8 @@ class Bench:
             statement = insert(Trace).values(dict(trace)).on_conflict_do_nothing()
             stored = await session.scalar(statement.returning(Trace.id))
             if row is not None:
-                await session.execute(
-                    insert(JudgeVerdict).values(dict(row)).on_conflict_do_nothing()
-                )
+                values = {**row, "trace_id": trace["id"]}
+                await session.execute(insert(JudgeVerdict).values(values).on_conflict_do_nothing())
             if stored is not None and released_usd:
                 await release_costs(session, [(self._run.id, released_usd)])
 
@@ -314,17 +334,14 @@ async def find_verdict(ctx: Context, key: bytes) -> Verdict | None:
         )
     if row is None:
         return None
-    return Verdict(row.id, row.score, row.preferred, row.reason, row.prompt_version, Decimal(0))
+    return Verdict(row.id, row.score, row.preferred, row.reason, row.prompt_version)
 
 
-def _verdict_of(
-    said: ScoreVerdict | PreferenceVerdict, version: str, costs: Sequence[Decimal | None]
-) -> Verdict:
+def _verdict_of(said: ScoreVerdict | PreferenceVerdict, version: str) -> Verdict:
     return Verdict(
         id=new_id(),
         score=said.score if isinstance(said, ScoreVerdict) else None,
         preferred=said.preferred if isinstance(said, PreferenceVerdict) else None,
         reason=said.reason,
         prompt_version=version,
-        cost_usd=sum_usd(costs),
     )

@@ -186,6 +186,7 @@ async def update_leaderboard(
     given = changes.model_dump(mode="json", include=set(changes.model_fields_set))
     async with ctx.database.write() as session:
         row = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
+        chosen_before = (row.model_selection, row.selected_candidate_id)
         if "selected_leaderboard_model_id" in given:
             del given["selected_leaderboard_model_id"]
             row.selected_candidate_id = await _selectable(
@@ -203,7 +204,7 @@ async def update_leaderboard(
                 "model_selection manual needs selected_leaderboard_model_id, which is not set"
             )
         row.updated_at = datetime.now(UTC)
-        if changes.model_fields_set & {"model_selection", "selected_leaderboard_model_id"}:
+        if (row.model_selection, row.selected_candidate_id) != chosen_before:
             await select_production(session, ctx, row)
     return row
 

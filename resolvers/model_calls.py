@@ -77,28 +77,39 @@ async def call_model(
     """
     attempts = 0
     while True:
-        attempts += 1
-        began = time.perf_counter()
-        try:
-            if endpoint is not None:
+        if endpoint is not None:
+            try:
                 await endpoint.wait()
-                if stopped is not None and stopped.is_set():
-                    raise CallStoppedError
-                began = time.perf_counter()
-            answer = await chat.complete(target, messages, params)
-        except ProviderError as error:
-            latency_ms = (time.perf_counter() - began) * 1000
-            if endpoint is not None and error.code is not ProviderErrorCode.CIRCUIT_OPEN:
-                await endpoint.note(error)
-            wait = _wait_seconds(error, attempts)
-            if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
-                return CallOutcome(None, error, latency_ms, attempts)
-            await _wait(wait, stopped)
-        else:
-            latency_ms = (time.perf_counter() - began) * 1000
-            if endpoint is not None:
-                await endpoint.note(None)
-            return CallOutcome(answer, None, latency_ms, attempts)
+            except ProviderError as refusal:
+                return CallOutcome(None, refusal, 0.0, attempts)
+        if stopped is not None and stopped.is_set():
+            raise CallStoppedError
+        attempts += 1
+        outcome = await _ask(chat, target, messages, params, attempts)
+        error = outcome.error
+        if endpoint is not None:
+            await endpoint.note(error)
+        if error is None:
+            return outcome
+        wait = _wait_seconds(error, attempts)
+        if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
+            return outcome
+        await _wait(wait, stopped)
+
+
+async def _ask(
+    chat: ChatProvider,
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    attempts: int,
+) -> CallOutcome:
+    began = time.perf_counter()
+    try:
+        answer = await chat.complete(target, messages, params)
+    except ProviderError as error:
+        return CallOutcome(None, error, (time.perf_counter() - began) * 1000, attempts)
+    return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
 
 
 async def _wait(seconds: float, stopped: asyncio.Event | None) -> None:

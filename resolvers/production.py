@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, false, func, select
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard, PromotionEvent, Ranking, RankingEntry
@@ -92,10 +92,13 @@ async def change_production(
 
 
 async def select_production(session: WriteSession, ctx: Context, board: Leaderboard) -> None:
-    """Let the leaderboard's selection take effect, once it has a completed ranking.
+    """Let another selection take effect, once the leaderboard has a completed ranking.
 
-    That is the pinned model, else the best of the latest ranking that is still on the leaderboard.
+    A pinned model serves from now on. One that is pinned no more goes on serving until a ranking
+    changes that, by the promotion's rule: its limits and its confidence are not passed by here.
     """
+    if board.model_selection != "manual" and board.production_candidate_id is not None:
+        return
     winner = await find_winner(session, board.id)
     if winner is None:
         return
@@ -104,7 +107,7 @@ async def select_production(session: WriteSession, ctx: Context, board: Leaderbo
 
 
 async def find_winner(session: ReadSession, leaderboard_id: UUID) -> UUID | None:
-    """Return the best of the latest ranking that is still on the leaderboard, if there is one."""
+    """Return the best of the latest ranking that may serve and is still on the leaderboard."""
     latest = (
         select(Ranking.id)
         .where(Ranking.leaderboard_id == leaderboard_id)
@@ -112,10 +115,17 @@ async def find_winner(session: ReadSession, leaderboard_id: UUID) -> UUID | None
         .limit(1)
         .scalar_subquery()
     )
+    # Whom the promotion's limits kept from production is not let in by another door.
+    refused = Ranking.decision["refused"].has_key(cast(RankingEntry.candidate_id, Text))
     return await session.scalar(
         select(RankingEntry.candidate_id)
         .join(Candidate, Candidate.id == RankingEntry.candidate_id)
-        .where(RankingEntry.ranking_id == latest, Candidate.removed_at.is_(None))
+        .join(Ranking, Ranking.id == RankingEntry.ranking_id)
+        .where(
+            RankingEntry.ranking_id == latest,
+            Candidate.removed_at.is_(None),
+            func.coalesce(refused, false()).is_(False),
+        )
         .order_by(RankingEntry.rank)
         .limit(1)
     )

@@ -24,6 +24,10 @@ from resolvers.failures import is_outage
 log = logging.getLogger("gero.calls")
 
 READ_SECONDS = 1.0
+# Who asks for a longer pause is not waited for: calls fail at once until it is over.
+LONGEST_PAUSE_SECONDS = 60.0
+# And a pause is over after a day, whatever was asked for.
+LONGEST_CLOSED_SECONDS = 86_400.0
 # What has not been heard of for so long is no news of an endpoint.
 REMEMBERED = timedelta(minutes=10)
 # After these the endpoint itself is in trouble, not the request.
@@ -143,7 +147,8 @@ class ProviderHealth:
         """Wait until *target* may be called, or *stopped* is set.
 
         Raises:
-            ProviderError: Its circuit is open and has been for long: there is no use in waiting.
+            ProviderError: There is no use in waiting: it asked for a long pause, or its circuit
+                has been open for long.
         """
         pause, circuit = endpoints_of(target)
         while stopped is None or not stopped.is_set():
@@ -158,6 +163,11 @@ class ProviderHealth:
                 )
             paused = self._endpoints.get((workspace_id, pause), _Endpoint())
             seconds = paused.closed_until - now
+            if seconds > LONGEST_PAUSE_SECONDS:
+                raise ProviderError(
+                    ProviderErrorCode.RATE_LIMITED,
+                    f"it asked to be left alone for another {seconds:.0f} s",
+                )
             seconds = max(seconds, closed.closed_until - now)
             if seconds <= 0 and closed.probed_until < now:
                 # Of those who wait for an open circuit, one goes first.
@@ -176,9 +186,8 @@ class ProviderHealth:
         known = self._endpoint(workspace_id, circuit)
         known.probed_until = 0.0
         if error is not None and error.retry_after_seconds:
-            await self._close(
-                workspace_id, pause, error.retry_after_seconds, f"it asked for that: {error}"
-            )
+            seconds = min(error.retry_after_seconds, LONGEST_CLOSED_SECONDS)
+            await self._close(workspace_id, pause, seconds, f"it asked for that: {error}")
         if error is None or error.code not in TROUBLE:
             if known.openings:
                 log.warning("%s answers again", circuit)

@@ -1,5 +1,6 @@
 """Review use cases: what people score, prefer or skip, one answer or pair at a time."""
 
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,6 +33,7 @@ from resolvers.where import NOTHING
 # Who has not come back by then has left it to others.
 ASSIGNED_FOR = timedelta(minutes=30)
 OPEN = ("assigned", "done")
+OTHER_WAY_ROUND = {"first": "second", "second": "first", "tie": "tie"}
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -97,6 +99,8 @@ async def assign_review(ctx: Context, run_id: UUID, *, result_id: UUID | None) -
             position=unit[0],
             candidate_id=unit[1],
             other_candidate_id=unit[2],
+            # By chance, so that neither place stands for one of the two.
+            is_swapped=unit[1] != unit[2] and secrets.randbelow(2) == 1,
             is_sampled=result_id is None,
             status="assigned",
             token_id=ctx.principal.token_id,
@@ -269,7 +273,9 @@ async def _store_preference(session: WriteSession, run: Run, review: Review) -> 
             position=review.position,
             first_candidate_id=review.candidate_id,
             second_candidate_id=review.other_candidate_id,
-            outcome=review.preferred,
+            outcome=OTHER_WAY_ROUND[review.preferred or "tie"]
+            if review.is_swapped
+            else review.preferred,
             judgement={"review_id": str(review.id)},
         )
         .on_conflict_do_nothing()

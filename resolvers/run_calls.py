@@ -1,7 +1,8 @@
 """One call of a run, of a candidate or of its judge, within its ceiling if it has one."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -9,13 +10,17 @@ from db.models import Run
 from providers.base import ChatTarget
 from resolvers.call_bounds import bound_call
 from resolvers.context import Context
+from resolvers.errors import BudgetExceededError
 from resolvers.model_calls import CallOutcome, CallStoppedError, call_model
 from resolvers.run_costs import commit_cost, release_costs
 
 RETRIES = 4
+# So often it is tried again to find room under a ceiling.
+ROOM_SECONDS = 0.1
 ZERO = Decimal(0)
 
 
+@asynccontextmanager
 async def call_for_run(
     ctx: Context,
     run: Run,
@@ -24,38 +29,70 @@ async def call_for_run(
     params: Mapping[str, Any],
     *,
     stopped: asyncio.Event,
-) -> tuple[CallOutcome, Decimal]:
-    """Call a model, and return what the call did not cost of what was set aside for it.
+) -> AsyncIterator[tuple[CallOutcome, Decimal]]:
+    """Call a model, and yield what came of it and what it did not cost of what was set aside.
 
-    That is released where the outcome is stored. A cost that is not known goes on counting as
-    the most that it can be.
+    The caller stores both within the block. A cost that is not known goes on counting as the most
+    that it can be.
 
     Raises:
         CallStoppedError: *stopped* was set before the model was asked, or asked again.
         BudgetExceededError: The run's ceiling leaves no room for the call.
     """
-    endpoint = ctx.services.health.of(run.workspace_id, target, stopped)
-    most_usd = ZERO
-    if run.max_cost_usd is not None:
-        default = ctx.services.limits.default_max_tokens
-        bounded = bound_call(target, messages, params, default_max_tokens=default)
-        params, most_usd = bounded.params, bounded.most_usd
-        await commit_cost(ctx, run.id, most_usd)
-    try:
-        outcome = await call_model(
-            ctx.services.chat,
-            target,
-            messages,
-            params,
-            retries=RETRIES,
-            stopped=stopped,
-            endpoint=endpoint,
-        )
-    except CallStoppedError:
-        if most_usd:  # nothing was generated
-            async with ctx.database.write() as session:
-                await release_costs(session, [(run.id, most_usd)])
-        raise
-    if not most_usd or outcome.cost_usd is None:
-        return outcome, ZERO
-    return outcome, most_usd - outcome.cost_usd
+    if run.max_cost_usd is None:
+        yield await _call(ctx, run, target, messages, params, stopped), ZERO
+        return
+    default = ctx.services.limits.default_max_tokens
+    bounded = bound_call(target, messages, params, default_max_tokens=default)
+    await _set_aside(ctx, run, bounded.most_usd, stopped)
+    with ctx.services.runs_under_way.one_more(run.id):
+        try:
+            outcome = await _call(ctx, run, target, messages, bounded.params, stopped)
+        except CallStoppedError:
+            async with ctx.database.write() as session:  # nothing was generated
+                await release_costs(session, [(run.id, bounded.most_usd)])
+            raise
+        cost_usd = outcome.cost_usd
+        yield outcome, ZERO if cost_usd is None else bounded.most_usd - cost_usd
+
+
+async def _call(
+    ctx: Context,
+    run: Run,
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    stopped: asyncio.Event,
+) -> CallOutcome:
+    return await call_model(
+        ctx.services.chat,
+        target,
+        messages,
+        params,
+        retries=RETRIES,
+        stopped=stopped,
+        endpoint=ctx.services.health.of(run.workspace_id, target, stopped),
+    )
+
+
+async def _set_aside(ctx: Context, run: Run, most_usd: Decimal, stopped: asyncio.Event) -> None:
+    """Set the most that a call may cost aside, once there is room for it.
+
+    What calls under way do not cost comes back when they are stored.
+
+    Raises:
+        BudgetExceededError: There is no room, and no call under way here that can make any.
+        CallStoppedError: *stopped* was set meanwhile.
+    """
+    while True:
+        others = ctx.services.runs_under_way.count(run.id)
+        try:
+            await commit_cost(ctx, run.id, most_usd)
+        except BudgetExceededError:
+            if not others:
+                raise
+        else:
+            return
+        await asyncio.sleep(ROOM_SECONDS)
+        if stopped.is_set():
+            raise CallStoppedError

@@ -174,9 +174,14 @@ def _pairs(*, is_same_snapshot: bool) -> Any:
             run_a.id == bindparam("a_id", type_=Uuid()),
             own_workspace(run_a.workspace_id),
             own_workspace(run_b.workspace_id),
+            _counts(result_a, run_a),
         )
     )
-    same = and_(result_b.run_id == run_b.id, result_b.candidate_id == result_a.candidate_id)
+    same = and_(
+        result_b.run_id == run_b.id,
+        result_b.candidate_id == result_a.candidate_id,
+        _counts(result_b, run_b),
+    )
     if is_same_snapshot:
         return joined.join(result_b, and_(same, result_b.position == result_a.position)).subquery()
     first_a, first_b = _first_of_its_kind(run_a), _first_of_its_kind(run_b)
@@ -186,6 +191,16 @@ def _pairs(*, is_same_snapshot: bool) -> Any:
         .join(result_b, and_(same, result_b.position == first_b.c.position))
         .subquery()
     )
+
+
+def _counts(result: Any, run: Any) -> Any:
+    """Return the condition that a result has a score that counts in its run's ranking."""
+    leaves_out = run.evaluation["errors"].astext == "leave_out"
+    is_judged = run.evaluation.has_key("judge") | run.evaluation.has_key("human")
+    # Where a judge failed there is an answer, and no score of it.
+    failed = result.error.is_not(None)
+    has_no_score = failed & (leaves_out.is_(True) | (is_judged & result.output.is_not(None)))
+    return and_(~result.is_pending, ~has_no_score)
 
 
 def _first_of_its_kind(run: Any) -> Any:

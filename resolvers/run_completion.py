@@ -30,6 +30,7 @@ from engine.racing import RacingRule, find_beaten
 from engine.ranking import CONFIDENCE, CandidateFigures, RankedCandidate, rank_candidates
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
+from resolvers.loaders.runs import counted_score
 from resolvers.production import change_production
 from resolvers.review_counts import count_reviews, settle_preferences
 from resolvers.run_execution import count_unfinished_shards
@@ -104,14 +105,10 @@ async def _read_scores(session: ReadSession, run: Run) -> _Scores:
     rows = {position: row for row, position in enumerate(positions)}
     values = np.full((len(positions), len(candidate_ids)), np.nan)
     asked = 0
-    leaves_out = run.evaluation.get("errors") == "leave_out"
     statement = select(
         RunResult.candidate_id,
         RunResult.position,
-        case(
-            (RunResult.is_pending | (RunResult.error.is_not(None) & leaves_out), None),
-            else_=RunResult.score,
-        ),
+        counted_score(run.evaluation),
     ).where(RunResult.run_id == run.id)
     # Streamed: a long run's results are far larger than their scores.
     results = await session.stream(statement, execution_options={"yield_per": READ_RESULTS})
@@ -140,8 +137,9 @@ async def _race_on(ctx: Context, run: Run, scores: _Scores) -> bool:
             return True
         racing = await _racing(session, run.id)
         columns = [scores.candidate_ids.index(candidate_id) for candidate_id in racing]
+        # An answer whose judge failed is taken for wrong here: its candidate may stop too early.
         beaten = find_beaten(
-            asked[:, columns],
+            np.nan_to_num(asked[:, columns]),
             RACING,
             entrants=len(scores.candidate_ids),
             row_count=len(scores.positions),

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 
-from db.models import DatasetRow, Run, RunCandidate, RunResult
+from db.models import DatasetRow, JudgeVerdict, Run, RunCandidate, RunResult
 from db.session import ReadSession, WriteSession
+from engine.money import plain_usd
 from engine.prompts import render_prompt
 from providers.base import ChatTarget
 from resolvers.call_bounds import MILLION, bound_call
@@ -46,20 +47,38 @@ class CandidateEstimate:
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:
-    """What a run may cost, in US dollars, if no candidate stops early."""
+    """What a run may cost, in US dollars, if no candidate stops early.
+
+    Attributes:
+        call_count: Calls of candidates.
+        judge_usd: What the judge's verdicts are expected to cost; 0 without a judge, None when
+            nothing is known of it.
+    """
 
     row_count: int
     call_count: int
     candidates: Sequence[CandidateEstimate]
+    judge_usd: Decimal | None = ZERO
+    is_judged: bool = False
 
     @property
     def expected_usd(self) -> Decimal | None:
         """What it is expected to cost; None when a part of it is not known."""
-        return sum_usd([each.expected_usd for each in self.candidates])
+        return sum_usd([*(each.expected_usd for each in self.candidates), self.judge_usd])
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all of the expectation rests on earlier calls."""
+        return all(each.basis == "measured" for each in self.candidates)
 
     @property
     def most_usd(self) -> Decimal | None:
-        """The most that it can cost; None when a part of it is not known."""
+        """The most that it can cost; None when a part of it is not known, as a judge's is.
+
+        What a judge is sent depends on what is answered.
+        """
+        if self.is_judged:
+            return None
         return sum_usd([each.most_usd for each in self.candidates])
 
 
@@ -86,8 +105,9 @@ async def commit_cost(ctx: Context, run_id: UUID, most_usd: Decimal) -> None:
             return
         run = await session.get_one(Run, run_id)
         raise BudgetExceededError(
-            f"the run stopped before its ceiling of {run.max_cost_usd:f} USD: its calls may have "
-            f"cost {run.committed_usd:.6f} USD, and the next one may cost {most_usd:.6f} USD"
+            f"the run stopped before its ceiling of {plain_usd(run.max_cost_usd or ZERO)} USD: its "
+            f"calls may have cost {plain_usd(run.committed_usd)} USD, and the next one may cost "
+            f"{plain_usd(most_usd)} USD"
         )
 
 
@@ -119,13 +139,16 @@ async def estimate_calls(
                 .order_by(RunCandidate.position)
             )
         ).all()
-    return await estimate_entrants(ctx, entrants, run.system_prompt, snapshot_id, positions)
+    return await estimate_entrants(
+        ctx, entrants, run.system_prompt, run.evaluation, snapshot_id, positions
+    )
 
 
 async def estimate_entrants(
     ctx: Context,
     entrants: Sequence[RunCandidate],
     system_prompt: str,
+    evaluation: Mapping[str, Any],
     snapshot_id: UUID,
     positions: Sequence[int],
 ) -> RunEstimate:
@@ -138,12 +161,17 @@ async def estimate_entrants(
         seen = {
             each.candidate_id: await _mean_cost(session, each.candidate_id) for each in entrants
         }
+        judge_usd = await _judge_cost(
+            session, ctx.workspace_id, evaluation, len(positions), len(entrants)
+        )
     return RunEstimate(
         row_count=len(positions),
         call_count=len(positions) * len(entrants),
         candidates=[
             total.estimate(len(positions), seen[total.entrant.candidate_id]) for total in totals
         ],
+        judge_usd=judge_usd,
+        is_judged="judge" in evaluation,
     )
 
 
@@ -166,6 +194,33 @@ async def _mean_cost(session: ReadSession, candidate_id: UUID) -> Decimal | None
         .subquery()
     )
     return await session.scalar(select(func.avg(latest.c.cost_usd)))
+
+
+async def _judge_cost(
+    session: ReadSession,
+    workspace_id: UUID,
+    evaluation: Mapping[str, Any],
+    rows: int,
+    entrants: int,
+) -> Decimal | None:
+    """Return what a judge's verdicts cost if each does what its latest ones did on average."""
+    judge = evaluation.get("judge")
+    if judge is None:
+        return ZERO
+    latest = (
+        select(JudgeVerdict.cost_usd)
+        .where(
+            JudgeVerdict.workspace_id == workspace_id, JudgeVerdict.judge_model == judge["model"]
+        )
+        .order_by(JudgeVerdict.id.desc())
+        .limit(SEEN_RESULTS)
+        .subquery()
+    )
+    mean_usd = await session.scalar(select(func.avg(latest.c.cost_usd)))
+    verdicts = rows * entrants * evaluation.get("judge_votes", 1)
+    if evaluation.get("judge_mode") == "pairwise":
+        verdicts = rows * entrants * (entrants - 1)
+    return None if mean_usd is None else mean_usd * verdicts
 
 
 class _Total:

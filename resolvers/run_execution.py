@@ -209,10 +209,9 @@ class _Shard:
         async with services.gate.of(workspace_id, target.provider):
             if self._stopped.is_set():
                 return
-            result = await self._ask(target, subject, row)
-            stored = await services.run_results.offer(result)
-        await stored
-        output = result.result["output"]
+            # The place is held until the answer is stored: so no more calls than there are places
+            # can be lost, and paid for again, with a process that dies.
+            output = await self._ask(target, subject, row)
         bench = self._bench
         if bench is not None and not bench.judge.is_pairwise and output is not None:
             await score_result(self._ctx, self._run, bench, subject, row, output)
@@ -239,15 +238,16 @@ class _Shard:
             if result.is_pending and result.output is not None
         ]
 
-    async def _ask(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> CallResult:
-        """Ask one candidate one row."""
+    async def _ask(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> str | None:
+        """Ask one candidate one row, store its answer, and return it."""
         run = self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
-        outcome, released_usd = await call_for_run(
-            self._ctx, run, target, messages, {}, stopped=self._stopped
-        )
-        result = _result(run, target, subject, row, messages, outcome)
-        return replace(result, released_usd=released_usd)
+        call = call_for_run(self._ctx, run, target, messages, {}, stopped=self._stopped)
+        async with call as (outcome, released_usd):
+            result = _result(run, target, subject, row, messages, outcome)
+            stored = replace(result, released_usd=released_usd)
+            await (await self._ctx.services.run_results.offer(stored))
+        return None if outcome.answer is None else outcome.answer.output
 
 
 def _result(

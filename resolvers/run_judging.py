@@ -7,10 +7,17 @@ from itertools import combinations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, case, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.models import DatasetRow, Run, RunCandidate, RunComparison, RunResult
+from db.models import (
+    DatasetRow,
+    JudgeVerdict,
+    Run,
+    RunCandidate,
+    RunComparison,
+    RunResult,
+)
 from db.session import WriteSession
 from engine.judge_prompts import DEFAULT_SCALE, Question, Scale
 from engine.judging import combine_orders
@@ -18,7 +25,7 @@ from engine.prompts import render_prompt
 from providers.base import ChatTarget
 from resolvers.context import Context
 from resolvers.integrations import get_integration_key
-from resolvers.judging import Bench, Judge, JudgeFailedError, Verdict
+from resolvers.judging import Asker, Bench, Judge, JudgeFailedError, Verdict
 from resolvers.model_calls import CallSubject
 from resolvers.run_costs import sum_usd
 from resolvers.run_lifecycle import notify_run
@@ -85,21 +92,23 @@ async def score_result(
         BudgetExceededError: The run's ceiling leaves no room for the judge.
     """
     question, judge = question_of(run, bench.judge, row), bench.judge
+    asker = Asker(subject, row.position)
     verdicts: list[Verdict] = []
     score, error = 0.0, None
+    in_vain_usd: Decimal | None = Decimal(0)
     try:
         for vote in range(judge.votes):
-            verdict = await bench.score(question, output, vote=vote, subject=subject)
+            verdict = await bench.score(question, output, vote=vote, asker=asker)
             verdicts.append(verdict)  # kept when a later vote fails: it is paid for
         score = judge.score_of(verdicts)
     except JudgeFailedError as failure:
-        error = str(failure)
+        error, in_vain_usd = str(failure), failure.cost_usd
     changes = {
         "is_pending": False,
         "score": score,
         "error": error,
         "judgement": {"votes": [verdict.show() for verdict in verdicts]},
-        "judge_cost_usd": sum_usd([verdict.cost_usd for verdict in verdicts]),
+        "judge_cost_usd": _paid_usd(in_vain_usd),
     }
 
     async def store(session: WriteSession) -> None:
@@ -116,6 +125,24 @@ async def score_result(
         await notify_run(session, run.id)
 
     await store_patiently(ctx.database, store)
+
+
+def _paid_usd(in_vain_usd: Decimal | None) -> ColumnElement[Any]:
+    """Return what the verdicts that were asked for a result cost, as its row is updated.
+
+    It is read from the verdicts: those that a worker paid for before it died are among them.
+    """
+    if in_vain_usd is None:
+        return null()
+    own = (
+        JudgeVerdict.run_id == RunResult.run_id,
+        JudgeVerdict.candidate_id == RunResult.candidate_id,
+        JudgeVerdict.position == RunResult.position,
+    )
+    cost_usd = JudgeVerdict.cost_usd
+    known = case((func.count(cost_usd) == func.count(), func.coalesce(func.sum(cost_usd), 0)))
+    paid = select(known).where(*own).correlate(RunResult).scalar_subquery()
+    return paid + in_vain_usd
 
 
 class RowComparison:
@@ -147,7 +174,7 @@ class RowComparison:
         self._subjects = subjects
         self._worth: dict[UUID, list[float]] = defaultdict(list)
         self._errors: dict[UUID, str] = {}
-        self._costs: dict[UUID, list[Decimal | None]] = defaultdict(list)
+        self._in_vain_usd: dict[UUID, list[Decimal | None]] = defaultdict(list)
 
     async def compare(self) -> None:
         """Compare every pair that is not compared yet, and store each answer's share of wins.
@@ -186,17 +213,14 @@ class RowComparison:
             await self._store(first, second, outcome, {"orders": []})
             return outcome
         question = question_of(self._run, self._bench.judge, self._row)
-        subject = self._subjects[first.candidate_id]
+        asker = Asker(self._subjects[first.candidate_id], self._row.position)
+        other = Asker(self._subjects[second.candidate_id], self._row.position)
+        outputs = (first.output, second.output)
         try:
-            forward = await self._bench.compare(
-                question, first.output, second.output, subject=subject
-            )
-            self._costs[first.candidate_id].append(forward.cost_usd)
-            backward = await self._bench.compare(
-                question, second.output, first.output, subject=subject
-            )
-            self._costs[second.candidate_id].append(backward.cost_usd)
+            forward = await self._bench.compare(question, *outputs, asker=asker)
+            backward = await self._bench.compare(question, *reversed(outputs), asker=other)
         except JudgeFailedError as failure:
+            self._in_vain_usd[first.candidate_id].append(failure.cost_usd)
             for each in (first, second):
                 self._errors.setdefault(each.candidate_id, str(failure))
             return None
@@ -231,7 +255,7 @@ class RowComparison:
                     is_pending=False,
                     score=sum(worth) / len(worth) if worth else 0.0,
                     error=None if worth else self._errors.get(result.candidate_id),
-                    judge_cost_usd=sum_usd(self._costs[result.candidate_id]),
+                    judge_cost_usd=_paid_usd(sum_usd(self._in_vain_usd[result.candidate_id])),
                 )
             )
         await notify_run(session, self._run.id)

@@ -7,12 +7,13 @@ from uuid import UUID
 
 from db.models import DatasetSnapshot, Leaderboard, Run
 from db.session import WriteSession
+from engine.money import plain_usd
 from engine.selection import RowSelection, select_positions, shuffle_positions
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import BudgetExceededError, ConflictError
-from resolvers.run_costs import estimate_calls
+from resolvers.run_costs import ZERO, estimate_calls
 from resolvers.run_lifecycle import (
     RUN_SHARD,
     has_to_wait,
@@ -49,10 +50,12 @@ async def prepare_run(ctx: Context, run_id: UUID) -> None:
     if run.max_cost_usd is not None:
         estimate = await estimate_calls(ctx, run, snapshot.id, positions)
         run.estimated_cost_usd = estimate.expected_usd
-        if estimate.expected_usd is not None and estimate.expected_usd > run.max_cost_usd:
+        if estimate.is_measured and (estimate.expected_usd or 0) > run.max_cost_usd:
+            # A guess is no reason to refuse: the ceiling holds by itself.
             raise BudgetExceededError(
-                f"the run is expected to cost {estimate.expected_usd:.6f} USD, and may cost "
-                f"{run.max_cost_usd:f} USD: no call was made"
+                "the run would cost about "
+                f"{plain_usd(round(estimate.expected_usd or ZERO, 6))} USD, by earlier calls of "
+                f"its candidates, and may cost {plain_usd(run.max_cost_usd)} USD: no call was made"
             )
     await _begin(ctx, run, snapshot, positions)
 

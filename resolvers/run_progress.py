@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import case, func, select, text
+from sqlalchemy import case, func, select, text, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.models import Run, RunCandidate, RunResult
@@ -16,7 +16,7 @@ from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.failures import is_outage
-from resolvers.loaders.runs import known_cost_usd
+from resolvers.loaders.runs import counted_score, known_cost_usd
 from resolvers.run_lifecycle import UNFINISHED
 
 # A run stores dozens of results a second: nobody reads as many states.
@@ -132,13 +132,15 @@ async def _find(session: ReadSession, workspace_id: UUID, run_id: UUID) -> Run |
 async def read_state(session: ReadSession, run: Run) -> RunState:
     """Return how far *run* has come."""
     is_recent = RunResult.created_at > func.now() - text(f"interval '{SPEED_SECONDS} seconds'")
+    # What a judge has yet to score is not done; what people have yet to score is, for the calls.
+    is_done = true() if "human" in run.evaluation else ~RunResult.is_pending
     statement = (
         select(
             RunCandidate.candidate_id,
             RunCandidate.asked_row_count,
-            func.count(RunResult.id),
+            func.count(RunResult.id).filter(is_done),
             func.count(RunResult.error),
-            func.avg(RunResult.score).filter(~RunResult.is_pending),
+            func.avg(counted_score(run.evaluation)),
             func.coalesce(func.sum(known_cost_usd(RunResult)), 0),
             func.count(case((is_recent, 1))),
         )
@@ -163,7 +165,8 @@ async def read_state(session: ReadSession, run: Run) -> RunState:
         done=done,
         failed=sum(row[3] for row in rows),
         total=total,
-        cost_usd=sum((row[5] for row in rows), Decimal(0)),
+        # A run that scores another one's answers again has paid for none of them.
+        cost_usd=Decimal(0) if run.kind == "rescore" else sum((row[5] for row in rows), Decimal(0)),
         calls_per_second=speed,
         seconds_left=0.0 if has_ended else _seconds_left(done, total, speed),
         scores=[PartialScore(row[0], row[4], row[2], row[3]) for row in rows],

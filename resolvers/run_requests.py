@@ -15,13 +15,15 @@ from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import MAX_SEED, DatasetSize, NewRun
+from resolvers.inputs import DatasetSize, NewRun
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.run_costs import RunEstimate, estimate_entrants, require_prices
 from resolvers.run_lifecycle import PREPARE_RUN, UNFINISHED, finish_run, lock_run
 
 AUTO_ROWS = 1_000
+# Of seeds that are drawn: a GraphQL Int can say them again.
+DRAWN_SEEDS = 2**31
 
 
 @requires(Scope.LEADERBOARDS_RUN)
@@ -149,7 +151,7 @@ def _evaluation(board: Leaderboard, judge: dict[str, Any] | None) -> dict[str, A
 
 def _fixed_size(size: DatasetSize) -> dict[str, Any]:
     """Return the selection as it is stored, with a seed that makes it repeatable."""
-    seed = secrets.randbelow(MAX_SEED) if size.seed is None else size.seed
+    seed = secrets.randbelow(DRAWN_SEEDS) if size.seed is None else size.seed
     if size.limit is None:
         return {"algorithm": "ALL", "rows": None, "seed": seed}
     rows = AUTO_ROWS if size.limit.auto else size.limit.rows
@@ -310,4 +312,7 @@ async def estimate_run(ctx: Context, leaderboard_id: UUID, new: NewRun) -> RunEs
         _as_it_is_now(new_id(), position, candidate)
         for position, candidate in enumerate(candidates)
     ]
-    return await estimate_entrants(ctx, entrants, board.system_prompt, snapshot.id, positions)
+    evaluation = _evaluation(board, await fix_judge(ctx, board, candidates))
+    return await estimate_entrants(
+        ctx, entrants, board.system_prompt, evaluation, snapshot.id, positions
+    )

@@ -14,16 +14,16 @@ class SingleFlight(Generic[K, V]):
     def __init__(self) -> None:
         self._under_way: dict[K, asyncio.Task[V]] = {}
 
-    async def share(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[V, bool]:
-        """Return what *work* returns, and whether it was this caller's.
+    async def share(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """Return what *work* returns, or what somebody's work for the same key did.
 
         A caller that is cancelled leaves the work to go on: it may be paid for, and others may
         be waiting for it.
         """
         task = self._under_way.get(key)
         if task is not None:
-            return await asyncio.shield(task), False
+            return await asyncio.shield(task)
         task = asyncio.create_task(work())
         self._under_way[key] = task
         task.add_done_callback(lambda _: self._under_way.pop(key))
-        return await asyncio.shield(task), True
+        return await asyncio.shield(task)

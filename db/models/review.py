@@ -14,10 +14,11 @@ class Review(Base):
     Attributes:
         other_candidate_id: Whose answer it is compared with; the same candidate when one answer
             is scored by itself.
+        is_swapped: Whether the other candidate's answer is shown first, of two that are compared.
         is_sampled: Drawn by chance; not, when a reviewer chose it.
         status: `assigned`, `done`, `skipped`, or `expired` when nobody came back in time.
         score: 0 to 1; None of a comparison.
-        preferred: `first`, `second` or `tie`, the first being `candidate_id`'s; None of a score.
+        preferred: `first`, `second` or `tie`, as they were shown; None of a score.
         user_id: Who reviews, as a session's user; else `token_id` tells.
         expires_at: When somebody else may have it, unless it is done.
     """
@@ -44,6 +45,7 @@ class Review(Base):
     position: Mapped[int]
     candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"))
     other_candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"))
+    is_swapped: Mapped[bool]
     is_sampled: Mapped[bool]
     status: Mapped[str]
     score: Mapped[float | None]

@@ -182,7 +182,7 @@ class JudgeVerdict(Base):
 
     Attributes:
         key: Of everything that the verdict depends on; see `engine.judging.verdict_key`.
-        run_id: The run that asked.
+        run_id: The run that asked and paid, for the result of `candidate_id` at `position`.
         score: On the scale that the judge was given; None of a preference.
         preferred: `first`, `second` or `tie`; None of a score.
         prompt_version: Of the prompt that the judge was given.
@@ -191,12 +191,19 @@ class JudgeVerdict(Base):
     """
 
     __tablename__ = "judge_verdict"
-    __table_args__ = (UniqueConstraint("workspace_id", "key"),)
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "key"),
+        Index(
+            "ix_judge_verdict_run_id_position_candidate_id", "run_id", "position", "candidate_id"
+        ),
+    )
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"))
     key: Mapped[bytes]
     run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"))
+    candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"))
+    position: Mapped[int]
     trace_id: Mapped[UUID]
     judge_model: Mapped[str]
     prompt_version: Mapped[str]

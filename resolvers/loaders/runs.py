@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -67,6 +68,21 @@ class CandidatesByRun(Loader[UUID, Sequence[Row]]):
         return []
 
 
+def counted_score(evaluation: Mapping[str, Any], result: Any = RunResult) -> ColumnElement[Any]:
+    """Return a result's score as far as it counts: NULL where it is not to be counted.
+
+    That is while nobody has scored it; where a judge failed, which is no fault of the answer; and
+    where a call failed, if the run leaves errors out.
+    """
+    failed = result.error.is_not(None)
+    left_out = result.is_pending
+    if {"judge", "human"} & evaluation.keys():
+        left_out = left_out | (failed & result.output.is_not(None))
+    if evaluation.get("errors") == "leave_out":
+        left_out = left_out | failed
+    return case((left_out, None), else_=result.score)
+
+
 def known_cost_usd(result: type[RunResult]) -> ColumnElement[Decimal]:
     """Return what is known of a result's cost, its judge's included."""
     return func.coalesce(result.cost_usd, 0) + func.coalesce(result.judge_cost_usd, 0)
@@ -105,7 +121,8 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
         stored = (
             select(
                 RunResult.run_id,
-                func.count().label("done"),
+                func.count().label("stored"),
+                func.count().filter(RunResult.is_pending).label("pending"),
                 func.count(RunResult.error).label("failed"),
                 func.coalesce(func.sum(known_cost_usd(RunResult)), 0).label("cost_usd"),
             )
@@ -113,17 +130,25 @@ class RunProgressByRun(Loader[UUID, RunProgress]):
             .group_by(RunResult.run_id)
             .subquery()
         )
+        # What a judge has yet to score is not done; what people have yet to score is.
+        waits_for_people = Run.evaluation.has_key("human") | (Run.status == "completed")
+        done = func.coalesce(
+            case((waits_for_people, stored.c.stored), else_=stored.c.stored - stored.c.pending), 0
+        )
         return (
             select(
                 Run.id,
-                func.coalesce(stored.c.done, 0).label("done"),
+                done.label("done"),
                 func.coalesce(stored.c.failed, 0).label("failed"),
                 case(
                     # A rescored run has what its source was answered, which may be less.
-                    (Run.status == "completed", func.coalesce(stored.c.done, 0)),
+                    (Run.status == "completed", done),
                     else_=size,
                 ).label("total"),
-                func.coalesce(stored.c.cost_usd, 0).label("cost_usd"),
+                # It has paid for none of the answers that it scores again.
+                case((Run.kind == "rescore", 0), else_=func.coalesce(stored.c.cost_usd, 0)).label(
+                    "cost_usd"
+                ),
             )
             .outerjoin(stored, stored.c.run_id == Run.id)
             .where(among_keys(Run.id), own_workspace(Run.workspace_id))

@@ -36,7 +36,7 @@ class EvaluationInput:
         description="A regex (RE2) applied to the answer first: its first group, else its match.",
     )
     rubric: str | None = strawberry.field(
-        default=None, description="By what a judge judges; a row's own rubric goes before it."
+        default=None, description="By what a judge judges; a row's own rubric takes its place."
     )
     scale: ScoreScaleInput | None = strawberry.field(
         default=None, description="The scores that a judge may give: 0 to 5 when left out."

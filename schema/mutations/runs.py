@@ -69,7 +69,12 @@ class RunEstimate:
         description="US dollars; null when a part of it is not known."
     )
     most_usd: Decimal | None = strawberry.field(
-        description="The most that it can cost; null when a part of it is not known."
+        description="The most that it can cost; null when a part of it is not known, as what "
+        "a judge costs."
+    )
+    judge_usd: Decimal | None = strawberry.field(
+        description="US dollars of the judge's verdicts, by its earlier ones; 0 without a judge, "
+        "null when there are none yet. Verdicts that are known already cost nothing."
     )
     candidates: list[CandidateEstimate] = strawberry.field(description="By candidate.")
 

@@ -125,5 +125,5 @@ class RunComparison:
         description="Those that both runs asked, the greatest loss first."
     )
     rows: ConnectionOf[RowDifference] = resolved(
-        rows_of, "What differs, row by row and candidate by candidate, the greatest loss first."
+        rows_of, "Every row and candidate that both asked, the greatest loss first."
     )

@@ -48,6 +48,12 @@ class PromotionEvent:
     undone_event_id: strawberry.ID | None = strawberry.field(
         description="The event that was rolled back, when one was."
     )
+    token_id: strawberry.ID | None = strawberry.field(
+        description="The API token that changed it, when a person or a program did."
+    )
+    user_id: strawberry.ID | None = strawberry.field(
+        description="The user who changed it, when one did."
+    )
     created_at: datetime = strawberry.field(description="When it took effect.")
     from_candidate: CandidateRef | None = batched(
         served_before,

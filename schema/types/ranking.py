@@ -81,7 +81,9 @@ class RankingEntry:
     """Over rows of `db.models.RankingEntry`."""
 
     rank: int = strawberry.field(description="1 is the winner.")
-    score: float = strawberry.field(description="Mean over the rows, 0 to 1; errors count as 0.")
+    score: float = strawberry.field(
+        description="Mean over the rows, 0 to 1; errors count as 0, unless they are left out."
+    )
     band: int | None = strawberry.field(
         description="Candidates that can't be told apart share one; 1 is the best."
     )

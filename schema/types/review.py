@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 
@@ -14,6 +15,8 @@ from schema.fields import batched
 from schema.types.dataset import DatasetRow
 from schema.types.refs import CandidateRef, RunRef
 
+SHOWN = ("candidate_id", "other_candidate_id", "is_swapped")
+
 
 async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return what was asked."""
@@ -22,19 +25,26 @@ async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
+def shown(root: Row) -> tuple[UUID, UUID | None]:
+    """Return whose answers are shown, in their order; of one that is scored there is no second."""
+    first, second = root.candidate_id, root.other_candidate_id
+    if first == second:
+        return first, None
+    return (second, first) if root.is_swapped else (first, second)
+
+
 async def first_outputs(roots: Sequence[Row], info: Info) -> Sequence[str | None]:
-    """Return the answers that are scored, or compared first."""
-    places = [(root.run_id, root.candidate_id, root.position) for root in roots]
+    """Return the answers that are scored, or shown first."""
+    places = [(root.run_id, shown(root)[0], root.position) for root in roots]
     return await reviews.find_outputs(info.context.ctx, places)
 
 
 async def second_outputs(roots: Sequence[Row], info: Info) -> Sequence[str | None]:
     """Return the answers that they are compared with."""
+    seconds = [shown(root)[1] for root in roots]
     places = [
-        None
-        if root.other_candidate_id == root.candidate_id
-        else (root.run_id, root.other_candidate_id, root.position)
-        for root in roots
+        None if second is None else (root.run_id, second, root.position)
+        for root, second in zip(roots, seconds, strict=True)
     ]
     return await reviews.find_outputs(info.context.ctx, places)
 
@@ -42,19 +52,14 @@ async def second_outputs(roots: Sequence[Row], info: Info) -> Sequence[str | Non
 async def reviewed_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return whose answers they were, once that can't sway the reviewer."""
     columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id if root.status == "done" else None for root in roots]
+    ids = [shown(root)[0] if root.status == "done" else None for root in roots]
     return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
 async def other_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     """Return whose answers they were compared with, once that can't sway the reviewer."""
     columns = selected_names(info, "CandidateModel")
-    ids = [
-        root.other_candidate_id
-        if root.status == "done" and root.other_candidate_id != root.candidate_id
-        else None
-        for root in roots
-    ]
+    ids = [shown(root)[1] if root.status == "done" else None for root in roots]
     return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
@@ -86,22 +91,22 @@ class Review:
     output: str | None = batched(
         first_outputs,
         "The answer to score, or the first of the two to compare.",
-        needs=["run_id", "candidate_id", "position"],
+        needs=[*SHOWN, "run_id", "position"],
     )
     other_output: str | None = batched(
         second_outputs,
         "The second of the two to compare; null when one answer is scored.",
-        needs=["run_id", "candidate_id", "other_candidate_id", "position"],
+        needs=[*SHOWN, "run_id", "position"],
     )
     candidate: CandidateRef | None = batched(
         reviewed_candidates,
         "Whose answer it was; null until it is done, so that no name sways the reviewer.",
-        needs=["candidate_id", "status"],
+        needs=[*SHOWN, "status"],
     )
     other_candidate: CandidateRef | None = batched(
         other_candidates,
         "Whose the second answer was; null until it is done.",
-        needs=["candidate_id", "other_candidate_id", "status"],
+        needs=[*SHOWN, "status"],
     )
     run: RunRef | None = batched(runs_of, "The run.", needs=["run_id"])
 

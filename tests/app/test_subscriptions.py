@@ -39,7 +39,7 @@ async def peer() -> AsyncIterator[ModelPeer]:
 
 @pytest.fixture
 def setting_overrides(peer: ModelPeer) -> dict[str, Any]:
-    return {"huggingface_url": peer.url, "run_concurrency": 4}
+    return {"huggingface_url": peer.url, "run_concurrency": 4, "worker_timeout_seconds": 2}
 
 
 @pytest.fixture

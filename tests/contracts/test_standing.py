@@ -64,7 +64,6 @@ PLUMBING = {
     "production.select_production",
     "review_counts.count_reviews",
     "review_counts.settle_preferences",
-    "run_calls.call_for_run",
     "run_costs.commit_cost",
     "run_costs.estimate_calls",
     "run_costs.estimate_entrants",

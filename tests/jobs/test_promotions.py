@@ -140,8 +140,11 @@ async def test_pinning_and_removing_are_changes_of_production_too(
     pinned = (await rank(client, board))["ranking"]
     assert (pinned["verdict"], pinned["decision"]["rule"]) == ("PROMOTE", "manual")
     await change(selected_leaderboard_model_id=str(two.id))
+    await change(selected_leaderboard_model_id=str(two.id))  # which changes nothing
     await change(model_selection="ranking_winner")
+    assert served(await look(client, board)) == "two"  # until a ranking says otherwise
     await change(selected_leaderboard_model_id=None)
+    await rank(client, board)
     removed = await client.delete(f"/api/leaderboards/{board.id}/models/{one.id}")
     assert removed.status_code == 204
     seen = await look(client, board)
@@ -151,7 +154,7 @@ async def test_pinning_and_removing_are_changes_of_production_too(
         for event in reversed(seen["promotions"]["nodes"])
     ]
     assert story == [
-        ("PROMOTION", "three"), ("SELECTION", "two"), ("SELECTION", "one"), ("REMOVAL", "two"),
+        ("PROMOTION", "three"), ("SELECTION", "two"), ("PROMOTION", "one"), ("REMOVAL", "two"),
     ]  # fmt: skip
 
 
@@ -167,6 +170,26 @@ async def test_a_limit_keeps_the_best_out_and_nobody_within_it_leaves_production
     assert "1,000 requests cost 1 USD" in str(ranking["decision"]["refused"])
     answer = await client.post(f"/v1/leaderboard/{board.id}/inference", json={"input": "7"})
     assert (answer.status_code, answer.json()["code"]) == (409, "ranking_not_ready")
+
+
+async def test_no_other_door_leads_around_a_held_promotion(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    peer.answer = models = Models(one=60, two=50, dear=20)
+    promotion = {"rule": "confident", "max_cost_per_1k_requests_usd": "5", "min_score": 0.3}
+    board, (one, two, _) = await make_board(
+        process, tenant, peer, "one", "two", "dear", promotion=promotion
+    )
+    await rank(client, board)
+    models.right = {"one": 60, "two": 63, "dear": 20}
+    assert (await rank(client, board))["ranking"]["verdict"] == "INSUFFICIENT"
+    same = await client.patch(
+        f"/api/leaderboards/{board.id}", json={"model_selection": "ranking_winner"}
+    )
+    assert same.json()["production_leaderboard_model_id"] == str(one.id)
+    for candidate in (one, two):  # and the last one is below the least score
+        await client.delete(f"/api/leaderboards/{board.id}/models/{candidate.id}")
+    assert served(await look(client, board)) is None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("workspace_id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("candidate_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("trace_id", sa.Uuid(), nullable=False),
         sa.Column("judge_model", sa.Text(), nullable=False),
         sa.Column("prompt_version", sa.Text(), nullable=False),
@@ -60,8 +62,16 @@ def upgrade() -> None:
             ["workspace_id"], ["workspace.id"], name=op.f("fk_judge_verdict_workspace_id")
         ),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_judge_verdict_run_id")),
+        sa.ForeignKeyConstraint(
+            ["candidate_id"], ["candidate.id"], name=op.f("fk_judge_verdict_candidate_id")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_judge_verdict")),
         sa.UniqueConstraint("workspace_id", "key", name=op.f("uq_judge_verdict_workspace_id_key")),
+    )
+    op.create_index(
+        "ix_judge_verdict_run_id_position_candidate_id",
+        "judge_verdict",
+        ["run_id", "position", "candidate_id"],
     )
     op.create_table(
         "run_comparison",

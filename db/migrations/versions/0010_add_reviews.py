@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("candidate_id", sa.Uuid(), nullable=False),
         sa.Column("other_candidate_id", sa.Uuid(), nullable=False),
+        sa.Column("is_swapped", sa.Boolean(), nullable=False),
         sa.Column("is_sampled", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("score", sa.Double(), nullable=True),
