@@ -5,6 +5,7 @@ Strawberry speaks the protocol; what it executes goes the way of every other ope
 Source: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
@@ -105,17 +106,24 @@ class _Connection:
         """Learn who calls, or refuse the connection."""
         given = params.get("connection_params") or {}
         named = {name: value for name, value in given.items() if isinstance(value, str)}
-        if named:
-            self._headers = Headers({**self._socket.headers, **Headers(named)})
         try:
+            if named:
+                self._headers = Headers({**self._socket.headers, **Headers(named)})
             await self._make_context(self._socket, self._headers)
+        except UnicodeEncodeError as error:
+            raise ConnectionRejectionError({"code": "unauthenticated"}) from error
         except AppError as error:
             raise ConnectionRejectionError({"code": error.code.value}) from error
         return UNSET
 
     def decode_json(self, text: str | bytes) -> object:
-        """Read a message."""
-        return orjson.loads(text)
+        """Read a message; one that is not in the protocol's form is not JSON to Strawberry."""
+        message = orjson.loads(text)
+        if not isinstance(message, dict) or not isinstance(message.get("id", ""), str):
+            raise json.JSONDecodeError("a message must be an object", str(text), 0)
+        if message.get("type") == "subscribe" and not isinstance(message.get("payload"), dict):
+            raise json.JSONDecodeError("payload must be an object", str(text), 0)
+        return message
 
     def encode_json(self, message: object) -> str:
         """Write a message."""

@@ -154,7 +154,11 @@ class _Field:
         """Test whether one is better than the other, as one of so many tests; note the figures."""
         alpha = (1 - self.policy.confidence) / tests
         compared = compare_one(
-            self.scores[:, place], self.scores[:, other], seed=self._seed, confidence=1 - alpha
+            self.scores[:, place],
+            self.scores[:, other],
+            seed=self._seed,
+            # One-sided ends are defined from a half on, and no resampling tells 1.
+            confidence=min(max(1 - alpha, 0.5001), 0.999999),
         )
         self.numbers.setdefault("comparisons", []).append(
             {

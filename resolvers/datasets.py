@@ -132,7 +132,9 @@ class _Spool:
             yield normalize_row(orjson.loads(line))
 
 
-async def take_snapshot(ctx: Context, leaderboard: Leaderboard, url: str) -> DatasetSnapshot:
+async def take_snapshot(
+    ctx: Context, leaderboard: Leaderboard, url: str, *, needs_expected: bool
+) -> DatasetSnapshot:
     """Read *url* into a snapshot; the same content as an earlier one is that snapshot.
 
     The source is first read whole into a temporary file, so that no transaction
@@ -144,7 +146,7 @@ async def take_snapshot(ctx: Context, leaderboard: Leaderboard, url: str) -> Dat
     """
     with tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES) as file:
         try:
-            spool = await _spool(ctx, url, file, needs_expected=leaderboard.eval_type == "exact")
+            spool = await _spool(ctx, url, file, needs_expected=needs_expected)
             if spool.row_count == 0:
                 raise DatasetError(f"{url!r} has no rows")
         except DatasetError as error:

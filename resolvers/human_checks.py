@@ -81,7 +81,7 @@ def _candidate(row: Row) -> CheckedCandidate:
     # A row without an answer is 0 for people too, unless it is left out.
     share = 1.0
     if row.evaluation.get("errors") != "leave_out":
-        share = len(judged) / row.row_count
+        share = len(judged) / row.row_count if row.row_count else 0.0
     if corrected is not None:
         corrected = CorrectedMean(
             mean=corrected.mean * share,

@@ -200,7 +200,7 @@ class Promotion(Input):
         "the model in production, at the confidence. cheapest_within: the cheapest that is not "
         "worse than the best by more than epsilon, at the confidence.",
     )
-    confidence: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, le=0.9999, allow_inf_nan=False)] = 0.95
     epsilon: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         default=None, description="In score, 0 to 1; goes with cheapest_within, which needs it."
     )
@@ -488,14 +488,19 @@ class NewIntegration(Input):
     token: Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 
 
-class NewReview(Input):
+class SkippedReview(Input):
+    """A review that is passed on."""
+
+    comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+
+
+class NewReview(SkippedReview):
     """What a reviewer says."""
 
     score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="On the evaluation's scale."
     )
     preferred: Literal["first", "second", "tie"] | None = None
-    comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

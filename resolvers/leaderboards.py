@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 
 from db.base import new_id
-from db.models import Candidate, Leaderboard
+from db.models import Candidate, Leaderboard, Run
 from db.records import Row
 from db.session import ReadSession
 from resolvers.auth import Scope, requires
@@ -30,6 +30,7 @@ from resolvers.paging import (
     slice_values,
 )
 from resolvers.production import select_production
+from resolvers.run_lifecycle import UNFINISHED, finish_run, lock_run
 
 
 def _visible(workspace_id: UUID) -> Select[Leaderboard]:
@@ -246,3 +247,14 @@ async def delete_leaderboard(ctx: Context, leaderboard_id: UUID) -> None:
     async with ctx.database.write() as session:
         row = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
         row.deleted_at = datetime.now(UTC)
+        unfinished = await session.scalars(
+            select(Run.id).where(Run.leaderboard_id == leaderboard_id, Run.status.in_(UNFINISHED))
+        )
+        run_ids = unfinished.all()
+    # Each by itself, its row before the leaderboard's. Should the server die in between, their
+    # shards and reviews find the leaderboard gone.
+    for run_id in run_ids:
+        async with ctx.database.write() as session:
+            run = await lock_run(session, run_id)
+            if run is not None and run.status in UNFINISHED:
+                await finish_run(ctx, session, run, "failed", error="the leaderboard was deleted")

@@ -82,4 +82,9 @@ async def _find_event(
         raise NotFoundError(f"event {event_id} is not of leaderboard {leaderboard_id}")
     if event is None:
         raise ConflictError(f"leaderboard {leaderboard_id} has had no model in production")
+    if event_id is None and event.cause == "rollback":
+        # A request that is sent twice must not undo itself.
+        raise ConflictError(
+            f"the latest change is rollback {event.id}: name the event to undo, by event_id"
+        )
     return event

@@ -37,59 +37,91 @@ class ReviewCounts:
 
 def write_counts() -> AnySelect:
     """Return the statement of the counts of the runs whose ids are the parameter `keys`."""
-    of_people = Run.evaluation.has_key("human")
-    by_row = (
-        select(RunResult.run_id, func.count(RunResult.output).label("answered"))
-        .join(Run, Run.id == RunResult.run_id)
-        .where(among_keys(RunResult.run_id), of_people)
-        .group_by(RunResult.run_id, RunResult.position)
-        .subquery()
-    )
-    answered = by_row.c.answered
-    answers = (
-        select(
-            by_row.c.run_id,
-            func.sum(answered).label("answers"),
-            func.sum(answered * (answered - 1) / 2).label("pairs"),
-        )
-        .group_by(by_row.c.run_id)
-        .subquery()
-    )
-    reviews = (
-        select(
-            Review.run_id,
-            *(
-                func.count().filter(Review.status == status).label(status)
-                for status in ("done", "assigned", "skipped")
-            ),
-        )
-        .where(among_keys(Review.run_id))
-        .group_by(Review.run_id)
-        .subquery()
-    )
+    answers, reviews, compared = _write_answers(), _write_reviews(), _write_compared()
     return (
         select(
             Run.id,
             Run.evaluation,
             answers.c.answers,
             answers.c.pairs,
+            answers.c.scored,
+            compared.c.compared,
             func.coalesce(reviews.c.done, 0).label("done"),
             func.coalesce(reviews.c.assigned, 0).label("assigned"),
             func.coalesce(reviews.c.skipped, 0).label("skipped"),
         )
         .outerjoin(answers, answers.c.run_id == Run.id)
         .outerjoin(reviews, reviews.c.run_id == Run.id)
+        .outerjoin(compared, compared.c.run_id == Run.id)
         .where(among_keys(Run.id), own_workspace(Run.workspace_id))
+    )
+
+
+def _write_answers() -> Any:
+    """Return how much there is to review of each run that people score, and what is scored."""
+    of_people = Run.evaluation.has_key("human")
+    by_row = (
+        select(
+            RunResult.run_id,
+            func.count(RunResult.output).label("answered"),
+            func.count(RunResult.human_score).label("scored"),
+        )
+        .join(Run, Run.id == RunResult.run_id)
+        .where(among_keys(RunResult.run_id), of_people)
+        .group_by(RunResult.run_id, RunResult.position)
+        .subquery()
+    )
+    answered = by_row.c.answered
+    return (
+        select(
+            by_row.c.run_id,
+            func.sum(answered).label("answers"),
+            func.sum(answered * (answered - 1) / 2).label("pairs"),
+            func.sum(by_row.c.scored).label("scored"),
+        )
+        .group_by(by_row.c.run_id)
+        .subquery()
+    )
+
+
+def _write_reviews() -> Any:
+    """Return how many reviews of each run are in which state."""
+    return (
+        select(
+            Review.run_id,
+            *(
+                func.count().filter(Review.status == status).label(status)
+                for status in ("done", "skipped")
+            ),
+            func.count()
+            .filter(Review.status == "assigned", Review.expires_at > func.now())
+            .label("assigned"),
+        )
+        .where(among_keys(Review.run_id))
+        .group_by(Review.run_id)
+        .subquery()
+    )
+
+
+def _write_compared() -> Any:
+    """Return how many pairs of each run's answers have been compared."""
+    return (
+        select(RunComparison.run_id, func.count().label("compared"))
+        .where(among_keys(RunComparison.run_id))
+        .group_by(RunComparison.run_id)
+        .subquery()
     )
 
 
 def read_counts(row: Any) -> ReviewCounts:
     """Return the counts in a row of `write_counts`."""
-    evaluation, needed = row.evaluation, 0
+    evaluation, needed, done = row.evaluation, 0, row.done
     if "human" in evaluation:
-        total = row.pairs if evaluation["review_mode"] == "prefer" else row.answers
-        needed = math.ceil(int(total or 0) * evaluation["review_share"])
-    return ReviewCounts(needed, row.done, row.assigned, row.skipped)
+        # What people have said of the answers that are scored again counts as well.
+        is_prefer = evaluation["review_mode"] == "prefer"
+        total, done = (row.pairs, row.compared) if is_prefer else (row.answers, row.scored)
+        needed = math.ceil(round(int(total or 0) * evaluation["review_share"], 9))
+    return ReviewCounts(needed, int(done or 0), row.assigned, row.skipped)
 
 
 async def count_reviews(session: ReadSession, run: Run) -> ReviewCounts:
@@ -116,8 +148,18 @@ def reviewables(run: Run) -> Any:
             answered.candidate_id,
             answered.candidate_id.label("other_candidate_id"),
             answered.id,
-        ).where(*one)
+        ).where(*one, answered.human_score.is_(None))
     other = aliased(RunResult)
+    compared = (
+        select(RunComparison.run_id)
+        .where(
+            RunComparison.run_id == answered.run_id,
+            RunComparison.position == answered.position,
+            RunComparison.first_candidate_id == answered.candidate_id,
+            RunComparison.second_candidate_id == other.candidate_id,
+        )
+        .exists()
+    )
     place, other_place = aliased(RunCandidate), aliased(RunCandidate)
     return (
         select(
@@ -135,7 +177,7 @@ def reviewables(run: Run) -> Any:
             other_place,
             (other_place.run_id == other.run_id) & (other_place.candidate_id == other.candidate_id),
         )
-        .where(*one, other.output.is_not(None), place.position < other_place.position)
+        .where(*one, other.output.is_not(None), place.position < other_place.position, ~compared)
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Text, cast, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.base import new_id
-from db.models import Review, Run, RunComparison, RunResult
+from db.models import Leaderboard, Review, Run, RunComparison, RunResult
 from db.records import Row
 from db.session import ReadSession, WriteSession
 from engine.judge_prompts import DEFAULT_SCALE, Scale
@@ -18,7 +18,7 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import NewReview
+from resolvers.inputs import NewReview, SkippedReview
 from resolvers.loaders.reviews import (
     OutputByPlace,
     ReviewCountByRun,
@@ -81,14 +81,9 @@ async def assign_review(ctx: Context, run_id: UUID, *, result_id: UUID | None) -
     async with ctx.database.write() as session:
         run = await _reviewable_run(session, ctx, run_id)
         await _take_back_expired(session, run_id)
-        if result_id is None:
-            in_hand = await session.scalar(
-                select(Review).where(
-                    Review.run_id == run_id, Review.status == "assigned", _is_own(ctx)
-                )
-            )
-            if in_hand is not None:
-                return in_hand
+        in_hand = await _find_in_hand(session, ctx, run_id, result_id)
+        if in_hand is not None:
+            return in_hand
         unit = await _draw(session, ctx, run, result_id)
         if unit is None:
             return None
@@ -113,6 +108,23 @@ async def assign_review(ctx: Context, run_id: UUID, *, result_id: UUID | None) -
     return review
 
 
+async def _find_in_hand(
+    session: ReadSession, ctx: Context, run_id: UUID, result_id: UUID | None
+) -> Review | None:
+    """Return what the caller has been given and not answered: of a result, if one is named."""
+    statement = select(Review).where(
+        Review.run_id == run_id, Review.status == "assigned", _is_own(ctx)
+    )
+    if result_id is not None:
+        statement = statement.join(
+            RunResult,
+            (RunResult.run_id == Review.run_id)
+            & (RunResult.candidate_id == Review.candidate_id)
+            & (RunResult.position == Review.position),
+        ).where(RunResult.id == result_id)
+    return await session.scalar(statement.limit(1))
+
+
 async def _take_back_expired(session: WriteSession, run_id: UUID) -> None:
     await session.execute(
         update(Review)
@@ -131,6 +143,11 @@ async def _reviewable_run(session: WriteSession, ctx: Context, run_id: UUID) -> 
     run = await lock_run(session, run_id)
     if run is None or run.workspace_id != ctx.workspace_id:
         raise NotFoundError(f"run {run_id} does not exist")
+    board = await session.get_one(Leaderboard, run.leaderboard_id)
+    if board.deleted_at is not None:
+        raise NotFoundError(f"run {run_id} is of a leaderboard that was deleted")
+    if run.evaluation.get("judge_mode") == "pairwise" and "judge" in run.evaluation:
+        raise ConflictError(f"run {run_id} was judged in pairs: a score by itself can't check that")
     is_judged = run.status == "completed" and "judge" in run.evaluation
     if run.status != "awaiting_review" and not is_judged:
         raise ConflictError(
@@ -152,13 +169,16 @@ async def _draw(
     if result_id is not None:
         if is_comparing(run):
             raise ConflictError(f"run {run.id} compares answers: none is reviewed by itself")
-        named = (await session.execute(statement.where(units.c.id == result_id))).first()
-        if named is None:
+        named = select(RunResult.id).where(
+            RunResult.id == result_id, RunResult.run_id == run.id, RunResult.output.is_not(None)
+        )
+        if await session.scalar(named) is None:
             raise NotFoundError(f"result {result_id} is no answer of run {run.id}")
         free = statement.where(units.c.id == result_id, key.not_in(taken))
-        if (await session.execute(free)).first() is None:
+        found = (await session.execute(free)).first()
+        if found is None:
             raise ConflictError(f"result {result_id} has been reviewed, or somebody is at it")
-        return named[0], named[1], named[2]
+        return found[0], found[1], found[2]
     skipped = select(*columns).where(
         Review.run_id == run.id, Review.status == "skipped", _is_own(ctx)
     )
@@ -184,6 +204,8 @@ async def submit_review(ctx: Context, review_id: UUID, new: NewReview) -> Review
     async with ctx.database.write() as session:
         review, run = await _own_review(session, ctx, review_id)
         _check_kind(run, new)
+        if run.status == "awaiting_review" and not (await count_reviews(session, run)).left:
+            raise ConflictError(f"run {run.id} has enough reviews, and is being ranked")
         review.status, review.reviewed_at = "done", datetime.now(UTC)
         review.comment, review.preferred = new.comment, new.preferred
         if new.score is not None:
@@ -205,7 +227,7 @@ async def submit_review(ctx: Context, review_id: UUID, new: NewReview) -> Review
 
 
 @requires(Scope.LEADERBOARDS_RUN)
-async def skip_review(ctx: Context, review_id: UUID, comment: str | None) -> Review:
+async def skip_review(ctx: Context, review_id: UUID, new: SkippedReview) -> Review:
     """Leave a review to others; the caller is not given it again.
 
     Raises:
@@ -214,7 +236,8 @@ async def skip_review(ctx: Context, review_id: UUID, comment: str | None) -> Rev
     """
     async with ctx.database.write() as session:
         review, _ = await _own_review(session, ctx, review_id)
-        review.status, review.comment, review.reviewed_at = "skipped", comment, datetime.now(UTC)
+        review.status, review.comment = "skipped", new.comment
+        review.reviewed_at = datetime.now(UTC)
     return review
 
 

@@ -179,6 +179,10 @@ async def _end(ctx: Context, run_id: UUID) -> None:
         failure = None
         if all(each.error_count == each.row_count for each in figures):
             failure = await _explain_failure(session, run_id)
+        elif not np.count_nonzero(~np.isnan(scores.values)):
+            failure = "no answer has a score that counts"
+        elif "judge" in run.evaluation:
+            failure = await _find_unjudged(session, run_id)
         wins = await _read_wins(session, run_id, scores.candidate_ids)
     ranking = None
     if failure is None and run.kind != "replay":
@@ -260,6 +264,13 @@ async def _read_wins(
     return wins
 
 
+async def _find_unjudged(session: ReadSession, run_id: UUID) -> str | None:
+    """Say how many answers the judge has not seen; None when it has seen all."""
+    pending = select(func.count()).where(RunResult.run_id == run_id, RunResult.is_pending)
+    count = await session.scalar(pending)
+    return f"{count} answers were not judged" if count else None
+
+
 async def _explain_failure(session: ReadSession, run_id: UUID) -> str:
     """Say what went wrong most often in a run whose every call failed."""
     errors = await session.scalars(select(RunResult.error).where(RunResult.run_id == run_id))
@@ -286,14 +297,16 @@ async def _store_ranking(
     gone = await session.scalars(
         select(Candidate.id).where(Candidate.id.in_(ids), Candidate.removed_at.is_not(None))
     )
-    decision = _decide(run, board, ranked, scores, frozenset(gone))
+    source = await session.get(Run, run.source_run_id) if run.source_run_id else None
+    is_partial = source is not None and source.status != "completed"
+    decision = _decide(run, board, ranked, scores, frozenset(gone), is_partial=is_partial)
     saved_call_count, saved_cost_usd = _savings(run, ranked)
     ranking = Ranking(
         id=new_id(),
         workspace_id=run.workspace_id,
         leaderboard_id=run.leaderboard_id,
         run_id=run.id,
-        row_count=run.row_count or 0,
+        row_count=int((~np.isnan(scores)).any(axis=1).sum()) if is_partial else run.row_count or 0,
         completed_at=datetime.now(UTC),
         confidence=CONFIDENCE,
         saved_call_count=saved_call_count,
@@ -371,8 +384,14 @@ def _decide(
     ranked: Sequence[RankedCandidate],
     scores: NDArray[np.float64],
     gone: frozenset[UUID],
+    *,
+    is_partial: bool,
 ) -> Decision:
     """Return what a ranking means for production, by the rule that its run was asked for with."""
+    if is_partial:
+        reason = "the run that it scores again did not complete: its answers are not all"
+        numbers = {"rule": run.promotion["rule"]}
+        return Decision(Verdict.HOLD, board.production_candidate_id, reason, numbers)
     if board.model_selection == "manual" and board.selected_candidate_id is not None:
         numbers = {"rule": "manual"}
         chosen = board.selected_candidate_id

@@ -194,8 +194,9 @@ class _Shard:
     async def _attempt(self, piece: Coroutine[Any, Any, None]) -> None:
         try:
             await piece
-        except CallStoppedError:
-            return
+        except CallStoppedError as error:
+            if not self._stopped.is_set():  # it was not this run that ended
+                self._fail(error)
         except Exception as error:  # noqa: BLE001 - raised once the others have finished
             self._fail(error)
 

@@ -67,7 +67,8 @@ async def _snapshot(ctx: Context, run: Run, board: Leaderboard) -> DatasetSnapsh
             return await session.get_one(DatasetSnapshot, run.snapshot_id)
     if board.deleted_at is not None:
         raise ConflictError("the leaderboard was deleted")
-    return await take_snapshot(ctx, board, run.dataset_url or "")
+    is_exact = not {"judge", "human"} & run.evaluation.keys()
+    return await take_snapshot(ctx, board, run.dataset_url or "", needs_expected=is_exact)
 
 
 def positions_of(run: Run, row_count: int) -> list[int]:

@@ -62,6 +62,9 @@ async def start_run(
             _as_it_is_now(run_id, position, candidate)
             for position, candidate in enumerate(candidates)
         ]
+        _check_enough(board, candidates)
+        if (board.eval_type == "judge") != (judge is not None):
+            raise ConflictError(f"leaderboard {leaderboard_id} was changed just now: try again")
         if new.max_cost_usd is not None:
             require_prices(entrants, judge)
         if new.early_stopping:
@@ -124,6 +127,20 @@ def _new_run(
         max_cost_usd=new.max_cost_usd,
         token_id=ctx.principal.token_id,
     )
+
+
+def _check_enough(board: Leaderboard, candidates: Sequence[Candidate]) -> None:
+    """Check that there are two to compare where answers are compared.
+
+    Raises:
+        ConflictError: There is one.
+    """
+    pairs = {"judge": ("judge_mode", "pairwise"), "human": ("review_mode", "prefer")}
+    field, value = pairs.get(board.eval_type, ("", ""))
+    if field and board.evaluation.get(field) == value and len(candidates) == 1:
+        raise ConflictError(
+            f"evaluation.{field} {value} compares models, and the run has one: add another"
+        )
 
 
 def _check_can_race(board: Leaderboard) -> None:
@@ -305,7 +322,8 @@ async def estimate_run(ctx: Context, leaderboard_id: UUID, new: NewRun) -> RunEs
             .limit(1)
         )
     if snapshot is None:
-        snapshot = await take_snapshot(ctx, board, board.dataset_url or "")
+        is_exact = board.eval_type == "exact"
+        snapshot = await take_snapshot(ctx, board, board.dataset_url or "", needs_expected=is_exact)
     selection = RowSelection(**_fixed_size(new.dataset))
     positions = select_positions(snapshot.row_count, selection)
     entrants = [

@@ -7,12 +7,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Uuid, literal, select
+from sqlalchemy.dialects.postgresql import insert
 
 from db.base import new_id
 from db.bulk import column_arrays
-from db.models import DatasetRow, Run, RunResult
+from db.models import DatasetRow, Run, RunComparison, RunResult
+from db.session import WriteSession
 from resolvers.context import Context
+from resolvers.review_counts import is_comparing
 from resolvers.run_scoring import score_output
 from resolvers.run_storage import STORE_RESULTS
 
@@ -44,6 +47,19 @@ async def rescore_rows(ctx: Context, run: Run, missing: Sequence[tuple[UUID, Dat
     values = await asyncio.to_thread(_score_all, run, sources, rows)
     async with ctx.database.write() as session:
         await session.execute(STORE_RESULTS, column_arrays(RunResult, values))
+        if is_comparing(run):
+            await _copy_preferences(session, run, list(rows))
+
+
+async def _copy_preferences(session: WriteSession, run: Run, positions: Sequence[int]) -> None:
+    """Take over what people preferred among the source's answers."""
+    kept = [RunComparison.position, RunComparison.first_candidate_id]
+    kept += [RunComparison.second_candidate_id, RunComparison.outcome, RunComparison.judgement]
+    source = select(literal(run.id, Uuid()), *kept).where(
+        RunComparison.run_id == run.source_run_id, RunComparison.position.in_(positions)
+    )
+    names = ["run_id", *(column.key for column in kept)]
+    await session.execute(insert(RunComparison).from_select(names, source).on_conflict_do_nothing())
 
 
 def _score_all(

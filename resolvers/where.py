@@ -107,7 +107,8 @@ class ResultFilter(Where):
         if name in {"min_score", "max_score"}:
             limit = bindparam(f"{PREFIX}{name}", type_=entity.score.type)
             score: ColumnElement[float] = entity.score
-            return score >= limit if name == "min_score" else score <= limit
+            is_scored: ColumnElement[bool] = ~entity.is_pending
+            return is_scored & (score >= limit if name == "min_score" else score <= limit)
         if name != "outcome":
             return Where.condition(self, entity, name)
         failed: ColumnElement[bool] = entity.error.is_not(None)

@@ -105,8 +105,8 @@ class CheckedScoresByRun(Loader[UUID, Sequence[Row]]):
     @override
     @classmethod
     def write(cls) -> AnySelect:
-        is_checked = Review.id.is_not(None)
         is_answered = RunResult.error.is_(None)
+        is_checked = Review.id.is_not(None) & is_answered
 
         def gather(column: Any) -> Any:
             return func.array_agg(aggregate_order_by(column, RunResult.position))
@@ -122,7 +122,10 @@ class CheckedScoresByRun(Loader[UUID, Sequence[Row]]):
                 RunResult.run_id,
                 RunResult.candidate_id,
                 Run.evaluation,
-                func.count().label("row_count"),
+                # Where a judge failed there is no score of an answer, and none to correct.
+                func.count()
+                .filter(RunResult.error.is_(None) | RunResult.output.is_(None))
+                .label("row_count"),
                 gather(RunResult.score).filter(is_answered).label("judged"),
                 gather(RunResult.score).filter(is_checked).label("judged_on_reviewed"),
                 gather(RunResult.human_score).filter(is_checked).label("human"),

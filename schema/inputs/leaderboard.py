@@ -68,7 +68,7 @@ class PromotionInput:
         default=PromotionRule.ALWAYS, description="What decides."
     )
     confidence: float = strawberry.field(
-        default=0.95, description="Of CONFIDENT and CHEAPEST_WITHIN, from 0.5 to below 1."
+        default=0.95, description="Of CONFIDENT and CHEAPEST_WITHIN, above 0.5 and at most 0.9999."
     )
     epsilon: float | None = strawberry.field(
         default=None,

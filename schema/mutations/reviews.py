@@ -5,7 +5,7 @@ from typing import Annotated
 import strawberry
 
 from resolvers import reviews
-from resolvers.inputs import NewReview
+from resolvers.inputs import NewReview, SkippedReview
 from schema.context import Info
 from schema.inputs.fields import given_fields
 from schema.inputs.review import AssignReviewInput, SkipReviewInput, SubmitReviewInput
@@ -58,5 +58,6 @@ async def skip_review(
     input: Annotated[SkipReviewInput, strawberry.argument(description="What you pass on.")],
 ) -> Changed:
     """Pass a review on."""
-    review = await reviews.skip_review(info.context.ctx, read_id("id", input.id), input.comment)
+    new = SkippedReview.model_validate(given_fields(input, without=OWN_ID))
+    review = await reviews.skip_review(info.context.ctx, read_id("id", input.id), new)
     return Changed(review=review)

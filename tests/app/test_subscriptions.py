@@ -304,3 +304,36 @@ async def test_a_client_without_patience_gets_a_connection_of_its_own(base_url: 
             await silent.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4400
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["[1]", '"x"', "null", '{"id": "1", "type": "subscribe", "payload": null}',
+     '{"id": {}, "type": "complete"}'],
+)  # fmt: skip
+async def test_a_message_that_is_no_object_of_the_protocol_closes_the_socket(
+    base_url: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with websockets.connect(
+        socket_url(base_url), subprotocols=[websockets.Subprotocol("graphql-transport-ws")]
+    ) as socket:
+        await socket.send(json.dumps({"type": "connection_init"}))
+        await socket.recv()
+        await socket.send(message)
+        with pytest.raises(websockets.ConnectionClosedError) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4400
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_credential_that_no_header_can_hold_is_refused(base_url: str) -> None:
+    payload = {"Authorization": "Bearer \u2603"}
+    async with websockets.connect(
+        socket_url(base_url), subprotocols=[websockets.Subprotocol("graphql-transport-ws")]
+    ) as socket:
+        await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+        with pytest.raises(websockets.ConnectionClosedError) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4403

@@ -301,3 +301,45 @@ async def test_a_judge_of_another_family_is_picked_or_there_is_none(
     refused = await client.post(f"/api/leaderboards/{board.id}/run")
     # The first strong model by name is at OpenRouter, for which no key is saved here.
     assert (refused.status_code, refused.json()["code"]) == (409, "integration_missing")
+
+
+async def test_a_pair_takes_two_and_reviews_don_t_check_pairs(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant
+) -> None:
+    board = await judged_board(process, tenant, "careful-large", judge_mode="pairwise")
+    refused = await client.post(f"/api/leaderboards/{board.id}/run")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    await make_candidate(process, board, model_id="sandbox/quick-small")
+    run = await await_run(client, board.id, await start(client, board.id, dataset=ROWS))
+    mutation = "mutation($id: ID!) { assignReview(input: {runId: $id}) { review { id } } }"
+    answer = await ask(client, mutation, id=run["id"])
+    assert answer["errors"][0]["extensions"]["code"] == "conflict"
+
+
+async def test_a_rescore_with_missing_verdicts_counts_those_that_are_known(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant
+) -> None:
+    board = await judged_board(process, tenant, "careful-large", "quick-small")
+    run = await await_run(client, board.id, await start(client, board.id, dataset=ROWS))
+    async with process.database.write() as session:
+        known = (await session.scalars(select(JudgeVerdict).order_by(JudgeVerdict.id))).all()
+        for verdict in known[::2]:
+            await session.delete(verdict)
+    again = (await ask(client, RESCORE, id=run["id"]))["data"]["rescoreRun"]["run"]["id"]
+    ended = await await_run(client, board.id, again)
+    assert ended["status"] == "completed", ended["error"]
+    counted = sum(entry["row_count"] for entry in ended["ranking"]["entries"])
+    assert 0 < counted < 40
+    assert sum(entry["error_count"] for entry in ended["ranking"]["entries"]) == 40 - counted
+    assign = "mutation($id: ID!) { assignReview(input: {runId: $id}) { review { id } } }"
+    submit = """mutation($id: ID!) {
+      submitReview(input: {id: $id, score: 5}) { review { status } } }"""
+    for _ in range(12):
+        review = (await ask(client, assign, id=again))["data"]["assignReview"]["review"]
+        await ask(client, submit, id=review["id"])
+    check = await ask(
+        client,
+        "query($id: ID!) { run(id: $id) { ranking { humanCheck { reviewedCount } } } }",
+        id=again,
+    )
+    assert 0 < check["data"]["run"]["ranking"]["humanCheck"]["reviewedCount"] <= 12

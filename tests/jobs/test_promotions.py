@@ -78,6 +78,8 @@ async def test_always_takes_the_winner_of_each_ranking_and_a_rollback_puts_the_o
     }
     answer = await client.post(f"/v1/leaderboard/{board.id}/inference", json={"input": "7"})
     assert answer.headers["X-Dr.Gero-Selected-Model"] == "one"
+    twice = await ask(client, ROLL_BACK, input={"leaderboardId": str(board.id)})
+    assert "name the event to undo" in twice["errors"][0]["message"]
     forth = await ask(
         client, ROLL_BACK, input={"leaderboardId": str(board.id), "eventId": oldest["id"]}
     )
@@ -199,6 +201,7 @@ async def test_no_other_door_leads_around_a_held_promotion(
         ({"rule": "always", "epsilon": 0.1}, "epsilon goes with rule cheapest_within"),
         ({"rule": "best"}, "promotion.rule: "),
         ({"confidence": 1}, "promotion.confidence: "),
+        ({"confidence": 0.5}, "promotion.confidence: "),
         ({"min_score": 2}, "promotion.min_score: "),
         ({"max_latency_ms_p95": 0}, "promotion.max_latency_ms_p95: "),
         ({"colour": "red"}, "promotion.colour: unknown field"),

@@ -6,12 +6,13 @@ import httpx2
 import pytest
 
 from app.services import Process
+from db.models import Run
 from tests.conftest import ask, await_run
 from tests.factories import Tenant, make_tenant, make_token
 from tests.jobs.conftest import make_board
 from tests.jobs.test_judging import judged_board
 from tests.jobs.test_promotions import Models
-from tests.jobs.test_run_lifecycle import start
+from tests.jobs.test_run_lifecycle import RESCORE, start
 from tests.model_peer import ModelPeer
 
 ASSIGN = """mutation($input: AssignReviewInput!) { assignReview(input: $input) { review {
@@ -213,3 +214,54 @@ async def test_what_does_not_fit_is_refused_and_strangers_have_no_part_in_it(
     await call(client, SUBMIT, input={"id": review["id"], "score": 3})
     twice = await ask(client, SUBMIT, input={"id": review["id"], "score": 3})
     assert twice["errors"][0]["extensions"]["code"] == "conflict"
+
+
+async def test_scoring_again_what_people_have_scored_asks_nobody(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    peer.answer = Models(one=1000, two=117)
+    for mode, said in (("score", {"score": 4}), ("prefer", {"preferred": "FIRST"})):
+        evaluation = {**EVALUATION, "review_mode": mode}
+        board, _ = await make_board(
+            process, tenant, peer, "one", "two", eval_type="human", evaluation=evaluation
+        )
+        run_id = await start(client, board.id, dataset=ROWS)
+        await until_review(client, board.id, run_id)
+        while (review := await take(client, run_id)) is not None:
+            await call(client, SUBMIT, input={"id": review["id"], **said})
+        first = await await_run(client, board.id, run_id)
+        again = (await ask(client, RESCORE, id=run_id))["data"]["rescoreRun"]["run"]["id"]
+        ended = await await_run(client, board.id, again)
+        assert ended["status"] == "completed", ended["error"]
+        assert [e["score"] for e in ended["ranking"]["entries"]] == [
+            e["score"] for e in first["ranking"]["entries"]
+        ]
+        assert ended["cost_usd"] == 0
+
+
+async def test_a_named_result_in_hand_is_given_again_and_a_comment_is_checked(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    peer.answer = Models(one=1000)
+    board, _ = await make_board(
+        process, tenant, peer, "one", eval_type="human", evaluation=EVALUATION
+    )
+    run_id = await start(client, board.id, dataset=ROWS)
+    await until_review(client, board.id, run_id)
+    result = (await look(client, run_id))["results"]["nodes"][0]
+    assert result["score"] is None
+    first = await take(client, run_id, resultId=result["id"])
+    assert (await take(client, run_id, resultId=result["id"]))["id"] == first["id"]
+    skip = "mutation($input: SkipReviewInput!) { skipReview(input: $input) { review { id } } }"
+    for comment in ("a\x00b", "x" * 10_001):
+        answer = await ask(client, skip, input={"id": first["id"], "comment": comment})
+        error = answer["errors"][0]
+        assert (error["extensions"]["code"], "comment" in error["message"]) == (
+            "invalid_input", True,
+        )  # fmt: skip
+    await client.delete(f"/api/leaderboards/{board.id}")
+    async with process.database.read() as session:
+        run = await session.get_one(Run, run_id)
+    assert (run.status, run.error) == ("failed", "the leaderboard was deleted")
+    gone = await ask(client, SUBMIT, input={"id": first["id"], "score": 1})
+    assert gone["errors"][0]["extensions"]["code"] == "not_found"

@@ -230,3 +230,20 @@ async def test_a_replay_asks_the_same_again_and_changes_neither_ranking_nor_prod
         "productionCandidate": {"id": str(good.id)},
         "promotions": {"totalCount": 1},
     }
+
+
+async def test_scoring_again_what_did_not_complete_changes_no_production(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    board, _ = await make_board(process, tenant, peer, "good", "other")
+    peer.seconds = 0.05
+    run_id = await start(client, board.id)
+    await until_called(peer, 40)
+    await ask(client, CANCEL, id=run_id)
+    again = (await ask(client, RESCORE, id=run_id))["data"]["rescoreRun"]["run"]["id"]
+    ended = await await_run(client, board.id, again)
+    assert (ended["status"], ended["ranking"]["verdict"]) == ("completed", "HOLD")
+    assert "did not complete" in ended["ranking"]["decision"]["reason"]
+    assert ended["ranking"]["row_count"] < PEER_ROWS
+    shown = (await client.get(f"/api/leaderboards/{board.id}")).json()
+    assert shown["production_leaderboard_model_id"] is None
