@@ -85,13 +85,14 @@ def draw_moments(rng: random.Random, call_count: int, *, with_server: bool) -> l
 
 def describe(number: int, found: Ending, faults: list[str]) -> str:
     """Return a line that says what happened to a run."""
-    story, repeats = found.story, found.story.repeats
-    server = "and PostgreSQL " if any(kill.moment.is_whole_server for kill in story.kills) else ""
+    story = found.story
+    hits_server = any(kill.moment.is_whole_server for kill in story.kills)
     return (
-        f"{number:3} {story.case.name:14} {found.outcome.status:9} {len(story.kills)} kills of "
-        f"{len(story.killed)} workers {server}: {len(story.calls)} calls, {repeats.total()} "
-        f"repeats (of one worker {max(repeats.values(), default=0)}), {len(found.books.ids)} "
-        f"results: {'; '.join(faults) or 'nothing lost, nothing doubled'}"
+        f"{number:3} {story.case.name:14} {found.outcome.status}: {len(story.kills)} kills of "
+        f"{len(story.killed)} workers{' and PostgreSQL' if hits_server else ''}, "
+        f"{len(story.calls)} calls, {story.repeats.total()} repeats (at most "
+        f"{max(story.repeats_by_kill)} of a kill), {len(found.books.ids)} results: "
+        f"{'; '.join(faults) or 'nothing lost, nothing doubled'}"
     )
 
 
@@ -99,7 +100,7 @@ async def disturb(ground: Ground, run_count: int, seed: int) -> bool:
     """Carry out runs and kill their workers; return whether each came through."""
     undisturbed: dict[str, Ending] = {}
     is_sound = True
-    kills = repeats = 0
+    killed = repeats = 0
     for number in range(run_count):
         rng = random.Random(f"{seed} {number}")
         case = CASES[number % len(CASES)]
@@ -112,9 +113,9 @@ async def disturb(ground: Ground, run_count: int, seed: int) -> bool:
         faults = find_faults(found, undisturbed[case.name])
         print(describe(number + 1, found, faults), flush=True)
         is_sound &= not faults
-        kills += len(found.story.killed)
+        killed += len(found.story.killed)
         repeats += found.story.repeats.total()
-    print(f"{run_count} runs, {kills} workers killed, {repeats} calls made again")
+    print(f"{run_count} runs, {killed} workers killed, {repeats} calls made again")
     return is_sound
 
 
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}, {CALLS_AT_ONCE} calls at once of each worker")
+    print(f"seed {arguments.seed}, {CALLS_AT_ONCE} calls at once")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         is_sound = uvloop.run(measure(arguments.runs, arguments.seed, Path(folder)))
     sys.exit(not is_sound)

@@ -33,7 +33,7 @@ class ExecuteShard(RunStep):
 
     async def run(self, ctx: Context, job: Job) -> None:
         """Make the calls."""
-        await execute_shard(ctx, job.subject_id, job.id, job.arguments["positions"])
+        await execute_shard(ctx, job)
 
 
 class AdvanceRun(RunStep):

@@ -114,6 +114,7 @@ Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), NOT_BLANK
 ]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+Ceiling = Annotated[Decimal, Field(gt=0, le=1_000_000, max_digits=18, decimal_places=9)]
 Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_places=9)]
 Url = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
@@ -465,7 +466,7 @@ class NewRun(Input):
         default=False,
         description="Stop asking candidates that can no longer win, at 95% confidence.",
     )
-    max_cost_usd: Annotated[Price, Field(gt=0)] | None = Field(
+    max_cost_usd: Ceiling | None = Field(
         default=None,
         description="The run stops before its calls can have cost more. Every candidate needs "
         "prices, so that the most a call may cost is known before it is made.",

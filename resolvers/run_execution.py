@@ -50,19 +50,19 @@ STOP_POLL_SECONDS = 0.5
 
 
 @requires(SYSTEM)
-async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Sequence[int]) -> None:
+async def execute_shard(ctx: Context, job: Job) -> None:
     """Make the calls of some of a run's rows that are not stored yet.
 
     Args:
         ctx: The worker's.
-        run_id: A run that is under way; of any other, nothing is done.
-        job_id: The shard's own job, which is finished here.
-        positions: The rows, by their place in the snapshot.
+        job: The shard's own, which is finished here: its subject is a run, of which nothing is
+            done unless it is under way, its `positions` the rows by their place in the snapshot.
 
     Raises:
         IntegrationMissingError: A key that the run needs was taken away.
         BudgetExceededError: The run's ceiling leaves no room for another call.
     """
+    run_id, positions = job.subject_id, job.arguments["positions"]
     async with ctx.database.read() as session:
         run = await session.get(Run, run_id)
         board = await session.get(Leaderboard, run.leaderboard_id) if run else None
@@ -74,6 +74,8 @@ async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Seq
     if board.deleted_at is not None:
         await fail_run(ctx, run_id, "the leaderboard was deleted")
         return
+    if job.attempts > 1:
+        await _note_progress(ctx, job, len(missing), of=len(positions) * len(pairs))
     subjects = {how.candidate_id: _subject(run, how, candidate) for how, candidate in pairs}
     shard = _Shard(ctx, run, judge)
     if run.kind == "rescore":
@@ -84,7 +86,19 @@ async def execute_shard(ctx: Context, run_id: UUID, job_id: UUID, positions: Seq
         }
         await shard.work([shard.call(targets[key], subjects[key], row) for key, row in missing])
     await shard.work(await shard.list_judging(positions, subjects))
-    await _finish_shard(ctx, run, job_id)
+    await _finish_shard(ctx, run, job.id)
+
+
+async def _note_progress(ctx: Context, job: Job, left: int, *, of: int) -> None:
+    """Let a shard's attempts count anew if it has come on since the last one.
+
+    A worker that dies with it is then no sign that the shard kills its workers.
+    """
+    values: dict[str, Any] = {"arguments": {**job.arguments, "left": left}}
+    if left < job.arguments.get("left", of):
+        values["attempts"] = 1
+    async with ctx.database.write() as session:
+        await session.execute(update(Job).where(Job.id == job.id).values(values))
 
 
 async def _candidates(

@@ -22,8 +22,11 @@ from resolvers.run_lifecycle import (
     notify_run,
 )
 
-# Large enough to keep every call slot busy, small enough to spread over workers.
+# Large enough to keep every call slot busy; and a small run has several all the same, so that
+# workers share it: one of them takes four at a time.
 SHARD_ROWS = 50
+FEWEST_SHARD_ROWS = 10
+SHARDS_TO_SHARE = 16
 # A run that stops early looks at its scores after so many rows, which several workers share.
 WAVE_ROWS = 50
 WAVE_SHARD_ROWS = 10
@@ -100,7 +103,8 @@ async def enqueue_shards(
     ctx: Context, session: WriteSession, run: Run, positions: Sequence[int], *, asked: int
 ) -> None:
     """Queue the calls of the rows behind the first *asked*: all of them, or the next wave."""
-    rows, size = positions[asked:], SHARD_ROWS
+    rows = positions[asked:]
+    size = max(min(math.ceil(len(rows) / SHARDS_TO_SHARE), SHARD_ROWS), FEWEST_SHARD_ROWS)
     if run.stops_early:
         rows, size = rows[:WAVE_ROWS], WAVE_SHARD_ROWS
     await ctx.services.queue.enqueue(

@@ -13,7 +13,7 @@ from resolvers.paging import Page, by_number, read_page
 from schema.context import Info
 from schema.enums import ComparisonMethod
 from schema.fields import batched, resolved
-from schema.paging import After, First, Slice, slice_of
+from schema.paging import After, Before, First, Last, Slice, slice_of
 from schema.paging import Connection as ConnectionOf
 from schema.scalars import read_optional_id
 from schema.types.dataset import DatasetRow
@@ -44,13 +44,15 @@ async def rows_of(
     *,
     first: First = None,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
     candidate_id: Annotated[
         strawberry.ID | None, strawberry.argument(description="Of this candidate alone.")
     ] = None,
 ) -> Slice:
     """Return a slice of the differences, row by row."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=None, before=None, order=WORST_FIRST)
+    request = read_page(first=first, after=after, last=last, before=before, order=WORST_FIRST)
     wanted = read_optional_id("candidateId", candidate_id)
     page: Page[Row] = await run_comparisons.list_row_differences(
         ctx, root.a, root.b, request, wanted

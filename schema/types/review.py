@@ -86,7 +86,9 @@ class Review:
     expires_at: datetime = strawberry.field(
         description="When somebody else may have it, unless it is done."
     )
-    reviewed_at: datetime | None = strawberry.field(description="When it was done or skipped.")
+    reviewed_at: datetime | None = strawberry.field(
+        name="finishedAt", description="When it was done or skipped."
+    )
     row: DatasetRow | None = batched(asked_rows, "What was asked.", needs=["run_id", "position"])
     output: str | None = batched(
         first_outputs,

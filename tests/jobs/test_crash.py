@@ -15,11 +15,17 @@ from sqlalchemy import func, select
 
 from app.services import Process
 from app.settings import Settings
+from db.base import new_id
 from db.models import Job, RunResult, Trace
 from resolvers.inputs import NewRun
+from resolvers.run_execution import execute_shard
+from resolvers.run_lifecycle import RUN_SHARD
+from resolvers.run_preparation import prepare_run
 from resolvers.run_requests import start_run
 from tests.conftest import SECRET_KEY, await_run
 from tests.factories import Tenant, make_candidate, make_leaderboard
+from tests.jobs.conftest import make_board
+from tests.model_peer import ModelPeer
 
 GERO = Path(sys.executable).parent / "gero"
 
@@ -81,3 +87,24 @@ async def test_a_killed_worker_loses_and_repeats_nothing_that_was_stored(
         attempts = await session.scalar(select(func.max(Job.attempts)))
     assert {called[place] for place in kept} == {1}
     assert attempts == 2
+
+
+async def test_deaths_count_only_while_a_shard_does_not_come_on(
+    process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    board, _ = await make_board(process, tenant, peer, "one")
+    ctx = process.system_context(tenant.workspace_id)
+    run = await start_run(ctx, board.id, NewRun())
+    await prepare_run(ctx, run.id)
+    async with process.database.write() as session:
+        job = (await session.scalars(select(Job).where(Job.kind == RUN_SHARD))).first()
+        assert job is not None
+        job.attempts, job.status = 5, "running"
+    positions = job.arguments["positions"]
+    part = Job(id=new_id(), subject_id=run.id, arguments={"positions": positions[:4]}, attempts=1)
+    await execute_shard(ctx, part)
+    await execute_shard(ctx, job)
+    async with process.database.read() as session:
+        seen = await session.get_one(Job, job.id)
+    assert (seen.attempts, seen.arguments["left"]) == (1, len(positions) - 4)
+    assert set(peer.calls.values()) == {1}
