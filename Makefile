@@ -8,6 +8,8 @@ AUDITS := tests/contracts/node
 NPM_INSTALLED := $(AUDITS)/node_modules/.installed
 PORT ?= 8000
 FUZZ_EXAMPLES ?= 500
+# Many tests wait, for a peer or a process that they killed: more than there are processors.
+TEST_PROCESSES ?= 3
 # Compiled once, and not by each of the processes that are started here.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,7 +36,7 @@ run: $(INSTALLED) ## Start everything, with a ranked demo, on PORT (8000)
 	@exec $(BIN)/gero up --port $(PORT)
 
 test: $(INSTALLED) ## Run the whole suite
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal
 
 fuzz: $(INSTALLED) ## Compare both GraphQL executors on FUZZ_EXAMPLES (500) new schemas
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n 2 tests/compiled_graphql/test_differential.py \

@@ -1,5 +1,6 @@
 """People score a run's answers, compare them, and check a judge."""
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -47,8 +48,9 @@ async def look(client: httpx2.AsyncClient, run_id: str) -> Any:
 
 
 async def until_review(client: httpx2.AsyncClient, board_id: object, run_id: str) -> None:
-    while (await look(client, run_id))["status"] != "AWAITING_REVIEW":
-        pass
+    async with asyncio.timeout(20):
+        while (await look(client, run_id))["status"] != "AWAITING_REVIEW":
+            await asyncio.sleep(0.02)
 
 
 async def test_a_run_that_people_score_waits_for_them_and_is_ranked_by_what_they_say(
