@@ -146,7 +146,8 @@ def report_coverage(leaderboards: int, fewest: int, most: int) -> None:
         for seed in range(leaderboards):
             for name, truth, values, bounds in draw_leaderboard(rng, fewest, most, kind):
                 if name == "mean":
-                    low, high = score_interval(values, confidence=0.95, bounds=bounds)
+                    lows, highs = mean_intervals(values[:, np.newaxis], seed=seed)
+                    low, high = float(lows[0]), float(highs[0])
                 else:
                     low, high = paired_interval(values, kind)
                 resampled = bootstrap_means(values[:, np.newaxis], seed=seed)[:, 0]

@@ -25,6 +25,8 @@ READ_ROWS = 500
 # characters of English, and an answer is taken for a paragraph.
 CHARACTERS_A_TOKEN = 4
 ASSUMED_COMPLETION_TOKENS = 200
+# Of an expectation, in US dollars.
+SHOWN_PLACES = 9
 # A candidate's latest answers, from which its next ones are expected.
 SEEN_RESULTS = 500
 
@@ -220,7 +222,7 @@ async def _judge_cost(
     verdicts = rows * entrants * evaluation.get("judge_votes", 1)
     if evaluation.get("judge_mode") == "pairwise":
         verdicts = rows * entrants * (entrants - 1)
-    return None if mean_usd is None else mean_usd * verdicts
+    return None if mean_usd is None else round(mean_usd * verdicts, SHOWN_PLACES)
 
 
 class _Total:
@@ -258,7 +260,7 @@ class _Total:
         """Return the whole."""
         most_usd = self.most_usd if self.is_priced else None
         if mean_usd is not None:
-            expected_usd: Decimal | None = mean_usd * row_count
+            expected_usd: Decimal | None = round(mean_usd * row_count, SHOWN_PLACES)
             if most_usd is not None and expected_usd is not None:
                 expected_usd = min(expected_usd, most_usd)
             return CandidateEstimate(
