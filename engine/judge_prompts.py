@@ -11,6 +11,7 @@ model and does not end them, so replies are read strictly (`engine.judging`).
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,6 +105,12 @@ class Scale:
 
 
 DEFAULT_SCALE = Scale()
+
+
+def read_scale(evaluation: Mapping[str, Any]) -> Scale:
+    """Return the scale that an evaluation names, or else the default one."""
+    named = evaluation.get("scale")
+    return DEFAULT_SCALE if named is None else Scale(**named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from db.records import Row
 from engine.agreement import CorrectedMean, cohen_kappa, correct_mean, exact_agreement
-from engine.judge_prompts import DEFAULT_SCALE, Scale
+from engine.judge_prompts import Scale, read_scale
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.loaders.reviews import CheckedScoresByRun
@@ -52,8 +52,7 @@ async def find_human_checks(ctx: Context, run_ids: Sequence[UUID]) -> list[Human
 
 
 def _check(rows: Sequence[Row]) -> HumanCheck | None:
-    stored = rows[0].evaluation.get("scale")
-    scale = DEFAULT_SCALE if stored is None else Scale(**stored)
+    scale = read_scale(rows[0].evaluation)
     judged = [_step(scale, score) for row in rows for score in row.judged_on_reviewed or ()]
     human = [_step(scale, score) for row in rows for score in row.human or ()]
     if not human:

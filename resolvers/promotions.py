@@ -53,8 +53,6 @@ async def roll_back_production(
         back_to = event.from_candidate_id
         if back_to is None:
             raise ConflictError(f"before event {event.id} no model was in production")
-        if back_to == board.production_candidate_id:
-            raise ConflictError(f"model {back_to} is in production already")
         candidate = await session.get_one(Candidate, back_to)
         if candidate.removed_at is not None:
             raise ConflictError(f"model {back_to} is no longer on the leaderboard")
@@ -63,7 +61,7 @@ async def roll_back_production(
         made = await change_production(
             session, ctx, board, back_to, cause="rollback", undone_event_id=event.id
         )
-        if made is None:  # refused above
+        if made is None:
             raise ConflictError(f"model {back_to} is in production already")
         await session.flush()
         await session.refresh(made)

@@ -13,7 +13,7 @@ from db.base import new_id
 from db.models import Leaderboard, Review, Run, RunComparison, RunResult
 from db.records import Row
 from db.session import ReadSession, WriteSession
-from engine.judge_prompts import DEFAULT_SCALE, Scale
+from engine.judge_prompts import read_scale
 from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
@@ -264,8 +264,7 @@ def _check_kind(run: Run, new: NewReview) -> None:
 
 
 def _unit_score(run: Run, score: float) -> float:
-    stored = run.evaluation.get("scale")
-    scale = DEFAULT_SCALE if stored is None else Scale(**stored)
+    scale = read_scale(run.evaluation)
     if not scale.low <= score <= scale.high:
         raise InvalidInputError(
             f"score: must be from {scale.low:g} to {scale.high:g} (got {score:g})"

@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 from db.models import DatasetRow, Run, RunResult
 from db.records import Row
 from engine.comparisons import PlannedComparison, compare_one
+from engine.ranking import CONFIDENCE
 from resolvers.auth import Scope, requires
 from resolvers.columns import kept_query
 from resolvers.context import Context
@@ -30,8 +31,6 @@ from resolvers.paging import (
     slice_values,
 )
 from resolvers.runs import get_run
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)

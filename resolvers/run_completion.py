@@ -57,8 +57,8 @@ async def advance_run(ctx: Context, run_id: UUID) -> None:
             return
         if await count_unfinished_shards(session, run_id):
             return  # somebody else has let it go on
-        scores = await _read_scores(session, run)
-    if run.stops_early and await _race_on(ctx, run, scores):
+        scores = await _read_scores(session, run) if run.stops_early else None
+    if scores is not None and await _race_on(ctx, run, scores):
         return
     if "human" in run.evaluation and await _leave_to_people(ctx, run_id):
         return

@@ -19,7 +19,7 @@ from db.models import (
     RunResult,
 )
 from db.session import WriteSession
-from engine.judge_prompts import DEFAULT_SCALE, Question, Scale
+from engine.judge_prompts import Question, read_scale
 from engine.judging import combine_orders
 from engine.prompts import render_prompt
 from providers.base import ChatTarget
@@ -45,9 +45,9 @@ async def find_judge(ctx: Context, run: Run) -> Judge | None:
     if told is None:
         return None
     headers = {}
-    if not ctx.services.chat.is_offline(told["model"]):
+    # Scoring again asks nobody.
+    if run.kind != "rescore" and not ctx.services.chat.is_offline(told["model"]):
         headers = {"Authorization": f"Bearer {await get_integration_key(ctx, told['provider'])}"}
-    scale = run.evaluation.get("scale")
     return Judge(
         target=ChatTarget(
             provider=told["provider"],
@@ -61,7 +61,7 @@ async def find_judge(ctx: Context, run: Run) -> Judge | None:
         ),
         model=told["model"],
         rubric=run.evaluation.get("rubric"),
-        scale=DEFAULT_SCALE if scale is None else Scale(**scale),
+        scale=read_scale(run.evaluation),
         votes=run.evaluation.get("judge_votes", 1),
         is_pairwise=run.evaluation.get("judge_mode") == "pairwise",
     )

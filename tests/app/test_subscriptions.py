@@ -288,6 +288,7 @@ async def test_a_follower_outlives_a_database_that_is_away_for_a_while(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
             )
             peer.open.set()
+    assert events[-1] == "complete"
     check_story([event["data"]["runProgress"] for event in events[:-1]])
 
 

@@ -13,6 +13,8 @@ from tests.jobs.test_run_lifecycle import start
 from tests.model_peer import ModelPeer
 
 ACCURACY = {"best": 95, "fair": 40, "poor": 20, "bad": 5}
+# In the order of some other seed the poor one's first rows may happen to be the bad one's best.
+SEEDED = {"mode": "ALL", "seed": 7}
 
 
 def answer(name: str, question: str) -> str:
@@ -36,7 +38,8 @@ async def test_who_can_no_longer_win_is_asked_no_more_and_the_winner_is_the_same
     long_peer: ModelPeer,
 ) -> None:
     board, _ = await make_board(process, tenant, long_peer, *ACCURACY)
-    run = await await_run(client, board.id, await start(client, board.id, earlyStopping=True))
+    run_id = await start(client, board.id, earlyStopping=True, dataset=SEEDED)
+    run = await await_run(client, board.id, run_id)
     assert run["status"] == "completed", run["error"]
     assert run["early_stopping"] is True
     ranking = run["ranking"]
@@ -64,10 +67,9 @@ async def test_the_same_seed_stops_at_the_same_rows(
     long_peer: ModelPeer,
 ) -> None:
     board, _ = await make_board(process, tenant, long_peer, *ACCURACY)
-    size = {"mode": "ALL", "seed": 7}
     found = []
     for _ in range(2):
-        run_id = await start(client, board.id, earlyStopping=True, dataset=size)
+        run_id = await start(client, board.id, earlyStopping=True, dataset=SEEDED)
         run = await await_run(client, board.id, run_id)
         found.append([(e["row_count"], e["score"]) for e in run["ranking"]["entries"]])
     assert found[0] == found[1]
