@@ -1,11 +1,13 @@
 """How fields that are computed are declared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import strawberry
 
 from compiled_graphql.batch import BatchResolver, for_each_parent, metadata
+from compiled_graphql.selection import selected_names
+from schema.context import Info
 
 
 def resolved(resolver: Callable[..., Any], description: str, *, needs: Sequence[str] = ()) -> Any:
@@ -39,3 +41,23 @@ def batched(resolver: BatchResolver, description: str, *, needs: Sequence[str] =
         description=description,
         metadata=metadata(needs=needs, batch=resolver),
     )
+
+
+def referred(
+    find: Callable[..., Awaitable[Sequence[Any]]], type_name: str, column: str, description: str
+) -> Any:
+    """Declare a field that is what a column of its source refers to.
+
+    Args:
+        find: Takes a context, ids and the columns that are wanted; returns a row, or None, for
+            each id.
+        type_name: The object type that stands for the rows.
+        column: Has their ids.
+        description: For API users.
+    """
+
+    async def resolve(roots: Sequence[Any], info: Info) -> Sequence[Any]:
+        ids = [getattr(root, column) for root in roots]
+        return await find(info.context.ctx, ids, selected_names(info, type_name))
+
+    return batched(resolve, description, needs=[column])

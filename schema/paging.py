@@ -7,7 +7,10 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
 
-from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, Order, Page, write_cursor
+from compiled_graphql.batch import BatchResolver
+from compiled_graphql.selection import selected_names
+from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, Order, Page, read_page, write_cursor
+from schema.context import Info
 from schema.enums import ListOrder
 
 T = TypeVar("T")
@@ -96,6 +99,40 @@ class Slice:
 def slice_of(page: Page[Any], count: Callable[..., Awaitable[int]], *args: object) -> Slice:
     """Return the source of a connection; `count(*args)` runs only when asked for."""
     return Slice(page, partial(count, *args))
+
+
+def slices_by(
+    list_pages: Callable[..., Awaitable[Sequence[Page[Any]]]],
+    count: Callable[..., Awaitable[int]],
+    type_name: str,
+) -> BatchResolver:
+    """Return the resolver of a list that every source has, by age.
+
+    Args:
+        list_pages: Takes a context, the sources' ids, what is asked for and the columns that are
+            wanted; returns a page for each id.
+        count: Takes a context and one id; returns the length of its whole list.
+        type_name: The object type of the items.
+    """
+
+    async def resolve(
+        roots: Sequence[Any],
+        info: Info,
+        *,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
+    ) -> Sequence[Slice]:
+        ctx, ids = info.context.ctx, [root.id for root in roots]
+        request = read_page(
+            first=first, after=after, last=last, before=before, order=ORDERS[order_by]
+        )
+        pages = await list_pages(ctx, ids, request, selected_names(info, type_name))
+        return [slice_of(page, count, ctx, key) for page, key in zip(pages, ids, strict=True)]
+
+    return resolve
 
 
 @strawberry.type(description="Where a slice of a list lies.")

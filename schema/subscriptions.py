@@ -1,36 +1,17 @@
 """The Subscription root: what can be followed while it changes."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from decimal import Decimal
 from typing import Annotated, Any
 
 import strawberry
 
-from compiled_graphql.selection import selected_names
-from db.records import Row
 from resolvers import candidates, run_progress, runs
-from resolvers.run_progress import PartialScore as PartialScoreSource
-from resolvers.run_progress import RunState as RunStateSource
 from schema.context import Info
 from schema.enums import RunStatus
-from schema.fields import batched
+from schema.fields import referred
 from schema.scalars import read_id
 from schema.types.refs import CandidateRef, RunRef
-
-
-async def scored_candidates(
-    roots: Sequence[PartialScoreSource], info: Info
-) -> Sequence[Row | None]:
-    """Return whose scores they are."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
-async def runs_of(roots: Sequence[RunStateSource], info: Info) -> Sequence[Row | None]:
-    """Return the runs that are followed."""
-    columns = selected_names(info, "Run")
-    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
 
 
 @strawberry.type(description="What a candidate has scored so far.")
@@ -42,8 +23,8 @@ class PartialScore:
     )
     row_count: int = strawberry.field(description="Rows it has been asked.")
     failed: int = strawberry.field(description="Rows on which its call failed.")
-    candidate: CandidateRef | None = batched(
-        scored_candidates, "Whose score it is.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Whose score it is."
     )
 
 
@@ -66,7 +47,7 @@ class RunState:
         description="At that speed; null when it is not known, 0 once the run has ended."
     )
     scores: list[PartialScore] = strawberry.field(description="By candidate, in the run's order.")
-    run: RunRef | None = batched(runs_of, "The run, as it is now.", needs=["run_id"])
+    run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run, as it is now.")
 
 
 async def follow_run(

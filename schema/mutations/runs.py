@@ -6,15 +6,12 @@ from typing import Annotated
 
 import strawberry
 
-from compiled_graphql.selection import selected_names
-from db.records import Row
 from resolvers import candidates, run_requests
 from resolvers.inputs import NewRun
-from resolvers.run_costs import CandidateEstimate as CandidateEstimateSource
 from resolvers.run_costs import RunEstimate as RunEstimateSource
 from schema.context import Info
 from schema.enums import EstimateBasis
-from schema.fields import batched
+from schema.fields import referred
 from schema.inputs.fields import given_fields
 from schema.inputs.run import CancelRunInput, RepeatRunInput, StartRunInput
 from schema.mutations.changed import Changed
@@ -34,15 +31,6 @@ class RunPayload:
     run: Run = strawberry.field(description="The run; follow its status and progress.")
 
 
-async def estimated_candidates(
-    roots: list[CandidateEstimateSource], info: Info
-) -> list[Row | None]:
-    """Return whom they are about."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
 @strawberry.type(description="What a run's calls of one candidate may cost.")
 class CandidateEstimate:
     """Over `resolvers.run_costs.CandidateEstimate`."""
@@ -54,8 +42,8 @@ class CandidateEstimate:
         description="The most that they can cost; null when its prices are not known."
     )
     basis: EstimateBasis = strawberry.field(description="What the expectation rests on.")
-    candidate: CandidateRef | None = batched(
-        estimated_candidates, "Whom it is about.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Whom it is about."
     )
 
 

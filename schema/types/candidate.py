@@ -1,27 +1,16 @@
 """The CandidateModel object type."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import strawberry
 from strawberry.scalars import JSON
 
-from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import leaderboards
-from schema.context import Info
 from schema.enums import AuthMethod, CandidateProvider
-from schema.fields import batched, resolved
+from schema.fields import referred, resolved
 from schema.types.refs import LeaderboardRef
-
-
-async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the candidates' leaderboards."""
-    ids = [root.leaderboard_id for root in roots]
-    return await leaderboards.find_leaderboards(
-        info.context.ctx, ids, selected_names(info, "Leaderboard")
-    )
 
 
 def has_auth_token(root: strawberry.Parent[Row]) -> bool:
@@ -57,6 +46,9 @@ class CandidateModel:
     removed_at: datetime | None = strawberry.field(
         description="When it was taken off; rankings that it is in keep it."
     )
-    leaderboard: LeaderboardRef | None = batched(
-        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
+    leaderboard: LeaderboardRef | None = referred(
+        leaderboards.find_leaderboards,
+        "Leaderboard",
+        "leaderboard_id",
+        "Its leaderboard; null once that is deleted.",
     )

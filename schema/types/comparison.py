@@ -1,41 +1,23 @@
 """The RunComparison object type, and what it consists of."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import strawberry
 
-from compiled_graphql.selection import selected_names
 from db.records import Row
 from engine.comparisons import PlannedComparison
-from resolvers import candidates, datasets, run_comparisons
+from resolvers import candidates, run_comparisons
 from resolvers.paging import Page, by_number, read_page
 from schema.context import Info
 from schema.enums import ComparisonMethod
-from schema.fields import batched, resolved
+from schema.fields import batched, referred, resolved
 from schema.paging import After, Before, First, Last, Slice, slice_of
 from schema.paging import Connection as ConnectionOf
 from schema.scalars import read_optional_id
-from schema.types.dataset import DatasetRow
+from schema.types.dataset import DatasetRow, asked_rows
 from schema.types.refs import CandidateRef, RunRef
 
 WORST_FIRST = by_number("difference", descending=False)
-
-
-async def candidates_of(
-    roots: Sequence[run_comparisons.CandidateDifference | Row], info: Info
-) -> Sequence[Row | None]:
-    """Return whom they are about."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
-async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return what was asked."""
-    places = [(root.run_id, root.position) for root in roots]
-    columns = selected_names(info, "DatasetRow")
-    return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
 async def rows_of(
@@ -91,8 +73,8 @@ class CandidateDifference:
     better_count: int = strawberry.field(description="Rows it did better on in the second run.")
     worse_count: int = strawberry.field(description="Rows it did worse on.")
     changed_count: int = strawberry.field(description="Rows it answered in other words.")
-    candidate: CandidateRef | None = batched(
-        candidates_of, "Whom it is about.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Whom it is about."
     )
 
 
@@ -108,8 +90,8 @@ class RowDifference:
     output_b: str | None = strawberry.field(description="What was answered in the second run.")
     error_a: str | None = strawberry.field(description="Why the first run's call failed.")
     error_b: str | None = strawberry.field(description="Why the second run's call failed.")
-    candidate: CandidateRef | None = batched(
-        candidates_of, "Who was asked.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Who was asked."
     )
     row: DatasetRow | None = batched(asked_rows, "What was asked.", needs=["run_id", "position"])
 

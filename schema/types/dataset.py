@@ -40,6 +40,14 @@ def metadata(root: strawberry.Parent[Row]) -> JSON:
     return JSON(root.row_metadata)
 
 
+async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return what was asked at the places that results, and what is said of them, are about."""
+    places = [(root.run_id, root.position) for root in roots]
+    return await datasets.find_result_rows(
+        info.context.ctx, places, selected_names(info, "DatasetRow")
+    )
+
+
 @strawberry.type(description="One example of a dataset.")
 class DatasetRow:
     """Over rows of `db.models.DatasetRow`."""

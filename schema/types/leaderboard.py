@@ -13,19 +13,18 @@ from resolvers import candidates, promotions, rankings, runs, traces
 from resolvers.paging import read_page
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
-from schema.enums import DatasetType, EvalType, ListOrder, ModelSelection
+from schema.enums import DatasetType, EvalType, ModelSelection
 from schema.fields import batched, resolved
 from schema.inputs.trace import TraceFilterInput, read_trace_filter
 from schema.paging import (
-    ORDERS,
     After,
     Before,
     Connection,
     First,
     Last,
-    OrderBy,
     Slice,
     slice_of,
+    slices_by,
 )
 from schema.types.candidate import CandidateModel
 from schema.types.dataset import Dataset
@@ -53,47 +52,6 @@ async def rankings_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     return await rankings.find_latest_rankings(
         info.context.ctx, [root.id for root in roots], columns
     )
-
-
-async def runs_of(
-    roots: Sequence[Row],
-    info: Info,
-    *,
-    first: First = None,
-    after: After = None,
-    last: Last = None,
-    before: Before = None,
-    order_by: OrderBy = ListOrder.NEWEST_FIRST,
-) -> Sequence[Slice]:
-    """Return a slice of each one's runs."""
-    ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
-    ids = [root.id for root in roots]
-    pages = await runs.list_runs(ctx, ids, request, selected_names(info, "Run"))
-    return [slice_of(page, runs.count_runs, ctx, key) for page, key in zip(pages, ids, strict=True)]
-
-
-async def promotions_of(
-    roots: Sequence[Row],
-    info: Info,
-    *,
-    first: First = None,
-    after: After = None,
-    last: Last = None,
-    before: Before = None,
-    order_by: OrderBy = ListOrder.NEWEST_FIRST,
-) -> Sequence[Slice]:
-    """Return a slice of each one's changes of production."""
-    ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
-    ids = [root.id for root in roots]
-    pages = await promotions.list_promotions(
-        ctx, ids, request, selected_names(info, "PromotionEvent")
-    )
-    return [
-        slice_of(page, promotions.count_promotions, ctx, key)
-        for page, key in zip(pages, ids, strict=True)
-    ]
 
 
 async def traces_of(
@@ -163,8 +121,9 @@ class Leaderboard:
         needs=["production_candidate_id"],
     )
     ranking: Ranking | None = batched(rankings_of, "The newest ranking; null before the first.")
-    runs: Connection[Run] = batched(runs_of, "Its runs.")
+    runs: Connection[Run] = batched(slices_by(runs.list_runs, runs.count_runs, "Run"), "Its runs.")
     promotions: Connection[PromotionEvent] = batched(
-        promotions_of, "Every change of its production model."
+        slices_by(promotions.list_promotions, promotions.count_promotions, "PromotionEvent"),
+        "Every change of its production model.",
     )
     traces: Connection[Trace] = batched(traces_of, "Its model calls, newest first.")

@@ -12,11 +12,10 @@ from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, rankings, runs
 from resolvers import human_checks as checks
-from resolvers.human_checks import CheckedCandidate as CheckedCandidateSource
 from resolvers.human_checks import HumanCheck as HumanCheckSource
 from schema.context import Info
 from schema.enums import ComparisonMethod, Verdict
-from schema.fields import batched, resolved
+from schema.fields import batched, referred, resolved
 from schema.types.refs import CandidateRef, RunRef
 
 
@@ -57,23 +56,10 @@ class PairedComparison:
     method: ComparisonMethod = strawberry.field(description="The test.")
 
 
-async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the entries' candidates."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
 async def entries_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
     """Return the rankings' entries."""
     columns = selected_names(info, "RankingEntry")
     return await rankings.list_entries(info.context.ctx, [root.id for root in roots], columns)
-
-
-async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the runs that found them."""
-    columns = selected_names(info, "Run")
-    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
 
 
 @strawberry.type(description="One candidate's place in a ranking.")
@@ -121,21 +107,14 @@ class RankingEntry:
     cost_usd_per_1k: Decimal | None = strawberry.field(
         name="costUsdPer1k", description="US dollars for 1,000 requests."
     )
-    candidate: CandidateRef = batched(candidates_of, "Who it is.", needs=["candidate_id"])
+    candidate: CandidateRef = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Who it is."
+    )
 
 
 async def human_checks(roots: Sequence[Row], info: Info) -> Sequence[HumanCheckSource | None]:
     """Return what people's reviews say of their judges."""
     return await checks.find_human_checks(info.context.ctx, [root.run_id for root in roots])
-
-
-async def checked_candidates(
-    roots: Sequence[CheckedCandidateSource], info: Info
-) -> Sequence[Row | None]:
-    """Return whose means they are."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
 @strawberry.type(
@@ -160,8 +139,8 @@ class CheckedCandidate:
     corrected: CorrectedMean | None = strawberry.field(
         description="Null with fewer than two reviews of its answers."
     )
-    candidate: CandidateRef | None = batched(
-        checked_candidates, "Whose mean it is.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Whose mean it is."
     )
 
 
@@ -202,4 +181,4 @@ class Ranking:
         "What people's reviews say of its judge; null without any.",
         needs=["run_id"],
     )
-    run: RunRef = batched(runs_of, "The run that found it.", needs=["run_id"])
+    run: RunRef = referred(runs.find_runs, "Run", "run_id", "The run that found it.")

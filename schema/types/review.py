@@ -8,21 +8,14 @@ import strawberry
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, datasets, reviews, runs
+from resolvers import candidates, reviews, runs
 from schema.context import Info
 from schema.enums import Preference, ReviewStatus
-from schema.fields import batched
-from schema.types.dataset import DatasetRow
+from schema.fields import batched, referred
+from schema.types.dataset import DatasetRow, asked_rows
 from schema.types.refs import CandidateRef, RunRef
 
 SHOWN = ("candidate_id", "other_candidate_id", "is_swapped")
-
-
-async def asked_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return what was asked."""
-    places = [(root.run_id, root.position) for root in roots]
-    columns = selected_names(info, "DatasetRow")
-    return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
 def shown(root: Row) -> tuple[UUID, UUID | None]:
@@ -61,12 +54,6 @@ async def other_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | N
     columns = selected_names(info, "CandidateModel")
     ids = [shown(root)[1] if root.status == "done" else None for root in roots]
     return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
-async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the runs whose answers they are."""
-    columns = selected_names(info, "Run")
-    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
 
 
 @strawberry.type(description="An answer, or two answers to one row, in the hands of a reviewer.")
@@ -110,7 +97,7 @@ class Review:
         "Whose the second answer was; null until it is done.",
         needs=[*SHOWN, "status"],
     )
-    run: RunRef | None = batched(runs_of, "The run.", needs=["run_id"])
+    run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run.")
 
 
 @strawberry.type(description="How far a run's review has come, in answers or pairs of them.")

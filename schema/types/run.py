@@ -16,22 +16,21 @@ from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
 from resolvers.review_counts import ReviewCounts
 from resolvers.where import ResultFilter
 from schema.context import Info
-from schema.enums import ListOrder, ResultOrder, RunKind, RunStatus
-from schema.fields import batched, resolved
+from schema.enums import ResultOrder, RunKind, RunStatus
+from schema.fields import batched, referred, resolved
 from schema.inputs.run import ResultFilterInput
 from schema.paging import (
-    ORDERS,
     After,
     Before,
     Connection,
     First,
     Last,
-    OrderBy,
     Slice,
     slice_of,
+    slices_by,
 )
 from schema.scalars import read_optional_id
-from schema.types.dataset import DatasetRow, DatasetSnapshot
+from schema.types.dataset import DatasetRow, DatasetSnapshot, asked_rows
 from schema.types.refs import CandidateRef, LeaderboardRef, RankingRef, RunRef, TraceRef
 from schema.types.review import Review, ReviewProgress
 
@@ -42,26 +41,6 @@ RESULT_ORDERS: dict[ResultOrder, Order] = {
     ResultOrder.SLOWEST_FIRST: by_number("latency_ms", descending=True),
     ResultOrder.MOST_DISPUTED_FIRST: by_number("disagreement", descending=True),
 }
-
-
-async def result_candidates(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return who was asked."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
-
-
-async def result_traces(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the calls."""
-    columns = selected_names(info, "Trace")
-    return await traces.find_traces(info.context.ctx, [root.trace_id for root in roots], columns)
-
-
-async def result_rows(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return what was asked."""
-    places = [(root.run_id, root.position) for root in roots]
-    columns = selected_names(info, "DatasetRow")
-    return await datasets.find_result_rows(info.context.ctx, places, columns)
 
 
 def score_of(root: strawberry.Parent[Row]) -> float | None:
@@ -96,12 +75,12 @@ class RunResult:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     created_at: datetime = strawberry.field(description="When it was answered.")
-    candidate: CandidateRef | None = batched(
-        result_candidates, "Who was asked.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Who was asked."
     )
-    row: DatasetRow | None = batched(result_rows, "What was asked.", needs=["run_id", "position"])
-    trace: TraceRef | None = batched(
-        result_traces, "The call; null once its retention has passed.", needs=["trace_id"]
+    row: DatasetRow | None = batched(asked_rows, "What was asked.", needs=["run_id", "position"])
+    trace: TraceRef | None = referred(
+        traces.find_traces, "Trace", "trace_id", "The call; null once its retention has passed."
     )
 
 
@@ -133,30 +112,10 @@ async def rankings_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     return await rankings.find_rankings_of_runs(info.context.ctx, ids, columns)
 
 
-async def snapshots_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the rows they use."""
-    columns = selected_names(info, "DatasetSnapshot")
-    ids = [root.snapshot_id for root in roots]
-    return await datasets.find_snapshots(info.context.ctx, ids, columns)
-
-
-async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return their leaderboards."""
-    columns = selected_names(info, "Leaderboard")
-    ids = [root.leaderboard_id for root in roots]
-    return await leaderboards.find_leaderboards(info.context.ctx, ids, columns)
-
-
 async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
     """Return whom they rank."""
     columns = selected_names(info, "CandidateModel")
     return await runs.list_run_candidates(info.context.ctx, [root.id for root in roots], columns)
-
-
-async def sources_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the runs they repeat."""
-    columns = selected_names(info, "Run")
-    return await runs.find_runs(info.context.ctx, [root.source_run_id for root in roots], columns)
 
 
 def stops_early(root: strawberry.Parent[Row]) -> bool:
@@ -168,27 +127,6 @@ def stops_early(root: strawberry.Parent[Row]) -> bool:
 async def review_progress(roots: Sequence[Row], info: Info) -> Sequence[ReviewCounts]:
     """Return how far their review has come."""
     return await reviews.list_review_counts(info.context.ctx, [root.id for root in roots])
-
-
-async def reviews_of(
-    roots: Sequence[Row],
-    info: Info,
-    *,
-    first: First = None,
-    after: After = None,
-    last: Last = None,
-    before: Before = None,
-    order_by: OrderBy = ListOrder.NEWEST_FIRST,
-) -> Sequence[Slice]:
-    """Return a slice of each one's reviews."""
-    ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
-    ids = [root.id for root in roots]
-    pages = await reviews.list_reviews(ctx, ids, request, selected_names(info, "Review"))
-    return [
-        slice_of(page, reviews.count_run_reviews, ctx, key)
-        for page, key in zip(pages, ids, strict=True)
-    ]
 
 
 async def results_of(
@@ -258,8 +196,8 @@ class Run:
     estimated_cost_usd: Decimal | None = strawberry.field(
         description="US dollars it was expected to cost, of a run with a ceiling."
     )
-    source_run: RunRef | None = batched(
-        sources_of, "The run that it scores again or replays.", needs=["source_run_id"]
+    source_run: RunRef | None = referred(
+        runs.find_runs, "Run", "source_run_id", "The run that it scores again or replays."
     )
     error: str | None = strawberry.field(description="Why it failed.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
@@ -268,17 +206,24 @@ class Run:
     progress: RunProgress = batched(progress_of, "How far it has come.")
     cost_usd: Decimal = batched(costs_usd, "US dollars so far, of the calls whose cost is known.")
     ranking: RankingRef | None = batched(rankings_of, "What it found.")
-    snapshot: DatasetSnapshot | None = batched(
-        snapshots_of,
+    snapshot: DatasetSnapshot | None = referred(
+        datasets.find_snapshots,
+        "DatasetSnapshot",
+        "snapshot_id",
         "The rows it uses; null until they have been read.",
-        needs=["snapshot_id"],
     )
-    leaderboard: LeaderboardRef | None = batched(
-        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
+    leaderboard: LeaderboardRef | None = referred(
+        leaderboards.find_leaderboards,
+        "Leaderboard",
+        "leaderboard_id",
+        "Its leaderboard; null once that is deleted.",
     )
     candidates: list[CandidateRef] = batched(candidates_of, "Whom it ranks.")
     review_progress: ReviewProgress = batched(
         review_progress, "How far its review by people has come."
     )
-    reviews: Connection[Review] = batched(reviews_of, "What people said of its answers.")
+    reviews: Connection[Review] = batched(
+        slices_by(reviews.list_reviews, reviews.count_run_reviews, "Review"),
+        "What people said of its answers.",
+    )
     results: Connection[RunResult] = batched(results_of, "What was answered.")

@@ -1,44 +1,21 @@
 """The Trace object type."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import strawberry
 from strawberry.scalars import JSON
 
-from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, leaderboards, runs
-from schema.context import Info
 from schema.enums import CallStatus, TraceSource
-from schema.fields import batched, resolved
+from schema.fields import referred, resolved
 from schema.types.refs import CandidateRef, LeaderboardRef, RunRef
 
 
 def metadata(root: strawberry.Parent[Row]) -> JSON:
     """Return what is known of the call besides."""
     return JSON(root.trace_metadata)
-
-
-async def runs_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return the runs they belong to."""
-    columns = selected_names(info, "Run")
-    return await runs.find_runs(info.context.ctx, [root.run_id for root in roots], columns)
-
-
-async def leaderboards_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return their leaderboards."""
-    columns = selected_names(info, "Leaderboard")
-    ids = [root.leaderboard_id for root in roots]
-    return await leaderboards.find_leaderboards(info.context.ctx, ids, columns)
-
-
-async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
-    """Return who was called."""
-    columns = selected_names(info, "CandidateModel")
-    ids = [root.candidate_id for root in roots]
-    return await candidates.find_candidates(info.context.ctx, ids, columns)
 
 
 @strawberry.type(description="A model call: what went in, what came out, what it cost.")
@@ -63,10 +40,13 @@ class Trace:
     token_id: strawberry.ID | None = strawberry.field(description="The API token it is charged to.")
     metadata: JSON = resolved(metadata, "What is known of it besides.", needs=["trace_metadata"])
     created_at: datetime = strawberry.field(description="When it was answered.")
-    run: RunRef | None = batched(runs_of, "The run it belongs to.", needs=["run_id"])
-    leaderboard: LeaderboardRef | None = batched(
-        leaderboards_of, "Its leaderboard; null once that is deleted.", needs=["leaderboard_id"]
+    run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run it belongs to.")
+    leaderboard: LeaderboardRef | None = referred(
+        leaderboards.find_leaderboards,
+        "Leaderboard",
+        "leaderboard_id",
+        "Its leaderboard; null once that is deleted.",
     )
-    candidate: CandidateRef | None = batched(
-        candidates_of, "Who was called.", needs=["candidate_id"]
+    candidate: CandidateRef | None = referred(
+        candidates.find_candidates, "CandidateModel", "candidate_id", "Who was called."
     )
