@@ -17,6 +17,7 @@ from db.base import new_id
 from db.models import ProviderLease
 from db.session import Database, WriteSession
 from resolvers.failures import is_outage
+from resolvers.waiting import wait_for_event
 
 log = logging.getLogger("gero.calls")
 
@@ -172,9 +173,8 @@ class CallGate:
                 log.exception("the lease of %s can't be renewed", key[1])
         share.admit()
         await asyncio.sleep(SHORTEST_RENEWAL_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(RENEWAL_SECONDS, self._lease_seconds / RENEWALS)):
-                await share.wants_more.wait()
+        renewal_seconds = min(RENEWAL_SECONDS, self._lease_seconds / RENEWALS)
+        await wait_for_event(share.wants_more, renewal_seconds)
 
     def _own(self, key: Key) -> tuple[ColumnElement[bool], ...]:
         return (

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from providers.base import ChatAnswer, ChatProvider, ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.provider_health import EndpointHealth
+from resolvers.waiting import wait_for_event
 
 BACKOFF_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
@@ -94,7 +95,8 @@ async def call_model(
         wait = _wait_seconds(error, attempts)
         if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
             return outcome
-        await _wait(wait, stopped)
+        if await wait_for_event(stopped, wait):
+            raise CallStoppedError
 
 
 async def _ask(
@@ -110,18 +112,6 @@ async def _ask(
     except ProviderError as error:
         return CallOutcome(None, error, (time.perf_counter() - began) * 1000, attempts)
     return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
-
-
-async def _wait(seconds: float, stopped: asyncio.Event | None) -> None:
-    if stopped is None:
-        await asyncio.sleep(seconds)
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await stopped.wait()
-    except TimeoutError:
-        return
-    raise CallStoppedError
 
 
 def _wait_seconds(error: ProviderError, attempts: int) -> float:

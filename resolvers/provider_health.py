@@ -20,6 +20,7 @@ from db.models import ProviderState
 from db.session import Database
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.failures import is_outage
+from resolvers.waiting import wait_for_event
 
 log = logging.getLogger("gero.calls")
 
@@ -174,7 +175,7 @@ class ProviderHealth:
                 if closed.openings:
                     closed.probed_until = now + target.timeout_seconds
                 return
-            await _sleep(min(max(seconds, 0.05), READ_SECONDS), stopped)
+            await wait_for_event(stopped, min(max(seconds, 0.05), READ_SECONDS))
 
     async def note(
         self, workspace_id: UUID, target: ChatTarget, error: ProviderError | None
@@ -289,14 +290,3 @@ class ProviderHealth:
             known.openings = max(known.openings, state.openings)
             known.failures = max(known.failures, state.failures)
             known.reason = known.reason or state.reason
-
-
-async def _sleep(seconds: float, stopped: asyncio.Event | None) -> None:
-    if stopped is None:
-        await asyncio.sleep(seconds)
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await stopped.wait()
-    except TimeoutError:
-        return

@@ -18,6 +18,7 @@ from resolvers.errors import NotFoundError
 from resolvers.failures import is_outage
 from resolvers.loaders.runs import counted_score, known_cost_usd
 from resolvers.run_lifecycle import UNFINISHED
+from resolvers.waiting import wait_for_event
 
 # A run stores dozens of results a second: nobody reads as many states.
 SHORTEST_WAIT_SECONDS = 0.25
@@ -98,15 +99,7 @@ async def _states(ctx: Context, run_id: UUID) -> AsyncGenerator[RunState, None]:
                 shown = state
             if not state.has_ended:
                 await asyncio.sleep(SHORTEST_WAIT_SECONDS)
-                await _wait(changed)
-
-
-async def _wait(changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(LONGEST_WAIT_SECONDS - SHORTEST_WAIT_SECONDS):
-            await changed.wait()
-    except TimeoutError:
-        return
+                await wait_for_event(changed, LONGEST_WAIT_SECONDS - SHORTEST_WAIT_SECONDS)
 
 
 async def _read_patiently(ctx: Context, run_id: UUID) -> RunState:
