@@ -62,6 +62,10 @@ class Input(BaseModel):
         validate_by_name=True,
     )
 
+    def stored(self) -> dict[str, Any]:
+        """Return it as a row keeps it: what is not set is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: object) -> object:

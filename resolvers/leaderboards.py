@@ -148,12 +148,12 @@ async def create_leaderboard(
         dataset_type=new.dataset_type,
         dataset_url=new.dataset_url,
         eval_type=new.eval_type,
-        evaluation=new.evaluation.model_dump(mode="json", exclude_none=True),
+        evaluation=new.evaluation.stored(),
         judge_provider=new.judge_provider or ("openrouter" if new.eval_type == "judge" else None),
         judge_model=new.judge_model,
         judge_auto=new.judge_auto,
         model_selection="ranking_winner",
-        promotion=new.promotion.model_dump(mode="json", exclude_none=True),
+        promotion=new.promotion.stored(),
     )
     async with ctx.database.write() as session:
         made = await session.get(Leaderboard, row.id)
@@ -194,9 +194,9 @@ async def update_leaderboard(
                 session, leaderboard_id, changes.selected_leaderboard_model_id
             )
         if changes.evaluation is not None:
-            given["evaluation"] = changes.evaluation.model_dump(mode="json", exclude_none=True)
+            given["evaluation"] = changes.evaluation.stored()
         if changes.promotion is not None:
-            given["promotion"] = changes.promotion.model_dump(mode="json", exclude_none=True)
+            given["promotion"] = changes.promotion.stored()
         for name, value in given.items():
             setattr(row, name, value)
         _check_judge(row)

@@ -57,7 +57,7 @@ class CandidateDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class RunComparison:
+class ComparedRuns:
     """Two runs of a leaderboard.
 
     Attributes:
@@ -72,7 +72,7 @@ class RunComparison:
 
 
 @requires(Scope.LEADERBOARDS_READ)
-async def compare_runs(ctx: Context, a_id: UUID, b_id: UUID) -> RunComparison:
+async def compare_runs(ctx: Context, a_id: UUID, b_id: UUID) -> ComparedRuns:
     """Compare run *b* with run *a*, candidate by candidate.
 
     Raises:
@@ -88,16 +88,11 @@ async def compare_runs(ctx: Context, a_id: UUID, b_id: UUID) -> RunComparison:
         a_id=a_id,
         b_id=b_id,
     )
-    (counted,) = await ctx.database.fetch(
-        kept_query(_write_row_count, a.snapshot_id == b.snapshot_id),
-        workspace_id=ctx.workspace_id,
-        a_id=a_id,
-        b_id=b_id,
-    )
+    positions = set[int]().union(*(row.positions for row in rows))
     seed = b.dataset_size["seed"]
     differences = await asyncio.to_thread(lambda: [_difference(row, seed) for row in rows])
     differences.sort(key=lambda each: (each.compared.difference, each.candidate_id))
-    return RunComparison(a, b, counted.row_count, differences)
+    return ComparedRuns(a, b, len(positions), differences)
 
 
 def _difference(row: Row, seed: int) -> CandidateDifference:
@@ -221,13 +216,9 @@ def _write_scores(is_same_snapshot: bool) -> AnySelect:  # noqa: FBT001 - a stat
         pairs.candidate_id,
         func.array_agg(aggregate_order_by(pairs.score_a, in_order)).label("scores_a"),
         func.array_agg(aggregate_order_by(pairs.score_b, in_order)).label("scores_b"),
+        func.array_agg(pairs.position).label("positions"),
         changed.label("changed_count"),
     ).group_by(pairs.candidate_id)
-
-
-def _write_row_count(is_same_snapshot: bool) -> AnySelect:  # noqa: FBT001 - a statement's shape
-    pairs = _pairs(is_same_snapshot=is_same_snapshot).c
-    return select(func.count(pairs.position.distinct()).label("row_count"))
 
 
 def _write_rows(is_same_snapshot: bool, is_of_one: bool, shape: SliceShape) -> AnySelect:  # noqa: FBT001

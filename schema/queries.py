@@ -15,7 +15,7 @@ from resolvers import traces as trace_cases
 from resolvers import workspaces as workspace_cases
 from resolvers.auth import Principal
 from resolvers.paging import read_page
-from resolvers.run_comparisons import RunComparison as RunComparisonSource
+from resolvers.run_comparisons import ComparedRuns
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import ListOrder
@@ -91,7 +91,7 @@ async def run_comparison(
     info: Info,
     a: Annotated[strawberry.ID, strawberry.argument(description="The first run.")],
     b: Annotated[strawberry.ID, strawberry.argument(description="The second run.")],
-) -> RunComparisonSource:
+) -> ComparedRuns:
     """Compare two runs."""
     ctx = info.context.ctx
     return await comparison_cases.compare_runs(ctx, read_id("a", a), read_id("b", b))

@@ -21,7 +21,7 @@ WORST_FIRST = by_number("difference", descending=False)
 
 
 async def rows_of(
-    root: strawberry.Parent[run_comparisons.RunComparison],
+    root: strawberry.Parent[run_comparisons.ComparedRuns],
     info: Info,
     *,
     first: First = None,
@@ -98,7 +98,7 @@ class RowDifference:
 
 @strawberry.type(description="What has changed between two runs of a leaderboard.")
 class RunComparison:
-    """Over `resolvers.run_comparisons.RunComparison`."""
+    """Over `resolvers.run_comparisons.ComparedRuns`."""
 
     a: RunRef = strawberry.field(description="The first run.")
     b: RunRef = strawberry.field(description="The second run.")

@@ -81,9 +81,11 @@ PLUMBING = {
     "run_lifecycle.notify_run",
     "run_preparation.enqueue_shards",
     "run_progress.read_state",
+    "run_ranking.store_ranking",
     "run_rescoring.rescore_rows",
     "run_storage.store_call_results",
     "run_storage.store_patiently",
+    "waiting.wait_for_event",
 }
 
 
