@@ -13,9 +13,10 @@ from db.records import Row
 from db.session import ReadSession
 from providers.base import CatalogueModel, ChatTarget, ProviderError
 from resolvers.auth import Scope, requires
+from resolvers.catalogue import require_model
 from resolvers.columns import Columns
 from resolvers.context import Context
-from resolvers.errors import ConflictError, InvalidInputError, NotFoundError, UpstreamError
+from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import NewCandidate
 from resolvers.integrations import get_integration_key
 from resolvers.leaderboards import fetch_leaderboard
@@ -81,7 +82,7 @@ async def add_candidate(
         await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
     model = None
     if new.provider == "openrouter":
-        model = await _catalogue_model(ctx, new.model_id or "")
+        model = await require_model(ctx, new.model_id or "", field="model_id")
     else:
         await _check_endpoint(ctx, new.endpoint_url or "")
     row = _candidate_row(ctx, leaderboard_id, new, model, id or new_id())
@@ -101,20 +102,6 @@ async def add_candidate(
         await session.flush()
         await session.refresh(row)
     return row
-
-
-async def _catalogue_model(ctx: Context, model_id: str) -> CatalogueModel:
-    if not ctx.services.chat.is_offline(model_id):
-        await get_integration_key(ctx, "openrouter")
-    try:
-        model = await ctx.services.catalogue.find_model(model_id)
-    except ProviderError as error:
-        raise UpstreamError(
-            f"OpenRouter's model list can't be read: {error}", details={"provider": "openrouter"}
-        ) from error
-    if model is None:
-        raise InvalidInputError(f"model_id: OpenRouter has no model {model_id!r}")
-    return model
 
 
 async def _check_endpoint(ctx: Context, url: str) -> None:

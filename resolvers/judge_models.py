@@ -1,35 +1,13 @@
-"""Which models judge: whether one can, and which one a run picks by itself."""
+"""Which model judges a run: the one that is named, or one that the run picks by itself."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from db.models import Candidate, Leaderboard
 from engine.judging import choose_judge
-from providers.base import CatalogueModel, ProviderError
+from resolvers.catalogue import require_model
 from resolvers.context import Context
-from resolvers.errors import ConflictError, InvalidInputError, UpstreamError
-from resolvers.integrations import get_integration_key
-
-
-async def check_judge_model(ctx: Context, model_id: str) -> CatalogueModel:
-    """Return a judge as the catalogue has it.
-
-    Raises:
-        InvalidInputError: OpenRouter has no such model.
-        IntegrationMissingError: It needs a key, and none is saved.
-        UpstreamError: The catalogue can't be read.
-    """
-    if not ctx.services.chat.is_offline(model_id):
-        await get_integration_key(ctx, "openrouter")
-    try:
-        model = await ctx.services.catalogue.find_model(model_id)
-    except ProviderError as error:
-        raise UpstreamError(
-            f"OpenRouter's model list can't be read: {error}", details={"provider": "openrouter"}
-        ) from error
-    if model is None:
-        raise InvalidInputError(f"judge_model: OpenRouter has no model {model_id!r}")
-    return model
+from resolvers.errors import ConflictError
 
 
 async def fix_judge(
@@ -54,7 +32,7 @@ async def fix_judge(
                 "judge_auto: each of the judges to pick from is of a candidate's family "
                 f"({', '.join(preferences)}); name one in judge_model"
             )
-    model = await check_judge_model(ctx, model_id)
+    model = await require_model(ctx, model_id, field="judge_model")
     return {
         "provider": board.judge_provider or "openrouter",
         "model": model_id,

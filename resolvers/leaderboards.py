@@ -11,12 +11,12 @@ from db.models import Candidate, Leaderboard, Run
 from db.records import Row
 from db.session import ReadSession
 from resolvers.auth import Scope, requires
+from resolvers.catalogue import require_model
 from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.datasets import check_dataset
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import LeaderboardChanges, NewLeaderboard, check_judge
-from resolvers.judge_models import check_judge_model
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.leaderboards import LeaderboardById
 from resolvers.paging import (
@@ -139,7 +139,7 @@ async def create_leaderboard(
     """
     await check_dataset(ctx, new.dataset_url, needs_expected=new.eval_type == "exact")
     if new.judge_model is not None:
-        await check_judge_model(ctx, new.judge_model)
+        await require_model(ctx, new.judge_model, field="judge_model")
     row = Leaderboard(
         id=id or new_id(),
         workspace_id=ctx.workspace_id,
@@ -178,7 +178,7 @@ async def update_leaderboard(
         ConflictError: Manual selection is asked for with no candidate selected.
     """
     if changes.judge_model is not None:
-        await check_judge_model(ctx, changes.judge_model)
+        await require_model(ctx, changes.judge_model, field="judge_model")
     if changes.dataset_url is not None:
         async with ctx.database.read() as session:
             board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)

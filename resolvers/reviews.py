@@ -27,7 +27,7 @@ from resolvers.loaders.reviews import (
 )
 from resolvers.paging import Page, PageRequest
 from resolvers.review_counts import ReviewCounts, count_reviews, is_comparing, reviewables
-from resolvers.run_lifecycle import ADVANCE_RUN, lock_run, notify_run
+from resolvers.run_lifecycle import ADVANCE_RUN, lock_run, notify_run, queue_step
 from resolvers.where import NOTHING
 
 # Who has not come back by then has left it to others.
@@ -216,13 +216,7 @@ async def submit_review(ctx: Context, review_id: UUID, new: NewReview) -> Review
         await session.flush()
         await notify_run(session, run.id)
         if run.status == "awaiting_review" and not (await count_reviews(session, run)).left:
-            await ctx.services.queue.enqueue(
-                session,
-                ADVANCE_RUN,
-                workspace_id=run.workspace_id,
-                subject_id=run.id,
-                arguments=[{}],
-            )
+            await queue_step(ctx, session, ADVANCE_RUN, run.workspace_id, run.id)
     return review
 
 

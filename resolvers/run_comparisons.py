@@ -20,6 +20,7 @@ from resolvers.columns import kept_query
 from resolvers.context import Context
 from resolvers.errors import InvalidInputError
 from resolvers.loaders.base import own_workspace
+from resolvers.loaders.runs import is_left_out
 from resolvers.paging import (
     AnySelect,
     Page,
@@ -189,12 +190,12 @@ def _pairs(*, is_same_snapshot: bool) -> Any:
 
 def _counts(result: Any, run: Any) -> Any:
     """Return the condition that a result has a score that counts in its run's ranking."""
-    leaves_out = run.evaluation["errors"].astext == "leave_out"
-    is_judged = run.evaluation.has_key("judge") | run.evaluation.has_key("human")
-    # Where a judge failed there is an answer, and no score of it.
-    failed = result.error.is_not(None)
-    has_no_score = failed & (leaves_out.is_(True) | (is_judged & result.output.is_not(None)))
-    return and_(~result.is_pending, ~has_no_score)
+    leaves_errors_out = run.evaluation["errors"].astext == "leave_out"
+    return ~is_left_out(
+        result,
+        leaves_errors_out=leaves_errors_out.is_(True),
+        is_judged=run.evaluation.has_key("judge") | run.evaluation.has_key("human"),
+    )
 
 
 def _first_of_its_kind(run: Any) -> Any:

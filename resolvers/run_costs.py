@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, true, update
 
-from db.models import DatasetRow, JudgeVerdict, Run, RunCandidate, RunResult
+from db.models import Candidate, DatasetRow, JudgeVerdict, Run, RunCandidate, RunResult
 from db.session import ReadSession, WriteSession
 from engine.money import plain_usd
 from engine.prompts import render_prompt
@@ -160,9 +160,7 @@ async def estimate_entrants(
         for start in range(0, len(positions), READ_ROWS):
             inputs = await _read_inputs(session, snapshot_id, positions[start : start + READ_ROWS])
             await asyncio.to_thread(_add_rows, totals, system_prompt, inputs, ctx)
-        seen = {
-            each.candidate_id: await _mean_cost(session, each.candidate_id) for each in entrants
-        }
+        seen = await _mean_costs(session, [each.candidate_id for each in entrants])
         judge_usd = await _judge_cost(
             session, ctx.workspace_id, evaluation, len(positions), len(entrants)
         )
@@ -186,16 +184,24 @@ async def _read_inputs(
     return (await session.scalars(statement)).all()
 
 
-async def _mean_cost(session: ReadSession, candidate_id: UUID) -> Decimal | None:
-    """Return the mean cost of a candidate's latest answers; None when none of them tells."""
+async def _mean_costs(
+    session: ReadSession, candidate_ids: Sequence[UUID]
+) -> dict[UUID, Decimal | None]:
+    """Return the mean cost of each candidate's latest answers; None when none of them tells."""
     latest = (
         select(RunResult.cost_usd)
-        .where(RunResult.candidate_id == candidate_id, RunResult.error.is_(None))
+        .where(RunResult.candidate_id == Candidate.id, RunResult.error.is_(None))
         .order_by(RunResult.id.desc())
         .limit(SEEN_RESULTS)
-        .subquery()
+        .lateral()
     )
-    return await session.scalar(select(func.avg(latest.c.cost_usd)))
+    statement = (
+        select(Candidate.id, func.avg(latest.c.cost_usd))
+        .outerjoin(latest, true())
+        .where(Candidate.id.in_(candidate_ids))
+        .group_by(Candidate.id)
+    )
+    return {row[0]: row[1] for row in await session.execute(statement)}
 
 
 async def _judge_cost(

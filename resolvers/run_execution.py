@@ -41,7 +41,14 @@ from resolvers.model_calls import (
 from resolvers.paging import AnySelect
 from resolvers.run_calls import call_for_run
 from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
-from resolvers.run_lifecycle import ADVANCE_RUN, RUN_SHARD, UNFINISHED, finish_run, lock_run
+from resolvers.run_lifecycle import (
+    ADVANCE_RUN,
+    RUN_SHARD,
+    UNFINISHED,
+    finish_run,
+    lock_run,
+    queue_step,
+)
 from resolvers.run_rescoring import rescore_rows
 from resolvers.run_scoring import score_output
 
@@ -327,13 +334,7 @@ async def _finish_shard(ctx: Context, run: Run, job_id: UUID) -> None:
             .values(status="succeeded", finished_at=datetime.now(UTC))
         )
         if not await count_unfinished_shards(session, run.id):
-            await ctx.services.queue.enqueue(
-                session,
-                ADVANCE_RUN,
-                workspace_id=run.workspace_id,
-                subject_id=run.id,
-                arguments=[{}],
-            )
+            await queue_step(ctx, session, ADVANCE_RUN, run.workspace_id, run.id)
 
 
 async def count_unfinished_shards(session: ReadSession, run_id: UUID) -> int:

@@ -81,6 +81,13 @@ async def let_next_begin(ctx: Context, session: WriteSession, run: Run) -> None:
         .limit(1)
     )
     if waiting is not None:
-        await ctx.services.queue.enqueue(
-            session, PREPARE_RUN, workspace_id=run.workspace_id, subject_id=waiting, arguments=[{}]
-        )
+        await queue_step(ctx, session, PREPARE_RUN, run.workspace_id, waiting)
+
+
+async def queue_step(
+    ctx: Context, session: WriteSession, kind: str, workspace_id: UUID, run_id: UUID
+) -> None:
+    """Queue a run's beginning, or what follows its calls, in the caller's transaction."""
+    await ctx.services.queue.enqueue(
+        session, kind, workspace_id=workspace_id, subject_id=run_id, arguments=[{}]
+    )

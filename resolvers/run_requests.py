@@ -19,7 +19,7 @@ from resolvers.inputs import DatasetSize, NewRun
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.run_costs import RunEstimate, estimate_entrants, require_prices
-from resolvers.run_lifecycle import PREPARE_RUN, UNFINISHED, finish_run, lock_run
+from resolvers.run_lifecycle import PREPARE_RUN, UNFINISHED, finish_run, lock_run, queue_step
 
 AUTO_ROWS = 1_000
 # Of seeds that are drawn: a GraphQL Int can say them again.
@@ -79,9 +79,7 @@ async def _queue_run(
     session.add(run)
     await session.flush()
     session.add_all(entrants)
-    await ctx.services.queue.enqueue(
-        session, PREPARE_RUN, workspace_id=run.workspace_id, subject_id=run.id, arguments=[{}]
-    )
+    await queue_step(ctx, session, PREPARE_RUN, run.workspace_id, run.id)
     await session.flush()
 
 

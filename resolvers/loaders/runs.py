@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, literal, or_, select
 from typing_extensions import override
 
 from db.models import Candidate, DisputedResult, Run, RunCandidate, RunResult
@@ -69,18 +69,26 @@ class CandidatesByRun(Loader[UUID, Sequence[Row]]):
 
 
 def counted_score(evaluation: Mapping[str, Any], result: Any = RunResult) -> ColumnElement[Any]:
-    """Return a result's score as far as it counts: NULL where it is not to be counted.
+    """Return a result's score as far as it counts: NULL where `is_left_out`."""
+    left_out = is_left_out(
+        result,
+        leaves_errors_out=literal(evaluation.get("errors") == "leave_out"),
+        is_judged=literal(bool({"judge", "human"} & evaluation.keys())),
+    )
+    return case((left_out, None), else_=result.score)
+
+
+def is_left_out(
+    result: Any, *, leaves_errors_out: ColumnElement[bool], is_judged: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Return the condition that a result's score does not count.
 
     That is while nobody has scored it; where a judge failed, which is no fault of the answer; and
     where a call failed, if the run leaves errors out.
     """
-    failed = result.error.is_not(None)
-    left_out = result.is_pending
-    if {"judge", "human"} & evaluation.keys():
-        left_out = left_out | (failed & result.output.is_not(None))
-    if evaluation.get("errors") == "leave_out":
-        left_out = left_out | failed
-    return case((left_out, None), else_=result.score)
+    judge_failed = is_judged & result.output.is_not(None)
+    excused = result.error.is_not(None) & (leaves_errors_out | judge_failed)
+    return or_(result.is_pending, excused)
 
 
 def known_cost_usd(result: type[RunResult]) -> ColumnElement[Decimal]:
