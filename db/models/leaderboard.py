@@ -12,12 +12,12 @@ class Leaderboard(Base):
     """A task prompt, a dataset and an evaluation that candidates are ranked on.
 
     Attributes:
-        evaluation: `{"match": ..., "extract": ...}`; see `resolvers/inputs.py`.
+        evaluation: `{"match": ..., "extract": ...}`; see `resolvers/inputs/leaderboard.py`.
         selected_candidate_id: Serves production when `model_selection` is `manual`.
         judge_provider: Who serves the judge, of a leaderboard that is judged.
         judge_model: The provider's name for the judge; None when each run picks one.
         judge_auto: Whether each run picks one.
-        promotion: When a new ranking changes production; see `resolvers/inputs.py`.
+        promotion: When a new ranking changes production; see `resolvers/inputs/leaderboard.py`.
         production_candidate_id: Who serves production; None before the first ranking. Every
             change of it is a `PromotionEvent`, written in the same transaction.
         deleted_at: Set instead of deleting, so that what was paid for stays accounted for.

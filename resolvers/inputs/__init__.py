@@ -1,0 +1,36 @@
+"""What use cases take, checked once for both edges; each aggregate's inputs are in its module."""
+
+from resolvers.inputs.base import Input, check_storable, invalid_input
+from resolvers.inputs.candidate import RESERVED_PARAMS, NewCandidate
+from resolvers.inputs.integration import NewIntegration
+from resolvers.inputs.leaderboard import (
+    Evaluation,
+    LeaderboardChanges,
+    NewLeaderboard,
+    Promotion,
+    ScoreScale,
+    check_judge,
+)
+from resolvers.inputs.review import NewReview, SkippedReview
+from resolvers.inputs.run import MAX_SEED, DatasetSize, NewRun, RowLimit
+
+__all__ = [
+    "MAX_SEED",
+    "RESERVED_PARAMS",
+    "DatasetSize",
+    "Evaluation",
+    "Input",
+    "LeaderboardChanges",
+    "NewCandidate",
+    "NewIntegration",
+    "NewLeaderboard",
+    "NewReview",
+    "NewRun",
+    "Promotion",
+    "RowLimit",
+    "ScoreScale",
+    "SkippedReview",
+    "check_judge",
+    "check_storable",
+    "invalid_input",
+]

@@ -1,0 +1,111 @@
+"""What all inputs have in common, and how a broken rule is told."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails
+
+from resolvers.errors import InvalidInputError
+from resolvers.storable import find_unstorable
+
+SHOWN_VALUE_CHARACTERS = 80
+URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
+
+
+def _both_cases(name: str) -> AliasChoices:
+    return AliasChoices(name, to_camel(name))
+
+
+def check_storable(value: object) -> object:
+    """Refuse what JSON or PostgreSQL can't hold, at any depth."""
+    found = find_unstorable(value)
+    if found is not None:
+        raise ValueError(f"must not contain {found}")
+    return value
+
+
+class Input(BaseModel):
+    """Parent of the inputs: names in snake_case or camelCase, unknown ones refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=_both_cases),
+        validate_by_name=True,
+    )
+
+    def stored(self) -> dict[str, Any]:
+        """Return it as a row keeps it: what is not set is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        return check_storable(value)
+
+
+def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
+    """Tell the caller which fields broke which rule, with the values they gave.
+
+    Args:
+        broken: As pydantic lists them.
+    """
+    problems = []
+    # A field that may be left out is a choice between its type and nothing: that it is not
+    # nothing is no news, and how the choice calls its type is no part of the field's name.
+    choices = {problem["loc"][:-1] for problem in broken if problem["type"] == "none_required"}
+    for problem in broken:
+        if problem["type"] == "none_required":
+            continue
+        loc = problem["loc"]
+        named = [part for place, part in enumerate(loc) if loc[:place] not in choices]
+        field = ".".join(str(part) for part in named)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown field"
+        elif problem["type"] == "missing":
+            message = "is required"
+        elif _may_show(field, problem["input"]):
+            message = f"{message} (got {_shown(problem['input'])})"
+        problems.append({"field": field, "message": message})
+    text = "; ".join(
+        f"{p['field']}: {p['message']}" if p["field"] else p["message"] for p in problems
+    )
+    return InvalidInputError(text, details={"fields": problems})
+
+
+def _may_show(field: str, value: object) -> bool:
+    secret = any(word in field.casefold() for word in ("token", "secret", "key"))
+    return not secret and isinstance(value, str | int | float | bool | None)
+
+
+def _shown(value: object) -> str:
+    text = URL_CREDENTIAL.sub("//***@", repr(value))
+    return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
+
+
+# Published as it is checked: something must be left once the spaces at the ends are not.
+NOT_BLANK = Field(json_schema_extra={"pattern": r"\S"})
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), NOT_BLANK
+]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_places=9)]
+Url = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
+]
+ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+# The default of a field that may be left out, and may not be null.
+LeftOut = SkipJsonSchema[None]

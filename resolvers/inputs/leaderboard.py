@@ -1,0 +1,200 @@
+"""Inputs about leaderboards."""
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
+
+from engine.matching import MatchMode, PatternError, check_pattern
+from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Url
+
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+EvalType = Literal["exact", "judge", "human"]
+
+
+class ScoreScale(Input):
+    """The scores that a judge may give; rankings show them as 0 to 1."""
+
+    low: Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)] = 0.0
+    high: Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)] = 5.0
+
+    @model_validator(mode="after")
+    def _has_a_width(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high (got {self.low} and {self.high})")
+        return self
+
+
+class Evaluation(Input):
+    """How answers are scored."""
+
+    match: MatchMode = Field(default=MatchMode.EXACT, description="How the two are compared.")
+    extract: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
+        default=None,
+        description="A regex applied to the answer first: its first group, else its whole match.",
+    )
+    rubric: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] | None = Field(
+        default=None, description="By what a judge judges; a row's own rubric takes its place."
+    )
+    scale: ScoreScale | None = Field(
+        default=None, description="The scores that a judge may give: 0 to 5 when left out."
+    )
+    judge_votes: Annotated[int, Field(ge=1, le=9)] = Field(
+        default=1, description="Scores asked of each answer; their mean counts."
+    )
+    judge_mode: Literal["score", "pairwise"] = Field(
+        default="score",
+        description="Score each answer by itself, or compare the answers to a row in pairs.",
+    )
+    review_mode: Literal["score", "prefer"] = Field(
+        default="score",
+        description="What reviewers do: score each answer, or prefer one of two to a row.",
+    )
+    review_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Of a run that people score: how much of it must be reviewed, by chance, "
+        "before it is ranked.",
+    )
+    errors: Literal["zero", "leave_out"] = Field(
+        default="zero",
+        description="A row on which the call failed scores 0, as users would have seen it fail, "
+        "or is left out of the mean.",
+    )
+
+    @model_validator(mode="after")
+    def _votes_go_with_scores(self) -> Self:
+        if self.judge_mode == "pairwise" and self.judge_votes > 1:
+            raise ValueError("judge_votes goes with judge_mode score")
+        return self
+
+    @field_validator("extract")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check_pattern(value)
+            except PatternError as error:
+                raise ValueError(f"is not a valid regex: {error}") from error
+        return value
+
+
+class Promotion(Input):
+    """When a new ranking changes production, and whom it may put there."""
+
+    rule: Literal["always", "confident", "cheapest_within"] = Field(
+        default="always",
+        description="always: the best of each ranking. confident: only one that is better than "
+        "the model in production, at the confidence. cheapest_within: the cheapest that is not "
+        "worse than the best by more than epsilon, at the confidence.",
+    )
+    confidence: Annotated[float, Field(gt=0.5, le=0.9999, allow_inf_nan=False)] = 0.95
+    epsilon: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="In score, 0 to 1; goes with cheapest_within, which needs it."
+    )
+    max_cost_per_1k_requests_usd: Price | None = Field(
+        default=None, description="Who costs more, or an unknown amount, is not promoted."
+    )
+    max_latency_ms_p95: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Who is slower is not promoted."
+    )
+    min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="Who scores less is not promoted."
+    )
+
+    @model_validator(mode="after")
+    def _epsilon_goes_with_its_rule(self) -> Self:
+        if (self.rule == "cheapest_within") != (self.epsilon is not None):
+            raise ValueError("epsilon goes with rule cheapest_within, which needs it")
+        return self
+
+
+class NewLeaderboard(Input):
+    """A leaderboard to create."""
+
+    name: Name
+    system_prompt: Prompt = Field(
+        validation_alias=AliasChoices(
+            "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
+        ),
+        description="The task. {input}, {question} and {query} stand for the row's input; "
+        "with none of them the input is appended.",
+    )
+    dataset_type: Literal["GET"] = "GET"
+    dataset_url: Url = Field(description="A Hugging Face URL of a .jsonl or .jsonl.gz file.")
+    eval_type: EvalType = "exact"
+    evaluation: Evaluation = Evaluation()
+    judge_provider: Literal["openrouter"] | None = Field(
+        default=None, description="Who serves the judge: openrouter when left out."
+    )
+    judge_model: ModelId | None = Field(
+        default=None, description="OpenRouter's name for the judge; eval_type judge needs it."
+    )
+    judge_auto: bool = Field(
+        default=False,
+        description="Let each run pick a strong judge of another family than any candidate.",
+    )
+    promotion: Promotion = Promotion()
+
+    @model_validator(mode="after")
+    def _judge_fits_the_evaluation(self) -> Self:
+        check_judge(self.eval_type, self.judge_model, is_auto=self.judge_auto)
+        return self
+
+
+# Of the fields of a change, those that null takes back.
+NULLABLE_CHANGES = {"selected_leaderboard_model_id", "judge_provider", "judge_model"}
+
+
+def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> None:
+    """Check that a leaderboard that is judged has one judge, and that no other has one.
+
+    Raises:
+        ValueError: It is otherwise; the text names the field.
+    """
+    if eval_type != "judge":
+        if judge_model is not None or is_auto:
+            field = "judge_auto" if is_auto else "judge_model"
+            raise ValueError(f"{field} goes with eval_type judge")
+        return
+    if is_auto and judge_model is not None:
+        raise ValueError("judge_model and judge_auto exclude each other")
+    if not is_auto and judge_model is None:
+        raise ValueError("judge_model is required for eval_type judge, unless judge_auto is true")
+
+
+class LeaderboardChanges(Input):
+    """What to change on a leaderboard; what is left out stays."""
+
+    name: Name | LeftOut = None
+    system_prompt: Prompt | LeftOut = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
+        ),
+    )
+    dataset_type: Literal["GET"] | LeftOut = None
+    dataset_url: Url | LeftOut = None
+    eval_type: EvalType | LeftOut = None
+    evaluation: Evaluation | LeftOut = None
+    judge_provider: Literal["openrouter"] | None = None
+    judge_model: ModelId | None = None
+    judge_auto: bool | LeftOut = None
+    promotion: Promotion | LeftOut = None
+    model_selection: Literal["ranking_winner", "manual"] | LeftOut = None
+    selected_leaderboard_model_id: UUID | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "selected_leaderboard_model_id",
+            "selectedLeaderboardModelId",
+            "selected_candidate_id",
+            "selectedCandidateId",
+        ),
+        description="The candidate that serves when model_selection is manual.",
+    )
+
+    @model_validator(mode="after")
+    def _null_only_unpins(self) -> Self:
+        for field in self.model_fields_set - NULLABLE_CHANGES:
+            if getattr(self, field) is None:
+                raise ValueError(f"{field} must not be null")
+        return self

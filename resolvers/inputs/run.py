@@ -1,0 +1,66 @@
+"""Inputs about runs."""
+
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AliasChoices, Field, model_validator
+
+from resolvers.inputs.base import Input
+
+MAX_SEED = 2**63 - 1
+Ceiling = Annotated[Decimal, Field(gt=0, le=1_000_000, max_digits=18, decimal_places=9)]
+
+
+class RowLimit(Input):
+    """At most so many rows, and which."""
+
+    auto: bool = Field(default=False, description="Let the server choose: at most 1,000 rows.")
+    rows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    algorithm: Literal["LAST_N", "RANDOM_SHUFFLE"] = "LAST_N"
+
+    @model_validator(mode="after")
+    def _rows_or_auto(self) -> Self:
+        if not self.auto and self.rows is None:
+            raise ValueError("rows is required unless auto is true")
+        return self
+
+
+class DatasetSize(Input):
+    """Which rows of the dataset a run uses."""
+
+    mode: Literal["ALL", "LIMIT"] = "ALL"
+    limit: RowLimit | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        default=None, description="Makes a shuffle repeatable; chosen and shown when left out."
+    )
+
+    @model_validator(mode="after")
+    def _limit_goes_with_its_mode(self) -> Self:
+        if (self.mode == "LIMIT") != (self.limit is not None):
+            raise ValueError("limit goes with mode LIMIT")
+        return self
+
+
+class NewRun(Input):
+    """What a run is asked to rank."""
+
+    dataset: DatasetSize = DatasetSize()
+    early_stopping: bool = Field(
+        default=False,
+        description="Stop asking candidates that can no longer win, at 95% confidence.",
+    )
+    max_cost_usd: Ceiling | None = Field(
+        default=None,
+        description="The run stops before its calls can have cost more. Every candidate needs "
+        "prices, so that the most a call may cost is known before it is made.",
+    )
+    leaderboard_model_ids: Annotated[list[UUID], Field(min_length=1, max_length=200)] | None = (
+        Field(
+            default=None,
+            validation_alias=AliasChoices(
+                "leaderboard_model_ids", "leaderboardModelIds", "candidate_ids", "candidateIds"
+            ),
+            description="The candidates to rank; all of them when left out.",
+        )
+    )
