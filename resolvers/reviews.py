@@ -19,8 +19,8 @@ from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import NewReview, SkippedReview
+from resolvers.loaders.answers import OutputByPlace
 from resolvers.loaders.reviews import (
-    OutputByPlace,
     ReviewCountByRun,
     ReviewCountsByRun,
     ReviewsByRun,

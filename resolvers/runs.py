@@ -12,6 +12,7 @@ from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.leaderboards import get_leaderboard
+from resolvers.loaders.answers import AnswerPlace, ComparisonsByPlace
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.runs import (
     CandidatesByRun,
@@ -125,3 +126,9 @@ async def list_results(
 async def count_results(ctx: Context, run_id: UUID, where: ResultFilter) -> int:
     """Return how many of a run's results *where* admits, batched."""
     return await ctx.loaders.get(ResultCountByRun).load((run_id, where))
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_comparisons(ctx: Context, places: Sequence[AnswerPlace]) -> list[Sequence[Row]]:
+    """Return how each answer did against the other candidates' answers to its row."""
+    return await ctx.loaders.get(ComparisonsByPlace).load_many(places)

@@ -49,6 +49,15 @@ class Preference(Enum):
     TIE = enum_value("tie", description="Neither.")
 
 
+@strawberry.enum(description="How an answer did against another one.")
+class ComparedOutcome(Enum):
+    """`RunComparison.outcome`, as one of the two sees it."""
+
+    WON = enum_value("won", description="It was preferred.")
+    LOST = enum_value("lost", description="The other one was preferred.")
+    TIE = enum_value("tie", description="Neither was, or the judge's two orders disagreed.")
+
+
 @strawberry.enum(description="What a judge is asked.")
 class JudgeMode(Enum):
     """`resolvers.inputs.Evaluation.judge_mode`."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, Uuid, bindparam, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from typing_extensions import override
 
@@ -51,49 +51,6 @@ class ReviewCountsByRun(Loader[UUID, ReviewCounts]):
     @override
     def absent(self, key: UUID) -> ReviewCounts:
         return ReviewCounts(needed=0, done=0, assigned=0, skipped=0)
-
-
-class OutputByPlace(Loader[tuple[UUID, UUID, int], str | None]):
-    """What a candidate answered to a row of a run, by (run id, candidate id, position)."""
-
-    @override
-    @classmethod
-    def write(cls) -> AnySelect:
-        asked = (
-            func.unnest(
-                bindparam("run_ids", type_=ARRAY(Uuid())),
-                bindparam("candidate_ids", type_=ARRAY(Uuid())),
-                bindparam("positions", type_=ARRAY(Integer())),
-            )
-            .table_valued("run_id", "candidate_id", "position")
-            .render_derived()
-        )
-        columns = (RunResult.run_id, RunResult.candidate_id, RunResult.position, RunResult.output)
-        return (
-            select(*columns)
-            .join(
-                asked,
-                (asked.c.run_id == RunResult.run_id)
-                & (asked.c.candidate_id == RunResult.candidate_id)
-                & (asked.c.position == RunResult.position),
-            )
-            .join(Run, Run.id == RunResult.run_id)
-            .where(own_workspace(Run.workspace_id))
-        )
-
-    @override
-    async def fetch(
-        self, keys: Sequence[tuple[UUID, UUID, int]], columns: Columns
-    ) -> Mapping[tuple[UUID, UUID, int], str | None]:
-        run_ids, candidate_ids, positions = (list(part) for part in zip(*keys, strict=True))
-        rows = await self.rows(run_ids=run_ids, candidate_ids=candidate_ids, positions=positions)
-        return {
-            (row["run_id"], row["candidate_id"], row["position"]): row["output"] for row in rows
-        }
-
-    @override
-    def absent(self, key: tuple[UUID, UUID, int]) -> str | None:
-        return None
 
 
 class CheckedScoresByRun(Loader[UUID, Sequence[Row]]):

@@ -16,7 +16,7 @@ from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
 from resolvers.review_counts import ReviewCounts
 from resolvers.where import ResultFilter
 from schema.context import Info
-from schema.enums import ResultOrder, RunKind, RunStatus
+from schema.enums import ComparedOutcome, ResultOrder, RunKind, RunStatus
 from schema.fields import batched, referred, resolved
 from schema.inputs.run import ResultFilterInput
 from schema.paging import (
@@ -49,6 +49,31 @@ def score_of(root: strawberry.Parent[Row]) -> float | None:
     return None if root.is_pending else score
 
 
+async def comparisons_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
+    """Return how they did against the other candidates' answers."""
+    places = [(root.run_id, root.candidate_id, root.position) for root in roots]
+    return await runs.list_comparisons(info.context.ctx, places)
+
+
+@strawberry.type(description="How an answer did against another candidate's answer to its row.")
+class AnswerComparison:
+    """Over rows of `resolvers.loaders.answers.ComparisonsByPlace`."""
+
+    outcome: ComparedOutcome = strawberry.field(description="How it did.")
+    is_first: bool = strawberry.field(
+        description="Whether it was shown first in the first of a judge's two orders."
+    )
+    judgement: JSON = strawberry.field(
+        description="What the judge said in each order, or which review it was."
+    )
+    other_candidate: CandidateRef | None = referred(
+        candidates.find_candidates,
+        "CandidateModel",
+        "other_candidate_id",
+        "Whose answer it was compared with.",
+    )
+
+
 @strawberry.type(description="What one candidate answered to one row of a run.")
 class RunResult:
     """Over rows of `db.models.RunResult`."""
@@ -63,6 +88,11 @@ class RunResult:
         description="Why the call, or its judge's, failed: a code and a message."
     )
     judgement: JSON | None = strawberry.field(description="What the judge said, vote by vote.")
+    comparisons: list[AnswerComparison] = batched(
+        comparisons_of,
+        "How it did against the other candidates' answers; empty unless answers are compared.",
+        needs=["run_id", "candidate_id", "position"],
+    )
     human_score: float | None = strawberry.field(
         description="What a reviewer gave it, 0 to 1, beside the judge's score."
     )

@@ -24,10 +24,15 @@ from resolvers.run_lifecycle import PREPARE_RUN
 from tests.conftest import ask, await_run
 from tests.factories import DATASET_URL, Tenant, make_candidate, make_leaderboard
 from tests.jobs.test_run_lifecycle import CANCEL, RESCORE, start
+from tests.model_peer import ModelPeer
 
 ROWS = {"mode": "LIMIT", "limit": {"rows": 20}}
 RESULTS = """query($id: ID!) { run(id: $id) { costUsd evaluation results(first: 200) { nodes {
   score error judgement judgeCostUsd position candidate { modelId } } } } }"""
+
+COMPARISONS = """query($id: ID!) { run(id: $id) { results(first: 200) { nodes {
+  position candidate { id }
+  comparisons { outcome isFirst judgement otherCandidate { id } } } } } }"""
 
 
 async def judged_board(
@@ -241,6 +246,20 @@ async def test_answers_compared_in_pairs_have_wins_strengths_and_an_order(
         forward, backward = (order["preferred"] for order in each.judgement["orders"])
         agreed = {("first", "second"): "first", ("second", "first"): "second"}
         assert each.outcome == agreed.get((forward, backward), "tie")
+    answer = await ask(client, COMPARISONS, id=run["id"])
+    told = {
+        (node["candidate"]["id"], each["otherCandidate"]["id"], node["position"]): each
+        for node in answer["data"]["run"]["results"]["nodes"]
+        for each in node["comparisons"]
+    }
+    assert len(told) == 2 * len(compared)
+    for each in compared:
+        first, second = str(each.first_candidate_id), str(each.second_candidate_id)
+        one, other = (told[*pair, each.position] for pair in ((first, second), (second, first)))
+        outcomes = {"first": ("WON", "LOST"), "second": ("LOST", "WON"), "tie": ("TIE", "TIE")}
+        assert (one["outcome"], other["outcome"]) == outcomes[each.outcome]
+        assert (one["isFirst"], other["isFirst"]) == (True, False)
+        assert one["judgement"] == other["judgement"] == each.judgement
     stored = await verdicts(process)
     assert {each.prompt_version for each in stored} == {"pairwise-1"}
     assert len(stored) <= 2 * 60
@@ -301,6 +320,28 @@ async def test_a_judge_of_another_family_is_picked_or_there_is_none(
     refused = await client.post(f"/api/leaderboards/{board.id}/run")
     # The first strong model by name is at OpenRouter, for which no key is saved here.
     assert (refused.status_code, refused.json()["code"]) == (409, "integration_missing")
+
+
+@pytest.mark.parametrize("setting_overrides", [{"judge_models": ["sandbox/fair-judge"]}])
+async def test_a_run_picks_its_judge_and_is_judged_by_it(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    board = await judged_board(process, tenant)
+    changed = await client.patch(
+        f"/api/leaderboards/{board.id}", json={"judge_auto": True, "judge_model": None}
+    )
+    assert changed.status_code == 200, changed.text
+    # An endpoint that names no model is nobody's relative.
+    await make_candidate(process, board, endpoint_url=peer.endpoint("one"))
+    run = await await_run(client, board.id, await start(client, board.id, dataset=ROWS))
+    assert run["status"] == "completed", run["error"]
+    seen = await results(client, run["id"])
+    assert seen["evaluation"]["judge"]["model"] == "sandbox/fair-judge"
+    assert all(node["judgement"]["votes"] for node in seen["results"]["nodes"])
+    assert {each.judge_model for each in await verdicts(process)} == {"sandbox/fair-judge"}
+    await make_candidate(process, board, model_id="sandbox/quick-small")
+    refused = await client.post(f"/api/leaderboards/{board.id}/run")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
 
 async def test_a_pair_takes_two_and_reviews_don_t_check_pairs(

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from app.services import Process
+from resolvers.loaders.answers import ComparisonsByPlace, OutputByPlace
 from resolvers.loaders.base import Loader
 from resolvers.loaders.datasets import RowByPlace
-from resolvers.loaders.reviews import OutputByPlace
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import PageRequest
 from resolvers.where import NOTHING
@@ -98,7 +98,7 @@ def random_key(kind: type[Any]) -> Any:
         return uuid4(), PageRequest(), NOTHING
     if issubclass(kind, CountByParent):
         return uuid4(), NOTHING
-    if kind is OutputByPlace:
+    if kind in {ComparisonsByPlace, OutputByPlace}:
         return uuid4(), uuid4(), 0
     return (uuid4(), 0) if kind is RowByPlace else uuid4()
 
