@@ -125,6 +125,22 @@ async def test_the_same_answer_is_judged_once_and_rescoring_asks_nobody(
         assert await session.scalar(select(func.count()).select_from(Trace)) == calls
 
 
+async def test_scoring_again_asks_no_judge_and_so_needs_no_key_of_it(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant
+) -> None:
+    board = await judged_board(process, tenant, "careful-large")
+    run_id = await start(client, board.id, dataset=ROWS)
+    await await_run(client, board.id, run_id)
+    async with process.database.write() as session:
+        run = await session.get_one(Run, run_id)
+        # As if a model had judged it for which the workspace has no key any more.
+        judge = {**run.evaluation["judge"], "model": "openai/gpt-5.2"}
+        run.evaluation = {**run.evaluation, "judge": judge}
+    rescored = (await ask(client, RESCORE, id=run_id))["data"]["rescoreRun"]["run"]
+    ended = await await_run(client, board.id, rescored["id"])
+    assert "verdict_missing" in ended["error"]
+
+
 async def test_an_answer_without_a_verdict_to_be_had_is_an_error_when_it_is_scored_again(
     client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant
 ) -> None:
