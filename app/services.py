@@ -20,6 +20,7 @@ from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
+from resolvers.push_storage import store_pushes
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
@@ -27,6 +28,9 @@ from resolvers.single_flight import SingleFlight
 
 # Results of runs that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
+
+# Pushes that wait to be stored; the next ones wait to wait.
+MAX_UNSTORED_PUSHES = 200
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -71,9 +75,10 @@ class Process:
         self.authenticator = Authenticator(self.database, sessions)
 
     def _services(self, settings: Settings) -> Services:
+        queue = PgJobQueue()
         return Services(
             database=self.database,
-            queue=PgJobQueue(),
+            queue=queue,
             vault=Vault(settings.vault_key),
             chat=HttpChatProvider(
                 trusted=self._trusted,
@@ -106,15 +111,11 @@ class Process:
                 partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),
             verdicts_under_way=SingleFlight(),
-            run_changes=Listener(settings.dsn, RUN_CHANNEL),
-            limits=Limits(
-                dataset_max_bytes=settings.dataset_max_bytes,
-                dataset_max_rows=settings.dataset_max_rows,
-                hold_seconds=settings.budget_hold_seconds,
-                default_max_tokens=settings.budget_default_max_tokens,
-                idempotency_claim_seconds=settings.idempotency_claim_seconds,
-                judge_models=settings.judge_models,
+            pushes=GroupCommit(
+                partial(store_pushes, self.database, queue), max_waiting=MAX_UNSTORED_PUSHES
             ),
+            run_changes=Listener(settings.dsn, RUN_CHANNEL),
+            limits=_limits(settings),
         )
 
     def system_context(self, workspace_id: UUID | None = None) -> Context:
@@ -134,3 +135,16 @@ class Process:
         await self._guarded.aclose()
         await self.database.dispose()
         await self.background_database.dispose()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        dataset_max_bytes=settings.dataset_max_bytes,
+        dataset_max_rows=settings.dataset_max_rows,
+        hold_seconds=settings.budget_hold_seconds,
+        default_max_tokens=settings.budget_default_max_tokens,
+        idempotency_claim_seconds=settings.idempotency_claim_seconds,
+        judge_models=settings.judge_models,
+        push_max_row_bytes=settings.push_max_row_bytes,
+        push_rows_before_models=settings.push_rows_before_models,
+    )

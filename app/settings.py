@@ -109,6 +109,14 @@ class Settings(BaseSettings):
     dataset_max_rows: Annotated[int, Field(ge=1)] = Field(
         default=1_000_000, description="Rows of a dataset at most."
     )
+    push_max_row_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=MEBIBYTE, description="The largest row that a push may bring, as canonical JSON."
+    )
+    push_rows_before_models: Annotated[int, Field(ge=0)] = Field(
+        default=100,
+        description="Rows that a pushed dataset must have accepted before its leaderboard takes "
+        "models.",
+    )
     budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
         default=1_260,
         description="How long a budget is held for a call whose server died; longer than the "

@@ -20,6 +20,10 @@ FIELD_ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """The published names of each field of a row; the first that is present and not null wins."""
 
+ROW_HOLDERS = ("rows", "events", "samples")
+"""The published names of the array in a push that is an object."""
+
+_INPUT_NAMES = (*FIELD_ALIASES["input"], *FIELD_ALIASES["messages"])
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL text and jsonb hold neither
 _KINDS: Mapping[type, str] = {
     type(None): "null",
@@ -136,6 +140,59 @@ def row_hash(row: DatasetRow) -> bytes:
     expected = None if row.expected is None else fold_text(row.expected)
     content = canonical_json([fold_text(row.input), expected])
     return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def row_key(row: DatasetRow, content_hash: bytes | None = None) -> bytes:
+    """Say who a row is, so that it is found again in later snapshots and under labels.
+
+    A row is its id, whatever else changes about it; one without an id is its content.
+
+    Args:
+        row: The row as its source gave it, before any edit.
+        content_hash: Its `row_hash`, when that is known already.
+
+    Returns:
+        16 bytes.
+    """
+    if row.external_id is None:
+        return content_hash if content_hash is not None else row_hash(row)
+    return hashlib.blake2b(row.external_id.encode(), digest_size=16, person=b"row id").digest()
+
+
+def repeated_key(content_hash: bytes, earlier: int) -> bytes:
+    """Say who a row is that has no id, and the same content as *earlier* rows before it."""
+    if earlier == 0:
+        return content_hash
+    repeat = content_hash + earlier.to_bytes(8, "big")
+    return hashlib.blake2b(repeat, digest_size=16, person=b"repeat").digest()
+
+
+def rows_of_payload(payload: object) -> list[Any]:
+    """Return the rows of a push: one row, an array of rows, or an object that holds such an array.
+
+    Args:
+        payload: Parsed JSON.
+
+    Returns:
+        The rows as they came, at least one.
+
+    Raises:
+        RowError: `not_rows`: it is none of these, or holds no row.
+    """
+    if isinstance(payload, dict):
+        holders = [name for name in ROW_HOLDERS if isinstance(payload.get(name), list)]
+        is_row = any(payload.get(name) is not None for name in _INPUT_NAMES)
+        if is_row or not holders:
+            return [payload]
+        unknown = sorted(set(payload) - {holders[0]})
+        if unknown:
+            raise RowError("not_rows", f"{unknown[0]}: unknown field beside {holders[0]}")
+        payload = payload[holders[0]]
+    if not isinstance(payload, list):
+        raise RowError("not_rows", f"a push is a row or an array of rows, not {_kind(payload)}")
+    if not payload:
+        raise RowError("not_rows", "there are no rows in it")
+    return payload
 
 
 def _first_present(value: dict[str, Any], aliases: tuple[str, ...]) -> tuple[str, Any]:

@@ -56,14 +56,18 @@ class Principal:
         token_id: The API token used, if one was.
         user_id: The session's user, if it is a session.
         has_budget: Whether calls are charged to the token's budget.
+        push_token_id: The push token used, if one was; it grants nothing by itself.
+        leaderboard_id: The one leaderboard that a push token pushes to.
     """
 
-    kind: Literal["token", "session", "system"]
+    kind: Literal["token", "session", "system", "push"]
     workspace_id: UUID
     grants: frozenset[str]
     token_id: UUID | None = None
     user_id: UUID | None = None
     has_budget: bool = False
+    push_token_id: UUID | None = None
+    leaderboard_id: UUID | None = None
 
 
 def session_grants(role: str) -> frozenset[str]:
@@ -145,11 +149,46 @@ def demand_full_access(ctx: "Context", what: str) -> None:
         )
 
 
+def demand_push(ctx: "Context", leaderboard_id: UUID) -> None:
+    """Check that the caller may push rows to a leaderboard.
+
+    Raises:
+        UnauthenticatedError: Nobody is signed in.
+        ForbiddenError: The caller neither may write leaderboards nor has this one's push token.
+    """
+    caller = demand_caller(ctx)
+    if caller.kind != "push":
+        demand(ctx, Scope.LEADERBOARDS_WRITE)
+    elif caller.leaderboard_id != leaderboard_id:
+        raise ForbiddenError(
+            f"the push token is for leaderboard {caller.leaderboard_id} alone",
+            details={"leaderboard_id": str(caller.leaderboard_id)},
+        )
+
+
 def signed_in(use_case: UseCase[P, R]) -> UseCase[P, R]:
-    """Guard a use case that every authenticated caller may use, whatever its scopes.
+    """Guard a use case that every caller of the workspace may use, whatever its scopes.
 
     Raises:
         UnauthenticatedError: From the use case, when nobody is signed in.
+        ForbiddenError: From the use case, when the caller has but a push token.
+    """
+
+    @wraps(use_case)
+    async def guarded(ctx: "Context", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if demand_caller(ctx).kind == "push":
+            raise ForbiddenError("a push token pushes rows to its dataset, and opens nothing else")
+        return await use_case(ctx, *args, **kwargs)
+
+    guarded.required_grant = None  # type: ignore[attr-defined]
+    return guarded
+
+
+def credentialed(use_case: UseCase[P, R]) -> UseCase[P, R]:
+    """Guard a use case that every credential opens, a push token too.
+
+    Raises:
+        UnauthenticatedError: From the use case, when there is no credential.
     """
 
     @wraps(use_case)

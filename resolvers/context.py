@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from db.listening import Listener
@@ -18,6 +18,9 @@ from resolvers.model_calls import CallResult
 from resolvers.provider_health import ProviderHealth
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
+
+if TYPE_CHECKING:
+    from resolvers.push import Push
 
 
 class JobQueue(Protocol):
@@ -48,6 +51,8 @@ class Limits:
     default_max_tokens: int
     idempotency_claim_seconds: int
     judge_models: Sequence[str]
+    push_max_row_bytes: int
+    push_rows_before_models: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Services:
     runs_under_way: RunsUnderWay
     run_results: GroupCommit[CallResult]
     run_changes: Listener
+    pushes: GroupCommit["Push"]
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits
 

@@ -1,4 +1,4 @@
-"""From what a request carries to who is calling: API tokens and user sessions."""
+"""From what a request carries to who is calling: API tokens, push tokens and user sessions."""
 
 import hashlib
 import hmac
@@ -13,7 +13,8 @@ from uuid import UUID
 import jwt
 from sqlalchemy import Text, bindparam, select
 
-from db.models import ApiToken, Member
+from db.models import ApiToken, Leaderboard, Member, PushToken
+from db.records import Row
 from db.session import Database
 from engine.instants import rfc3339
 from resolvers.auth import Principal, expand_scopes, session_grants
@@ -22,9 +23,11 @@ from resolvers.errors import ForbiddenError, UnauthenticatedError
 from resolvers.paging import AnySelect
 
 TOKEN_PREFIX = "drgero_"  # noqa: S105 - what tokens begin with
+PUSH_TOKEN_PREFIX = "hpd_"  # noqa: S105 - what push tokens begin with
 PUBLIC_ID_CHARACTERS = 12
 TOKEN = re.compile(
-    rf"^{TOKEN_PREFIX}([A-Za-z0-9]{{{PUBLIC_ID_CHARACTERS}}})_([A-Za-z0-9_-]{{43}})$"
+    rf"^(?:{TOKEN_PREFIX}|{PUSH_TOKEN_PREFIX})"
+    rf"([A-Za-z0-9]{{{PUBLIC_ID_CHARACTERS}}})_([A-Za-z0-9_-]{{43}})$"
 )
 MAX_CREDENTIAL_CHARACTERS = 8_192
 SESSION_LEEWAY_SECONDS = 30
@@ -43,13 +46,13 @@ class TokenSecret:
     secret_sha256: bytes
 
 
-def new_token_secret() -> TokenSecret:
+def new_token_secret(prefix: str = TOKEN_PREFIX) -> TokenSecret:
     """Make a token of 256 random bits behind a public id."""
     alphabet = string.ascii_letters + string.digits
     public_id = "".join(secrets.choice(alphabet) for _ in range(PUBLIC_ID_CHARACTERS))
     secret = secrets.token_urlsafe(32)
     return TokenSecret(
-        token=f"{TOKEN_PREFIX}{public_id}_{secret}",
+        token=f"{prefix}{public_id}_{secret}",
         public_id=public_id,
         secret_sha256=hashlib.sha256(secret.encode()).digest(),
     )
@@ -106,6 +109,17 @@ def _write_token() -> AnySelect:
     return select(*(getattr(ApiToken, name) for name in names)).where(asked)
 
 
+def _write_push_token() -> AnySelect:
+    names = ("id", "workspace_id", "leaderboard_id", "secret_sha256", "revoked_at")
+    asked = PushToken.public_id == bindparam("public_id", type_=Text())
+    present = (Leaderboard.id == PushToken.leaderboard_id) & Leaderboard.deleted_at.is_(None)
+    return (
+        select(*(getattr(PushToken, name) for name in names))
+        .join(Leaderboard, present)
+        .where(asked)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _SeenToken:
     """A valid token, as it was read.
@@ -144,7 +158,7 @@ class Authenticator:
         """
         if len(credential) > MAX_CREDENTIAL_CHARACTERS:
             raise UnauthenticatedError("the credential is too long to be one")
-        if credential.startswith(TOKEN_PREFIX):
+        if credential.startswith((TOKEN_PREFIX, PUSH_TOKEN_PREFIX)):
             return await self._by_token(credential)
         if self._sessions is not None and credential.count(".") == 2:  # noqa: PLR2004 - a JWT
             return await self._by_session(self._sessions.verify(credential), workspace)
@@ -163,27 +177,24 @@ class Authenticator:
         return token.principal
 
     async def _read_token(self, credential: str) -> _SeenToken:
+        is_push = credential.startswith(PUSH_TOKEN_PREFIX)
+        kind = "push" if is_push else "API"
         match = TOKEN.match(credential)
         public_id, secret = match.groups() if match else ("", "")
-        query = kept_query(_write_token)
+        query = kept_query(_write_push_token if is_push else _write_token)
         rows = await self._database.fetch(query, public_id=public_id)
         token = rows[0] if rows else None
         presented = hashlib.sha256(secret.encode()).digest()
         # Compared on a miss too, so that timing does not tell which ids exist.
         known = hmac.compare_digest(presented, token.secret_sha256 if token else NO_SECRET)
         if token is None or not known:
-            raise UnauthenticatedError("the API token is not valid")
+            raise UnauthenticatedError(f"the {kind} token is not valid")
         if token.revoked_at is not None:
-            raise UnauthenticatedError("the API token was revoked")
-        principal = Principal(
-            kind="token",
-            workspace_id=token.workspace_id,
-            grants=expand_scopes(token.scopes),
-            token_id=token.id,
-            has_budget=token.budget_limit_usd is not None,
-        )
+            raise UnauthenticatedError(f"the {kind} token was revoked")
         until = time.monotonic() + TOKEN_SECONDS
-        return _SeenToken(principal, token.expires_at, until)
+        if is_push:
+            return _SeenToken(_push_principal(token), None, until)
+        return _SeenToken(_token_principal(token), token.expires_at, until)
 
     async def _by_session(self, user_id: UUID, workspace: str | None) -> Principal:
         statement = select(Member).where(Member.user_id == user_id).order_by(Member.created_at)
@@ -202,3 +213,23 @@ class Authenticator:
             grants=session_grants(member.role),
             user_id=user_id,
         )
+
+
+def _token_principal(token: Row) -> Principal:
+    return Principal(
+        kind="token",
+        workspace_id=token.workspace_id,
+        grants=expand_scopes(token.scopes),
+        token_id=token.id,
+        has_budget=token.budget_limit_usd is not None,
+    )
+
+
+def _push_principal(token: Row) -> Principal:
+    return Principal(
+        kind="push",
+        workspace_id=token.workspace_id,
+        grants=frozenset(),
+        push_token_id=token.id,
+        leaderboard_id=token.leaderboard_id,
+    )

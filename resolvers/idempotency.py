@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
-from db.models import IdempotencyKey
-from resolvers.auth import SYSTEM, requires, signed_in
+from db.models import IdempotencyKey, PushBatch
+from resolvers.auth import SYSTEM, credentialed, requires
 from resolvers.context import Context
 from resolvers.errors import IdempotencyConflictError, InvalidInputError
 
@@ -49,7 +49,7 @@ class Claim:
     resource_id: UUID
 
 
-@signed_in
+@credentialed
 async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | StoredAnswer:
     """Return the answer that *key* was given, or the right to work on it.
 
@@ -80,8 +80,19 @@ async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | Store
                 f"Idempotency-Key {key!r} was used before, with another request"
             )
         if row.answer_status is not None:
-            return StoredAnswer(row.answer_status, row.answer_headers or {}, row.answer_body or b"")
+            return StoredAnswer(row.answer_status, row.answer_headers or {}, _opened(ctx, row))
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _opened(ctx: Context, row: IdempotencyKey) -> bytes:
+    body: bytes = row.answer_body or b""
+    if not body.startswith(b"v1."):
+        return body  # kept by a server that did not seal answers yet
+    return ctx.services.vault.open(body.decode(), owner=_owner(ctx, row.key)).encode()
+
+
+def _owner(ctx: Context, key: str) -> str:
+    return f"idempotency_key:{ctx.workspace_id}:{key}"
 
 
 async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None:
@@ -161,20 +172,23 @@ async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
         )
 
 
-@signed_in
+@credentialed
 async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
-    """Remember what the request was answered."""
+    """Remember what the request was answered, sealed: an answer may show a new secret."""
+    body = ctx.services.vault.seal(answer.body.decode(), owner=_owner(ctx, claim.key))
     async with ctx.database.write() as session:
         await session.execute(
             update(IdempotencyKey)
             .where(IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == claim.key)
             .values(
-                answer_status=answer.status, answer_headers=answer.headers, answer_body=answer.body
+                answer_status=answer.status,
+                answer_headers=answer.headers,
+                answer_body=body.encode(),
             )
         )
 
 
-@signed_in
+@credentialed
 async def release_key(ctx: Context, claim: Claim) -> None:
     """Let go of a key whose request failed, so that a repeat is a fresh try."""
     async with ctx.database.write() as session:
@@ -194,3 +208,4 @@ async def forget_old_answers(ctx: Context) -> None:
         await session.execute(
             delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT)
         )
+        await session.execute(delete(PushBatch).where(PushBatch.created_at < func.now() - KEPT))

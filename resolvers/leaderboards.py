@@ -1,7 +1,8 @@
 """Leaderboard use cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
@@ -16,7 +17,14 @@ from resolvers.columns import Columns, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.datasets import check_dataset
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import LeaderboardChanges, NewLeaderboard, check_judge
+from resolvers.inputs import (
+    LeaderboardChanges,
+    NewLeaderboard,
+    PushFields,
+    check_dataset_type,
+    check_judge,
+    push_settings,
+)
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.leaderboards import LeaderboardById
 from resolvers.paging import (
@@ -137,7 +145,8 @@ async def create_leaderboard(
         IntegrationMissingError: The judge needs a key, and none is saved.
         UpstreamError: The hub or the catalogue can't be read just now.
     """
-    await check_dataset(ctx, new.dataset_url, needs_expected=new.eval_type == "exact")
+    if new.dataset_url is not None:
+        await check_dataset(ctx, new.dataset_url, needs_expected=new.eval_type == "exact")
     if new.judge_model is not None:
         await require_model(ctx, new.judge_model, field="judge_model")
     row = Leaderboard(
@@ -147,6 +156,7 @@ async def create_leaderboard(
         system_prompt=new.system_prompt,
         dataset_type=new.dataset_type,
         dataset_url=new.dataset_url,
+        push=push_settings(new.pushed()) if new.dataset_type == "PUSH" else None,
         eval_type=new.eval_type,
         evaluation=new.evaluation.stored(),
         judge_provider=new.judge_provider or ("openrouter" if new.eval_type == "judge" else None),
@@ -174,7 +184,8 @@ async def update_leaderboard(
     Raises:
         NotFoundError: The workspace has no such leaderboard.
         InvalidDatasetError: The new dataset URL is not a dataset file.
-        InvalidInputError: The selected candidate is not on this leaderboard.
+        InvalidInputError: The selected candidate is not on this leaderboard, or the dataset is
+            given settings of another kind of dataset.
         ConflictError: Manual selection is asked for with no candidate selected.
     """
     if changes.judge_model is not None:
@@ -197,8 +208,12 @@ async def update_leaderboard(
             given["evaluation"] = changes.evaluation.stored()
         if changes.promotion is not None:
             given["promotion"] = changes.promotion.stored()
+        pushed = {name: given.pop(name) for name in PushFields.model_fields.keys() & given.keys()}
         for name, value in given.items():
             setattr(row, name, value)
+        if given.get("dataset_type") == "PUSH" and "dataset_url" not in given:
+            row.dataset_url = None
+        _change_dataset(row, pushed)
         _check_judge(row)
         if row.model_selection == "manual" and row.selected_candidate_id is None:
             raise ConflictError(
@@ -208,6 +223,17 @@ async def update_leaderboard(
         if (row.model_selection, row.selected_candidate_id) != chosen_before:
             await select_production(session, ctx, row)
     return row
+
+
+def _change_dataset(board: Leaderboard, pushed: Mapping[str, Any]) -> None:
+    """Have *board*'s dataset be of one kind, with the settings of that kind."""
+    kept = board.push or {} if board.dataset_type == "PUSH" else {}
+    settings = {name: value for name, value in {**kept, **pushed}.items() if value is not None}
+    try:
+        check_dataset_type(board.dataset_type, board.dataset_url, settings)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    board.push = push_settings(settings) if board.dataset_type == "PUSH" else None
 
 
 def _check_judge(board: Leaderboard) -> None:

@@ -24,7 +24,7 @@ from resolvers.idempotency import (
     release_key,
 )
 
-TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key")
+TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key", "X-Dr.Gero-Push-Token")
 OPERATOR_HEADER = "X-Cron-Secret"
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Belong to one answer, and are made anew for a repeat.
@@ -142,7 +142,7 @@ def _fingerprint(ctx: Context, request: Request, body: bytes) -> bytes:
     """Tell requests apart, also by who sends them: an answer is shown to its own caller alone."""
     caller = demand_caller(ctx)
     head = (
-        f"{caller.token_id or caller.user_id}\n"
+        f"{caller.token_id or caller.push_token_id or caller.user_id}\n"
         f"{request.method} {request.url.path}?{request.url.query}\n"
     ).encode()
     return hashlib.sha256(head + body).digest()

@@ -34,6 +34,7 @@ OPERATOR_SCHEMES: Final = {
 TAGS: Final = {
     "leaderboards": "A task, its dataset, and which model serves it.",
     "models": "The candidate models that a leaderboard compares.",
+    "datasets": "The rows that models are compared on.",
     "runs": "Calling every candidate on every row, and ranking them.",
     "inference": "Answers by the model in production.",
     "traces": "Every model call, as it was made.",
@@ -71,6 +72,18 @@ ALSO: Final[dict[str, dict[int, str]]] = {
     },
 }
 ALSO["inferAlias"] = ALSO["infer"]
+ALSO["pushRows"] = {409: "The dataset is read from a URL.", 413: "More than 1,000 rows, or 5 MiB."}
+ALSO["pushRowsAlias"] = ALSO["pushRows"]
+ALSO["createPushToken"] = {409: "The dataset is read from a URL, or has too many tokens."}
+PUSH_SCHEMES: Final = {
+    "pushToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Dr.Gero-Push-Token",
+        "description": "A leaderboard's push token (hpd_...); also as a bearer token.",
+    },
+}
+PUSHES: Final = {"pushRows", "pushRowsAlias"}
 USD: Final = {"type": "string", "pattern": r"^(\d+\.\d{2,}|unlimited)$"}
 HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Request-Id": {
@@ -139,7 +152,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["components"]["headers"] = HEADERS
-    document["components"]["securitySchemes"] = SCHEMES | OPERATOR_SCHEMES
+    document["components"]["securitySchemes"] = SCHEMES | PUSH_SCHEMES | OPERATOR_SCHEMES
     document["tags"] = [
         {"name": name, "description": description} for name, description in TAGS.items()
     ]
@@ -168,9 +181,9 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
         _name_headers(name, responses, repeatable=False)
         return
     is_operators = name in OPERATORS
-    operation["security"] = [
-        {scheme: []} for scheme in (OPERATOR_SCHEMES if is_operators else SCHEMES)
-    ]
+    schemes = OPERATOR_SCHEMES if is_operators else SCHEMES
+    schemes = schemes | PUSH_SCHEMES if name in PUSHES else schemes
+    operation["security"] = [{scheme: []} for scheme in schemes]
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
     failures = OPERATORS_ONLY if is_operators else failures
     if "requestBody" in operation:

@@ -2,12 +2,15 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from db.records import Row
 from engine.instants import rfc3339
+from resolvers.dataset_status import DatasetStatus
+from resolvers.push import PushReceipt
 
 Instant = Annotated[
     datetime,
@@ -23,6 +26,11 @@ Usd = Annotated[
 
 def _is_present(value: object) -> bool:
     return value is not None
+
+
+def _pushed(name: str) -> Any:
+    """Return where a setting of a pushed dataset is read: null when it is read from a URL."""
+    return Field(validation_alias=AliasPath("push", name))
 
 
 class Shape(BaseModel):
@@ -87,6 +95,15 @@ class LeaderboardShape(Shape):
     system_prompt: str
     dataset_type: Literal["GET", "PUSH"]
     dataset_url: str | None
+    auto_limit_size: Annotated[bool | None, _pushed("auto_limit_size")] = None
+    max_samples_to_gather: Annotated[int | None, _pushed("max_samples_to_gather")] = None
+    daily_event_limit: Annotated[int | None, _pushed("daily_event_limit")] = None
+    monthly_event_limit: Annotated[int | None, _pushed("monthly_event_limit")] = None
+    consolidate_every_events: Annotated[int | None, _pushed("consolidate_every_events")] = None
+    consolidate_every_hours: Annotated[int | None, _pushed("consolidate_every_hours")] = None
+    dedupe: Annotated[bool | None, _pushed("dedupe")] = None
+    near_duplicate_threshold: Annotated[float | None, _pushed("near_duplicate_threshold")] = None
+    end_date: Annotated[str | None, _pushed("end_date")] = None
     eval_type: Literal["exact", "judge", "human"]
     evaluation: EvaluationShape
     judge_provider: Literal["openrouter"] | None
@@ -103,6 +120,162 @@ class LeaderboardShape(Shape):
     )
     created_at: Instant
     updated_at: Instant
+
+
+class SnapshotShape(Shape):
+    """What a dataset held at one time; it never changes."""
+
+    id: UUID
+    leaderboard_id: UUID
+    number: int = Field(description="1, 2, 3, ... within the leaderboard.")
+    content_sha256: str = Field(description="SHA-256 over the bytes of its JSON lines.")
+    row_count: int
+    size_bytes: int
+    parent_id: UUID | None = Field(description="The snapshot before it.")
+    source_url: str | None = Field(description="Where its rows were read; null when pushed.")
+    source_revision: str | None = Field(description="The commit that was read.")
+    dropped: dict[str, int] = Field(description="Rows that it leaves out, by reason.")
+    created_at: Instant
+
+
+class RejectionShape(Shape):
+    """Why a row was not taken."""
+
+    index: int = Field(description="Its place in the push, from 0.")
+    code: str = Field(description="For programs; stable.")
+    message: str
+
+
+class PushLimitsShape(Shape):
+    """What the dataset takes; null for as many as come."""
+
+    daily_event_limit: int | None
+    monthly_event_limit: int | None
+    max_samples_to_gather: int | None
+
+
+class ConsolidationDueShape(Shape):
+    """Whether a snapshot is due."""
+
+    should_consolidate: bool
+
+
+class PushReceiptShape(Shape):
+    """What became of a push; the accepted rows are stored."""
+
+    accepted_rows: int
+    rejected_rows: int
+    duplicate_rows: int = Field(description="Rows that the dataset had already.")
+    status: Literal["accepted", "partial", "rejected"]
+    batch_id: UUID
+    pending_events: int = Field(description="Rows that no snapshot covers yet.")
+    limits: PushLimitsShape
+    consolidation: ConsolidationDueShape
+    rejections: list[RejectionShape]
+
+    @classmethod
+    def of(cls, receipt: PushReceipt) -> Self:
+        """Shape a receipt."""
+        return cls(
+            accepted_rows=receipt.accepted_rows,
+            rejected_rows=receipt.rejected_rows,
+            duplicate_rows=receipt.duplicate_rows,
+            status=receipt.status,
+            batch_id=receipt.batch_id,
+            pending_events=receipt.pending_events,
+            limits=PushLimitsShape.model_validate(receipt),
+            consolidation=ConsolidationDueShape.model_validate(receipt),
+            rejections=[RejectionShape.model_validate(each) for each in receipt.rejections],
+        )
+
+
+class PushTokenShape(Shape):
+    """A push token; its secret is never shown again."""
+
+    id: UUID
+    name: str
+    public_id: str = Field(description="The part of the token behind hpd_ that may be shown.")
+    created_at: Instant
+    last_used_at: Instant | None = Field(description="To the minute.")
+    revoked_at: Instant | None
+
+
+class MadePushTokenShape(PushTokenShape):
+    """A new push token, with its secret."""
+
+    secret: str = Field(description="The token itself; it is shown this once.")
+
+
+class RevokedPushTokensShape(Shape):
+    """How many push tokens were revoked."""
+
+    revoked: int
+
+
+class QuotaWindowShape(Shape):
+    """What a dataset takes in a UTC day or month."""
+
+    limit: int | None
+    used: int
+    left: int | None
+    resets_at: Instant
+
+
+class ConsolidationStatusShape(Shape):
+    """When rows become a snapshot."""
+
+    should_consolidate: bool
+    last_at: Instant | None
+    rows_until_due: int | None = Field(description="By consolidate_every_events.")
+    next_due_at: Instant | None = Field(description="By consolidate_every_hours.")
+
+
+class DatasetStatusShape(Shape):
+    """How a dataset stands."""
+
+    leaderboard_id: UUID
+    dataset_type: Literal["GET", "PUSH"]
+    accepted_rows: int = Field(description="Rows ever accepted.")
+    pending_events: int = Field(description="Rows that no snapshot covers yet.")
+    pending_edits: int = Field(description="Labels and corrections that no snapshot carries yet.")
+    limits: PushLimitsShape
+    daily: QuotaWindowShape
+    monthly: QuotaWindowShape
+    end_date: str | None
+    consolidation: ConsolidationStatusShape
+    snapshot: SnapshotShape | None = Field(description="The newest.")
+    tokens: list[PushTokenShape]
+
+    @classmethod
+    def of(
+        cls,
+        board: Row,
+        status: DatasetStatus,
+        snapshot: SnapshotShape | None,
+        tokens: list[PushTokenShape],
+    ) -> Self:
+        """Gather what is shown of a dataset."""
+        return cls(
+            leaderboard_id=board.id,
+            dataset_type=board.dataset_type,
+            accepted_rows=status.accepted_rows,
+            pending_events=status.pending_rows,
+            pending_edits=status.pending_edits,
+            limits=PushLimitsShape(
+                **{name: status.settings.get(name) for name in PushLimitsShape.model_fields}
+            ),
+            daily=QuotaWindowShape.model_validate(status.daily),
+            monthly=QuotaWindowShape.model_validate(status.monthly),
+            end_date=status.settings.get("end_date"),
+            consolidation=ConsolidationStatusShape(
+                should_consolidate=status.is_due,
+                last_at=status.last_consolidated_at,
+                rows_until_due=status.rows_until_due,
+                next_due_at=status.next_due_at,
+            ),
+            snapshot=snapshot,
+            tokens=tokens,
+        )
 
 
 class CandidateShape(Shape):

@@ -67,7 +67,7 @@ async def make_tenant(process: Process) -> Tenant:
 
 
 async def make_leaderboard(
-    process: Process, workspace_id: UUID, *, url: str = DATASET_URL, **columns: Any
+    process: Process, workspace_id: UUID, *, url: str | None = DATASET_URL, **columns: Any
 ) -> Leaderboard:
     board = Leaderboard(
         id=new_id(),

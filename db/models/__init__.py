@@ -1,7 +1,15 @@
 """Row classes, one module per aggregate."""
 
 from db.models.candidate import Candidate
-from db.models.dataset import DatasetRow, DatasetSnapshot
+from db.models.dataset import (
+    Dataset,
+    DatasetEdit,
+    DatasetRow,
+    DatasetSnapshot,
+    PushBatch,
+    PushedRow,
+    PushToken,
+)
 from db.models.idempotency import IdempotencyKey
 from db.models.integration import Integration
 from db.models.job import Job
@@ -26,6 +34,8 @@ __all__ = [
     "ApiToken",
     "BudgetHold",
     "Candidate",
+    "Dataset",
+    "DatasetEdit",
     "DatasetRow",
     "DatasetSnapshot",
     "DisputedResult",
@@ -39,6 +49,9 @@ __all__ = [
     "PromotionEvent",
     "ProviderLease",
     "ProviderState",
+    "PushBatch",
+    "PushToken",
+    "PushedRow",
     "Ranking",
     "RankingEntry",
     "Review",

@@ -12,6 +12,8 @@ class Leaderboard(Base):
     """A task prompt, a dataset and an evaluation that candidates are ranked on.
 
     Attributes:
+        push: Of a dataset that is pushed, its quotas and when it is consolidated; see
+            `resolvers/inputs/dataset.py`.
         evaluation: `{"match": ..., "extract": ...}`; see `resolvers/inputs/leaderboard.py`.
         selected_candidate_id: Serves production when `model_selection` is `manual`.
         judge_provider: Who serves the judge, of a leaderboard that is judged.
@@ -37,6 +39,7 @@ class Leaderboard(Base):
     system_prompt: Mapped[str]
     dataset_type: Mapped[str]
     dataset_url: Mapped[str | None]
+    push: Mapped[Json | None]
     eval_type: Mapped[str]
     evaluation: Mapped[Json]
     judge_provider: Mapped[str | None]

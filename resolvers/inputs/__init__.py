@@ -2,6 +2,7 @@
 
 from resolvers.inputs.base import Input, check_storable, invalid_input
 from resolvers.inputs.candidate import RESERVED_PARAMS, NewCandidate
+from resolvers.inputs.dataset import NewPushToken, PushFields, RevokedPushTokens, push_settings
 from resolvers.inputs.integration import NewIntegration
 from resolvers.inputs.leaderboard import (
     Evaluation,
@@ -9,6 +10,7 @@ from resolvers.inputs.leaderboard import (
     NewLeaderboard,
     Promotion,
     ScoreScale,
+    check_dataset_type,
     check_judge,
 )
 from resolvers.inputs.review import NewReview, SkippedReview
@@ -24,13 +26,18 @@ __all__ = [
     "NewCandidate",
     "NewIntegration",
     "NewLeaderboard",
+    "NewPushToken",
     "NewReview",
     "NewRun",
     "Promotion",
+    "PushFields",
+    "RevokedPushTokens",
     "RowLimit",
     "ScoreScale",
     "SkippedReview",
+    "check_dataset_type",
     "check_judge",
     "check_storable",
     "invalid_input",
+    "push_settings",
 ]

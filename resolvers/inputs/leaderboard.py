@@ -1,15 +1,18 @@
 """Inputs about leaderboards."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
 
 from engine.matching import MatchMode, PatternError, check_pattern
 from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Url
+from resolvers.inputs.dataset import PushFields, push_settings
 
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 EvalType = Literal["exact", "judge", "human"]
+DatasetType = Literal["GET", "PUSH"]
 
 
 class ScoreScale(Input):
@@ -108,7 +111,7 @@ class Promotion(Input):
         return self
 
 
-class NewLeaderboard(Input):
+class NewLeaderboard(PushFields):
     """A leaderboard to create."""
 
     name: Name
@@ -119,8 +122,13 @@ class NewLeaderboard(Input):
         description="The task. {input}, {question} and {query} stand for the row's input; "
         "with none of them the input is appended.",
     )
-    dataset_type: Literal["GET"] = "GET"
-    dataset_url: Url = Field(description="A Hugging Face URL of a .jsonl or .jsonl.gz file.")
+    dataset_type: DatasetType = Field(
+        default="GET", description="GET: rows are read from dataset_url. PUSH: they are pushed."
+    )
+    dataset_url: Url | None = Field(
+        default=None,
+        description="A Hugging Face URL of a .jsonl or .jsonl.gz file; dataset_type GET needs it.",
+    )
     eval_type: EvalType = "exact"
     evaluation: Evaluation = Evaluation()
     judge_provider: Literal["openrouter"] | None = Field(
@@ -136,13 +144,47 @@ class NewLeaderboard(Input):
     promotion: Promotion = Promotion()
 
     @model_validator(mode="after")
+    def _dataset_fits_its_type(self) -> Self:
+        check_dataset_type(self.dataset_type, self.dataset_url, self.pushed())
+        return self
+
+    @model_validator(mode="after")
     def _judge_fits_the_evaluation(self) -> Self:
         check_judge(self.eval_type, self.judge_model, is_auto=self.judge_auto)
         return self
 
 
 # Of the fields of a change, those that null takes back.
-NULLABLE_CHANGES = {"selected_leaderboard_model_id", "judge_provider", "judge_model"}
+NULLABLE_CHANGES = {
+    "selected_leaderboard_model_id",
+    "judge_provider",
+    "judge_model",
+    *(PushFields.model_fields.keys() - {"auto_limit_size", "dedupe"}),
+}
+
+
+def check_dataset_type(
+    dataset_type: str, dataset_url: str | None, pushed: Mapping[str, Any]
+) -> None:
+    """Check that a dataset is read from a URL or is pushed, and has no settings of the other kind.
+
+    Args:
+        dataset_type: `GET` or `PUSH`.
+        dataset_url: Where rows are read.
+        pushed: The settings of a pushed dataset that are given.
+
+    Raises:
+        ValueError: It is otherwise; the text names the field.
+    """
+    if dataset_type == "PUSH":
+        if dataset_url is not None:
+            raise ValueError("dataset_url goes with dataset_type GET")
+        push_settings(pushed)
+        return
+    if dataset_url is None:
+        raise ValueError("dataset_url is required for dataset_type GET")
+    if pushed:
+        raise ValueError(f"{min(pushed)} goes with dataset_type PUSH")
 
 
 def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> None:
@@ -162,7 +204,7 @@ def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> No
         raise ValueError("judge_model is required for eval_type judge, unless judge_auto is true")
 
 
-class LeaderboardChanges(Input):
+class LeaderboardChanges(PushFields):
     """What to change on a leaderboard; what is left out stays."""
 
     name: Name | LeftOut = None
@@ -172,7 +214,7 @@ class LeaderboardChanges(Input):
             "system_prompt", "systemPrompt", "model_prompt", "modelPrompt"
         ),
     )
-    dataset_type: Literal["GET"] | LeftOut = None
+    dataset_type: DatasetType | LeftOut = None
     dataset_url: Url | LeftOut = None
     eval_type: EvalType | LeftOut = None
     evaluation: Evaluation | LeftOut = None

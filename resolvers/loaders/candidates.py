@@ -1,18 +1,12 @@
 """Batched questions about candidates."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement
 from typing_extensions import override
 
 from db.models import Candidate
-from db.records import Row
-from resolvers.columns import Columns, read_columns
-from resolvers.loaders.base import Loader, among_keys, own_workspace
-from resolvers.loaders.rows import RowByKey
-from resolvers.paging import AnySelect
+from resolvers.loaders.rows import ChildrenByParent, RowByKey
 
 
 class CandidateById(RowByKey):
@@ -21,30 +15,13 @@ class CandidateById(RowByKey):
     entity = Candidate
 
 
-class CandidatesByLeaderboard(Loader[UUID, Sequence[Row]]):
+class CandidatesByLeaderboard(ChildrenByParent):
     """The candidates on a leaderboard, in the order they were added."""
+
+    entity = Candidate
+    parent = "leaderboard_id"
 
     @override
     @classmethod
-    def write(cls, columns: Columns) -> AnySelect:
-        chosen = read_columns(Candidate, columns, always=("id", "leaderboard_id"))
-        return (
-            select(*chosen)
-            .where(
-                among_keys(Candidate.leaderboard_id),
-                own_workspace(Candidate.workspace_id),
-                Candidate.removed_at.is_(None),
-            )
-            .order_by(Candidate.id)
-        )
-
-    @override
-    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, Sequence[Row]]:
-        found: dict[UUID, list[Row]] = defaultdict(list)
-        for row in await self.rows(columns, keys=keys):
-            found[row["leaderboard_id"]].append(row)
-        return found
-
-    @override
-    def absent(self, key: UUID) -> Sequence[Row]:
-        return []
+    def visible(cls) -> Sequence[ColumnElement[bool]]:
+        return (Candidate.removed_at.is_(None),)

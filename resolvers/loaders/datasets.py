@@ -6,11 +6,12 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Integer, Uuid, bindparam, func, select
 from typing_extensions import override
 
-from db.models import DatasetRow, DatasetSnapshot
+from db.models import Dataset, DatasetRow, DatasetSnapshot, PushToken
 from db.records import Row
 from resolvers.columns import Columns, read_columns
 from resolvers.loaders.base import Loader, own_workspace
-from resolvers.loaders.rows import LatestByParent, RowByKey
+from resolvers.loaders.rows import ChildrenByParent, LatestByParent, RowByKey
+from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect
 
 Place = tuple[UUID, int]
@@ -28,6 +29,39 @@ class LatestSnapshotByLeaderboard(LatestByParent):
     entity = DatasetSnapshot
     key = "leaderboard_id"
     newest_first = ("number",)
+
+
+class SnapshotsByLeaderboard(SliceByParent):
+    """A slice of a leaderboard's snapshots."""
+
+    entity = DatasetSnapshot
+    parent = "leaderboard_id"
+
+    @override
+    @classmethod
+    def children(cls, statement: AnySelect) -> AnySelect:
+        return statement.where(own_workspace(DatasetSnapshot.workspace_id))
+
+
+class SnapshotCountByLeaderboard(CountByParent):
+    """How many snapshots a leaderboard has."""
+
+    slices = SnapshotsByLeaderboard
+
+
+class DatasetByLeaderboard(RowByKey):
+    """What changes of a leaderboard's dataset; None before anything was pushed or edited."""
+
+    entity = Dataset
+    key = "leaderboard_id"
+
+
+class PushTokensByLeaderboard(ChildrenByParent):
+    """A leaderboard's push tokens, newest first, those that are revoked too."""
+
+    entity = PushToken
+    parent = "leaderboard_id"
+    newest_first = True
 
 
 class RowByPlace(Loader[Place, Row | None]):

@@ -62,6 +62,7 @@ PLUMBING = {
     "production.production_candidates",
     "production.require_production_candidate",
     "production.select_production",
+    "push_storage.store_pushes",
     "review_counts.count_reviews",
     "review_counts.settle_preferences",
     "run_costs.commit_cost",

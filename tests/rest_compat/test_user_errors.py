@@ -104,7 +104,10 @@ async def test_another_workspaces_things_are_404(
     ("body", "said"),
     [
         ({**GOOD, "colour": "red"}, "colour: unknown field"),
-        ({**GOOD, "dataset_type": "PUT"}, "dataset_type: Input should be 'GET' (got 'PUT')"),
+        (
+            {**GOOD, "dataset_type": "PUT"},
+            "dataset_type: Input should be 'GET' or 'PUSH' (got 'PUT')",
+        ),
         ({**GOOD, "evaluation": {"extract": "("}}, "evaluation.extract: is not a valid regex"),
         ({**GOOD, "name": "a\x00b"}, "name: must not contain NUL"),
         ({"name": "n"}, "system_prompt: is required"),

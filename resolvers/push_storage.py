@@ -1,0 +1,371 @@
+"""Storing pushes: those of many callers in one transaction, each within its dataset's quotas."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, RowMapping, Uuid, bindparam, text
+from sqlalchemy.dialects.postgresql import insert
+
+from db.bulk import column_arrays, insert_from_arrays
+from db.models import PushBatch, PushedRow
+from db.session import Database, WriteSession
+from engine.quotas import Quotas, Refusal, Usage, find_room, usage_at
+from engine.rows import repeated_key
+from resolvers.context import JobQueue
+from resolvers.errors import ConflictError, NotFoundError
+from resolvers.push import Push, PushableRow, PushReceipt, Rejection
+
+CONSOLIDATE = "dataset.consolidate"
+# How exactly a push token's last use is known.
+NOTED_USE = timedelta(minutes=1)
+
+CREATE_DATASETS = text("""
+INSERT INTO dataset (leaderboard_id, workspace_id)
+SELECT id, workspace_id FROM leaderboard WHERE id = ANY(:ids)
+ON CONFLICT DO NOTHING
+""").bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+# In one order for everybody, so that nobody waits in a circle.
+LOCK_DATASETS = text("""
+SELECT dataset.*, leaderboard.dataset_type, leaderboard.push, leaderboard.deleted_at
+FROM dataset JOIN leaderboard ON leaderboard.id = dataset.leaderboard_id
+WHERE dataset.leaderboard_id = ANY(:ids)
+ORDER BY dataset.leaderboard_id
+FOR NO KEY UPDATE OF dataset
+""").bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+FIND_KEYS = text("""
+SELECT leaderboard_id, row_key FROM pushed_row
+JOIN unnest(:ids, :keys) AS wanted (id, key)
+  ON leaderboard_id = wanted.id AND row_key = wanted.key
+""").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid())), bindparam("keys", type_=ARRAY(LargeBinary()))
+)
+
+COUNT_CONTENTS = text("""
+SELECT leaderboard_id, content_hash, count(*) AS row_count,
+       count(*) FILTER (WHERE NOT has_id) AS unnamed_count
+FROM pushed_row
+JOIN unnest(:ids, :hashes) AS wanted (id, hash)
+  ON leaderboard_id = wanted.id AND content_hash = wanted.hash
+GROUP BY leaderboard_id, content_hash
+""").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid())), bindparam("hashes", type_=ARRAY(LargeBinary()))
+)
+
+COUNT_UP = text("""
+UPDATE dataset SET
+  last_sequence = taken.last_sequence,
+  day = :day, day_row_count = taken.today,
+  month = :month, month_row_count = taken.this_month
+FROM unnest(:ids, :last_sequences, :todays, :months) AS taken
+  (leaderboard_id, last_sequence, today, this_month)
+WHERE dataset.leaderboard_id = taken.leaderboard_id
+""").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid())),
+    *(
+        bindparam(name, type_=ARRAY(BigInteger()))
+        for name in ("last_sequences", "todays", "months")
+    ),
+)
+
+NOTE_USE = text("""
+UPDATE push_token SET last_used_at = :now
+WHERE id = ANY(:ids) AND (last_used_at IS NULL OR last_used_at < :before)
+""").bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+FIND_BATCHES = text("SELECT id, receipt FROM push_batch WHERE id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid()))
+)
+INSERT_ROWS = insert_from_arrays(PushedRow)
+
+
+async def store_pushes(database: Database, queue: JobQueue, pushes: Sequence[Push]) -> None:
+    """Store *pushes* in one transaction, and give each its receipt, or what is wrong with it.
+
+    The rows of the datasets are locked first, so that counting and storing are one step for
+    whoever pushes to them: a quota can't be passed by two who look at once.
+    """
+    now = datetime.now(UTC)
+    for push in pushes:
+        # They may be stored by themselves now, after they failed together with others.
+        push.receipt = push.problem = None
+    async with database.write() as session:
+        datasets = await _lock(session, pushes, now)
+        await _answer_repeats(session, pushes)
+        fresh = [push for push in pushes if push.receipt is None and push.problem is None]
+        known = await _find_known(session, fresh)
+        stored = [row for push in fresh for row in _take(push, datasets, known, now)]
+        await _write(session, datasets, stored, now)
+        await _keep_receipts(session, fresh)
+        await _note_use(session, fresh, now)
+        for dataset in datasets.values():
+            if dataset.falls_due():
+                await queue.enqueue(
+                    session,
+                    CONSOLIDATE,
+                    workspace_id=dataset.workspace_id,
+                    subject_id=dataset.leaderboard_id,
+                    arguments=[{}],
+                )
+
+
+class _LockedDataset:
+    """A dataset while rows are taken into it.
+
+    Attributes:
+        last_sequence: The number of the row that was taken last.
+        taken: Rows taken in this transaction.
+    """
+
+    def __init__(self, row: RowMapping, now: datetime) -> None:
+        self.leaderboard_id: UUID = row["leaderboard_id"]
+        self.workspace_id: UUID = row["workspace_id"]
+        self.settings: Mapping[str, Any] = row["push"] or {}
+        self.last_sequence: int = row["last_sequence"]
+        self.taken = 0
+        self._consolidated_sequence: int = row["consolidated_sequence"]
+        self._consolidated_at: datetime = row["consolidated_at"] or row["created_at"]
+        self._now = now
+        seen = Usage(
+            row["day"],
+            row["day_row_count"],
+            row["month"],
+            row["month_row_count"],
+            row["last_sequence"],
+        )
+        self.usage = usage_at(seen, now)
+        self.room, self.refusal = find_room(self._quotas(), self.usage, now)
+
+    def _quotas(self) -> Quotas:
+        ends_at = self.settings.get("end_date")
+        has_room = self.settings.get("auto_limit_size")
+        return Quotas(
+            daily=self.settings.get("daily_event_limit"),
+            monthly=self.settings.get("monthly_event_limit"),
+            total=None if has_room else self.settings.get("max_samples_to_gather"),
+            ends_at=None if ends_at is None else datetime.fromisoformat(ends_at),
+        )
+
+    @property
+    def takes_once(self) -> bool:
+        """Whether a row's content is taken once."""
+        return bool(self.settings.get("dedupe", True))
+
+    @property
+    def pending(self) -> int:
+        """Rows that no snapshot covers."""
+        return self.last_sequence - self._consolidated_sequence
+
+    def take(self) -> int | None:
+        """Return the number of one more row; None when there is no room for it."""
+        if self.room is not None and self.taken >= self.room:
+            return None
+        self.taken += 1
+        self.last_sequence += 1
+        return self.last_sequence
+
+    def is_due(self) -> bool:
+        """Tell whether a snapshot is due."""
+        return is_due(self.settings, self.pending, self._consolidated_at, self._now)
+
+    def falls_due(self) -> bool:
+        """Tell whether the rows taken now have made a snapshot due, by their number."""
+        events = self.settings.get("consolidate_every_events")
+        return events is not None and self.pending - self.taken < events <= self.pending
+
+
+def is_due(
+    settings: Mapping[str, Any], pending: int, consolidated_at: datetime, now: datetime
+) -> bool:
+    """Tell whether a snapshot is due, by the number of pending rows or by the hours they wait."""
+    events = settings.get("consolidate_every_events")
+    hours = settings.get("consolidate_every_hours")
+    if not pending:
+        return False
+    if events is not None and pending >= events:
+        return True
+    return hours is not None and now - consolidated_at >= timedelta(hours=hours)
+
+
+async def _lock(
+    session: WriteSession, pushes: Sequence[Push], now: datetime
+) -> dict[UUID, _LockedDataset]:
+    """Lock the datasets of *pushes*; a push that has none is told so."""
+    ids = sorted({push.leaderboard_id for push in pushes})
+    locked = (await session.execute(LOCK_DATASETS, {"ids": ids})).mappings().all()
+    if len(locked) < len(ids):
+        await session.execute(CREATE_DATASETS, {"ids": ids})
+        locked = (await session.execute(LOCK_DATASETS, {"ids": ids})).mappings().all()
+    found = {row["leaderboard_id"]: row for row in locked}
+    for push in pushes:
+        row = found.get(push.leaderboard_id)
+        is_there = row is not None and row["workspace_id"] == push.workspace_id
+        if row is None or not is_there or row["deleted_at"] is not None:
+            push.problem = NotFoundError(f"leaderboard {push.leaderboard_id} does not exist")
+        elif row["dataset_type"] != "PUSH":
+            push.problem = ConflictError(
+                f"leaderboard {push.leaderboard_id} reads its dataset from a URL: only one whose "
+                "dataset_type is PUSH takes rows"
+            )
+    return {key: _LockedDataset(row, now) for key, row in found.items()}
+
+
+async def _answer_repeats(session: WriteSession, pushes: Sequence[Push]) -> None:
+    """Give those pushes that were stored before the receipts that they got then."""
+    ids = [push.batch_id for push in pushes if push.is_repeatable]
+    if not ids:
+        return
+    kept = {row.id: row.receipt for row in await session.execute(FIND_BATCHES, {"ids": ids})}
+    for push in pushes:
+        if push.problem is None and (receipt := kept.get(push.batch_id)) is not None:
+            rejections = [Rejection(**each) for each in receipt["rejections"]]
+            push.receipt = PushReceipt(
+                **{**receipt, "batch_id": push.batch_id, "rejections": rejections}
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Which of the pushed rows are there already; it grows as rows are taken.
+
+    Attributes:
+        keys: (leaderboard id, row key) of rows.
+        contents: How many rows there are of a (leaderboard id, content hash).
+        unnamed: How many of these have no id.
+    """
+
+    keys: set[tuple[UUID, bytes]]
+    contents: Counter[tuple[UUID, bytes]]
+    unnamed: Counter[tuple[UUID, bytes]]
+
+
+async def _find_known(session: WriteSession, pushes: Sequence[Push]) -> _Known:
+    named = {(push.leaderboard_id, row.key) for push in pushes for row in push.rows if row.has_id}
+    contents = {(push.leaderboard_id, row.content_hash) for push in pushes for row in push.rows}
+    known = _Known(set(), Counter(), Counter())
+    if named:
+        ids, keys = zip(*named, strict=True)
+        found = await session.execute(FIND_KEYS, {"ids": list(ids), "keys": list(keys)})
+        known.keys.update((row.leaderboard_id, row.row_key) for row in found)
+    if contents:
+        ids, hashes = zip(*contents, strict=True)
+        counted = await session.execute(COUNT_CONTENTS, {"ids": list(ids), "hashes": list(hashes)})
+        for row in counted:
+            known.contents[row.leaderboard_id, row.content_hash] = row.row_count
+            known.unnamed[row.leaderboard_id, row.content_hash] = row.unnamed_count
+    return known
+
+
+def _take(
+    push: Push, datasets: Mapping[UUID, _LockedDataset], known: _Known, now: datetime
+) -> list[dict[str, Any]]:
+    """Return what is stored of *push*, and give it its receipt."""
+    dataset = datasets[push.leaderboard_id]
+    stored: list[dict[str, Any]] = []
+    rejections = list(push.rejections)
+    duplicates = 0
+    for row in push.rows:
+        content = (push.leaderboard_id, row.content_hash)
+        if _is_known(push.leaderboard_id, row, known, takes_once=dataset.takes_once):
+            duplicates += 1
+            continue
+        sequence = dataset.take()
+        if sequence is None:
+            rejections.append(_no_room(row.index, dataset))
+            continue
+        key = row.key if row.has_id else repeated_key(row.content_hash, known.unnamed[content])
+        known.keys.add((push.leaderboard_id, key))
+        known.contents[content] += 1
+        known.unnamed[content] += not row.has_id
+        stored.append(
+            {
+                "leaderboard_id": push.leaderboard_id,
+                "sequence": sequence,
+                "row_key": key,
+                "content_hash": row.content_hash,
+                "has_id": row.has_id,
+                "line": row.line,
+                "batch_id": push.batch_id,
+                "created_at": now,
+            }
+        )
+    push.receipt = PushReceipt(
+        batch_id=push.batch_id,
+        accepted_rows=len(stored),
+        duplicate_rows=duplicates,
+        rejections=sorted(rejections, key=lambda rejection: rejection.index),
+        pending_events=dataset.pending,
+        daily_event_limit=dataset.settings.get("daily_event_limit"),
+        monthly_event_limit=dataset.settings.get("monthly_event_limit"),
+        max_samples_to_gather=dataset.settings.get("max_samples_to_gather"),
+        should_consolidate=dataset.is_due(),
+    )
+    return stored
+
+
+def _is_known(leaderboard_id: UUID, row: PushableRow, known: _Known, *, takes_once: bool) -> bool:
+    if row.has_id and (leaderboard_id, row.key) in known.keys:
+        return True
+    return takes_once and known.contents[leaderboard_id, row.content_hash] > 0
+
+
+def _no_room(index: int, dataset: _LockedDataset) -> Rejection:
+    settings = dataset.settings
+    messages = {
+        Refusal.ENDED: f"the dataset closed at {settings.get('end_date')}",
+        Refusal.DAILY_LIMIT: f"daily_event_limit: {settings.get('daily_event_limit')} rows were "
+        "accepted today (UTC)",
+        Refusal.MONTHLY_LIMIT: f"monthly_event_limit: {settings.get('monthly_event_limit')} rows "
+        "were accepted this month (UTC)",
+        Refusal.FULL: f"max_samples_to_gather: the dataset holds "
+        f"{settings.get('max_samples_to_gather')} rows",
+    }
+    return Rejection(index, dataset.refusal, messages[dataset.refusal])
+
+
+async def _write(
+    session: WriteSession,
+    datasets: Mapping[UUID, _LockedDataset],
+    stored: Sequence[Mapping[str, Any]],
+    now: datetime,
+) -> None:
+    if not stored:
+        return
+    await session.execute(INSERT_ROWS, column_arrays(PushedRow, stored))
+    changed = [dataset for dataset in datasets.values() if dataset.taken]
+    await session.execute(
+        COUNT_UP,
+        {
+            "ids": [dataset.leaderboard_id for dataset in changed],
+            "last_sequences": [dataset.last_sequence for dataset in changed],
+            "todays": [dataset.usage.today + dataset.taken for dataset in changed],
+            "months": [dataset.usage.this_month + dataset.taken for dataset in changed],
+            "day": now.date(),
+            "month": now.date().replace(day=1),
+        },
+    )
+
+
+async def _keep_receipts(session: WriteSession, pushes: Sequence[Push]) -> None:
+    kept = [
+        {
+            "id": push.batch_id,
+            "leaderboard_id": push.leaderboard_id,
+            "receipt": {**asdict(push.receipt), "batch_id": str(push.batch_id)},
+        }
+        for push in pushes
+        if push.is_repeatable and push.receipt is not None
+    ]
+    if kept:
+        await session.execute(insert(PushBatch), kept)
+
+
+async def _note_use(session: WriteSession, pushes: Sequence[Push], now: datetime) -> None:
+    ids = sorted({push.push_token_id for push in pushes if push.push_token_id is not None})
+    if ids:
+        await session.execute(NOTE_USE, {"ids": ids, "now": now, "before": now - NOTED_USE})
