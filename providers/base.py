@@ -163,6 +163,22 @@ class ModelCatalogue(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """A file of a hub at one commit, as the hub tells without sending its content.
+
+    Attributes:
+        url: Names the commit, so that it stands for the same bytes for ever; the URL that was
+            asked for when the hub does not tell its commit.
+        commit: 40 hex digits; None when the hub does not tell.
+        size_bytes: Of the file as it is stored, compressed or not; None when the hub does not tell.
+    """
+
+    url: str
+    commit: str | None
+    size_bytes: int | None = None
+
+
 class DatasetHub(Protocol):
     """Reads dataset files from Hugging Face."""
 
@@ -180,12 +196,26 @@ class DatasetHub(Protocol):
         """Stream a file's non-blank lines with their 1-based numbers.
 
         Args:
-            url: A URL that `check_url` accepts.
+            url: A URL that `check_url` accepts; of a branch it reads what is there just now.
             token: The workspace's Hugging Face credential, sent to the hub alone.
             max_bytes: Of the file once it is uncompressed.
 
         Raises:
             DatasetError: On entering or while reading; the message says what is wrong.
+        """
+        ...
+
+    async def pin(self, url: str, *, token: str | None) -> PinnedFile:
+        """Find the commit that *url*'s branch or tag stands for just now.
+
+        A URL that names a commit already keeps it. The time is bounded, and no content is read.
+
+        Args:
+            url: A URL that `check_url` accepts.
+            token: The workspace's Hugging Face credential, sent to the hub alone.
+
+        Raises:
+            DatasetError: The file is not there, or the hub can't be asked; as `open_lines`.
         """
         ...
 
@@ -198,15 +228,41 @@ class DatasetHub(Protocol):
         ...
 
 
+class DatasetErrorCode(StrEnum):
+    """Why a dataset can't be read."""
+
+    INVALID_URL = "invalid_url"
+    REFUSED_ADDRESS = "refused_address"
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "timed_out"
+    NEEDS_CREDENTIAL = "needs_credential"
+    NOT_FOUND = "not_found"
+    NOT_JSONL = "not_jsonl"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
+    UNUSABLE_ROWS = "unusable_rows"
+
+
 class DatasetError(Exception):
     """A dataset can't be read; the message is for the person who gave its URL.
 
     Attributes:
+        code: Why; `UNUSABLE_ROWS` when there are lines, and no rows can be made of them.
+        line: The line that it is about, from 1.
         is_retryable: It may be readable later, as it is.
     """
 
-    def __init__(self, message: str, *, is_retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: DatasetErrorCode = DatasetErrorCode.UNUSABLE_ROWS,
+        line: int | None = None,
+        is_retryable: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.code = code
+        self.line = line
         self.is_retryable = is_retryable
 
 

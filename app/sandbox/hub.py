@@ -7,7 +7,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from app.sandbox.faults import JsonResponse
-from app.sandbox.hub_files import FILES, OWNER, find_file, list_file_urls, repo_commit
+from app.sandbox.hub_files import (
+    FILES,
+    OWNER,
+    MovingDataset,
+    find_file,
+    list_file_urls,
+    repo_commit,
+)
 
 HUB_TOKEN_PREFIX = "hf_sandbox"  # noqa: S105 - it opens nothing but the sandbox
 """Every token that starts with it is valid."""
@@ -20,46 +27,62 @@ HINT = (
 GATED_DATASET = "gated"
 
 
-def list_hub_routes() -> list[Route]:
-    """List the hub's routes."""
-    return [
-        Route("/datasets/{owner}/{dataset}/resolve/{revision}/{path:path}", _resolve_file),
-        Route("/api/whoami-v2", _show_account),
-    ]
+class HubRoutes:
+    """The hub's routes, and the one that moves the branch of the dataset `moving`."""
 
+    def __init__(self) -> None:
+        self._moving = MovingDataset()
 
-async def _resolve_file(request: Request) -> Response:
-    """Serve a file as the hub would.
+    def list_routes(self) -> list[Route]:
+        """List the routes."""
+        return [
+            Route("/datasets/{owner}/{dataset}/resolve/{revision}/{path:path}", self._resolve_file),
+            Route(
+                f"/datasets/{OWNER}/{MovingDataset.NAME}/move", self._move_branch, methods=["POST"]
+            ),
+            Route("/api/whoami-v2", _show_account),
+        ]
 
-    Source: https://huggingface.co/docs/huggingface_hub (the X-Error-Code,
-    X-Repo-Commit and X-Linked headers that its client reads).
-    """
-    if (refusal := _refuse_repository(request)) is not None:
-        return refusal
-    dataset, path = request.path_params["dataset"], request.path_params["path"]
-    answer = find_file(dataset, path)
-    if answer is None:
-        return _refuse(404, "EntryNotFound", f"There is no file {path!r} in {OWNER}/{dataset}.")
-    if _is_known(request, answer):
-        return Response(status_code=304, headers=_validators(answer))
-    if request.method == "HEAD" and isinstance(answer, StreamingResponse):
-        return Response(status_code=answer.status_code, headers=answer.headers)
-    return answer
+    async def _resolve_file(self, request: Request) -> Response:
+        """Serve a file as the hub would.
 
+        Source: https://huggingface.co/docs/huggingface_hub (the X-Error-Code,
+        X-Repo-Commit and X-Linked headers that its client reads).
+        """
+        owner, dataset, revision, path = (
+            request.path_params[part] for part in ("owner", "dataset", "revision", "path")
+        )
+        if owner != OWNER or dataset not in (*FILES, MovingDataset.NAME):
+            return _refuse(404, "RepoNotFound", f"There is no dataset {owner}/{dataset}.")
+        if dataset == GATED_DATASET and not _has_token(request):
+            message = f"Access to dataset {owner}/{dataset} is restricted: log in with a token."
+            return _refuse(401, "GatedRepo", message)
+        try:
+            answer = self._find_file(dataset, revision, path)
+        except LookupError:
+            return _refuse(404, "RevisionNotFound", f"There is no revision {revision!r}.")
+        if answer is None:
+            return _refuse(404, "EntryNotFound", f"There is no file {path!r} in {OWNER}/{dataset}.")
+        if _is_known(request, answer):
+            return Response(status_code=304, headers=_validators(answer))
+        if request.method == "HEAD" and isinstance(answer, StreamingResponse):
+            return Response(status_code=answer.status_code, headers=answer.headers)
+        return answer
 
-def _refuse_repository(request: Request) -> Response | None:
-    """Refuse a dataset or revision that is not there, or not for this client."""
-    owner, dataset, revision = (
-        request.path_params[part] for part in ("owner", "dataset", "revision")
-    )
-    if owner != OWNER or dataset not in FILES:
-        return _refuse(404, "RepoNotFound", f"There is no dataset {owner}/{dataset}.")
-    if dataset == GATED_DATASET and not _has_token(request):
-        message = f"Access to dataset {owner}/{dataset} is restricted: log in with a token."
-        return _refuse(401, "GatedRepo", message)
-    if revision not in ("main", repo_commit()):
-        return _refuse(404, "RevisionNotFound", f"There is no revision {revision!r}.")
-    return None
+    def _find_file(self, dataset: str, revision: str, path: str) -> Response | None:
+        """Make the answer for a file; None if there is no such file.
+
+        Raises:
+            LookupError: There is no such revision.
+        """
+        if dataset == MovingDataset.NAME:
+            return self._moving.find_file(revision, path)
+        if revision not in ("main", repo_commit()):
+            raise LookupError(revision)
+        return find_file(dataset, path)
+
+    async def _move_branch(self, _request: Request) -> Response:
+        return JsonResponse({"branch": "main", "commit": self._moving.move()})
 
 
 async def _show_account(request: Request) -> Response:

@@ -59,16 +59,66 @@ def find_file(dataset: str, path: str) -> Response | None:
 def list_file_urls() -> list[str]:
     """List the URL path of every file, the sized ones as one pattern."""
     paths = [f"{dataset}/resolve/main/{path}" for dataset in FILES for path in FILES[dataset]]
+    paths.append(f"{MovingDataset.NAME}/resolve/main/{MovingDataset.FILE}")
     paths.append(f"sized/resolve/main/rows-{{n}}.jsonl (n up to {SIZED_ROWS_MAX_COUNT})")
     return [f"/datasets/{OWNER}/{path}" for path in paths]
 
 
-def _headers(identity: bytes) -> dict[str, str]:
-    return {"ETag": f'"{sha256(identity).hexdigest()}"', "X-Repo-Commit": repo_commit()}
+def _headers(identity: bytes, commit: str | None = None) -> dict[str, str]:
+    etag = f'"{sha256(identity).hexdigest()}"'
+    return {"ETag": etag, "X-Repo-Commit": commit or repo_commit()}
 
 
 def _whole(content: bytes, media_type: str = _JSONL_TYPE) -> Response:
     return Response(content, media_type=media_type, headers=_headers(content))
+
+
+class MovingDataset:
+    """The dataset whose branch moves on when a test says so; earlier commits stay readable.
+
+    Its one file has two rows, which say how often the branch had moved. The tag `v1` stays where
+    the branch began.
+    """
+
+    NAME = "moving"
+    FILE = "tasks.jsonl"
+
+    def __init__(self) -> None:
+        self._moves = 0
+
+    def move(self) -> str:
+        """Move the branch on; return the commit that it stands for from now on."""
+        self._moves += 1
+        return self.commit_after(self._moves)
+
+    def commit_after(self, moves: int) -> str:
+        """Return the commit that the branch stands for after so many moves."""
+        return blake2b(self._content(moves), digest_size=20).hexdigest()
+
+    def find_file(self, revision: str, path: str) -> Response | None:
+        """Make the answer for a file; None if there is no such file.
+
+        Raises:
+            LookupError: There is no such revision.
+        """
+        moves = self._moves_of(revision)
+        if path != self.FILE:
+            return None
+        content = self._content(moves)
+        headers = _headers(content, self.commit_after(moves))
+        return Response(content, media_type=_JSONL_TYPE, headers=headers)
+
+    def _moves_of(self, revision: str) -> int:
+        names = {self.commit_after(moves): moves for moves in range(self._moves + 1)}
+        return (names | {"main": self._moves, "v1": 0})[revision]
+
+    @staticmethod
+    def _content(moves: int) -> bytes:
+        rows = (
+            {"id": f"row-{n}", "question": f"What is {n} + {moves}?", "answer": str(n + moves)}
+            for n in (1, 2)
+        )
+        return b"".join(orjson.dumps(row) + b"\n" for row in rows)
 
 
 def _streamed(chunks: AsyncIterator[bytes], *, name: str, size_bytes: int) -> Response:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.sandbox.desk import CLIENT_CLOSED_REQUEST, Desk
 from app.sandbox.endpoints import ENDPOINTS, EndpointRoutes
 from app.sandbox.faults import FAULTS, JsonResponse
-from app.sandbox.hub import HINT, HUB_TOKEN_PREFIX, list_hub_routes
+from app.sandbox.hub import HINT, HUB_TOKEN_PREFIX, HubRoutes
 from app.sandbox.hub_files import list_file_urls, tasks_jsonl_gz
 from app.sandbox.ledger import CallLedger
 from app.sandbox.models import MODELS
@@ -41,7 +41,7 @@ def create_sandbox(*, latency_scale: float = 1.0) -> Starlette:
         routes=[
             *OpenRouterRoutes(desk).list_routes(),
             *EndpointRoutes(desk).list_routes(),
-            *list_hub_routes(),
+            *HubRoutes().list_routes(),
             *_own_routes(ledger),
         ],
         middleware=[Middleware(SimulationMark)],

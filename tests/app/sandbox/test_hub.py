@@ -66,6 +66,33 @@ async def test_a_file_can_be_asked_for_by_commit(client: httpx2.AsyncClient) -> 
     assert answer.status_code == 200
 
 
+async def test_a_branch_moves_when_told_so_and_earlier_commits_stay_readable(
+    client: httpx2.AsyncClient,
+) -> None:
+    main = f"{HUB}/moving/resolve/main/tasks.jsonl"
+    before = await client.get(main)
+    commit = before.headers["x-repo-commit"]
+    moved = await client.post(f"{HUB}/moving/move")
+    after = await client.get(main)
+    assert moved.json() == {"branch": "main", "commit": after.headers["x-repo-commit"]}
+    assert after.content != before.content
+    assert after.headers["etag"] != before.headers["etag"]
+    for revision, content in ((commit, before.content), (moved.json()["commit"], after.content)):
+        answer = await client.get(main.replace("main", revision))
+        assert answer.content == content
+        assert answer.headers["x-repo-commit"] == revision
+    first, second = parse_lines(after.content)
+    assert (first["id"], second["id"]) == ("row-1", "row-2")
+
+
+async def test_the_moving_dataset_has_one_file_and_no_other_revisions(
+    client: httpx2.AsyncClient,
+) -> None:
+    for path, code in (("main/x.jsonl", "EntryNotFound"), ("dev/tasks.jsonl", "RevisionNotFound")):
+        answer = await client.get(f"{HUB}/moving/resolve/{path}")
+        assert (answer.status_code, answer.headers["x-error-code"]) == (404, code)
+
+
 async def test_a_redirected_file_ends_at_the_tasks(client: httpx2.AsyncClient) -> None:
     first = await client.get(f"{HUB}/tasks/resolve/main/redirected.jsonl")
     assert first.status_code == 302
