@@ -50,24 +50,31 @@ async def split_lines(
     Raises:
         DatasetError: A line is over `MAX_LINE_BYTES`, or all of them are over *max_bytes*.
     """
-    rest = b""
-    number = size = 0
+    # The line that is still to end, in its pieces: put together with each one that comes, a long
+    # line would be copied once for every piece of it.
+    begun: list[bytes] = []
+    begun_bytes = number = size = 0
     async for chunk in chunks:
         size += len(chunk)
         if size > max_bytes:
             raise DatasetError(
                 f"{url!r} is over the limit of {max_bytes} bytes", code=DatasetErrorCode.TOO_LARGE
             )
-        *complete, rest = (rest + chunk).split(b"\n")
-        for line in complete:
-            number += 1
-            if line.strip():
-                yield number, line.removeprefix(BYTE_ORDER_MARK)
-        if len(rest) > MAX_LINE_BYTES:
+        begun.append(chunk)
+        begun_bytes += len(chunk)
+        if b"\n" in chunk:
+            *complete, rest = b"".join(begun).split(b"\n")
+            for line in complete:
+                number += 1
+                if line.strip():
+                    yield number, line.removeprefix(BYTE_ORDER_MARK)
+            begun, begun_bytes = [rest], len(rest)
+        if begun_bytes > MAX_LINE_BYTES:
             raise DatasetError(
                 f"{url!r}: line {number + 1} is over {MAX_LINE_BYTES} bytes",
                 code=DatasetErrorCode.TOO_LARGE,
                 line=number + 1,
             )
+    rest = b"".join(begun)
     if rest.strip():
         yield number + 1, rest.removeprefix(BYTE_ORDER_MARK)
