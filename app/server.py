@@ -21,7 +21,15 @@ from app.version import VERSION
 from resolvers.persisted_documents import DocumentStore
 from rest_compat import problems
 from rest_compat.openapi import describe
-from rest_compat.routes import candidates, inference, leaderboards, pushes, runs, traces
+from rest_compat.routes import (
+    candidates,
+    datasets,
+    inference,
+    leaderboards,
+    pushes,
+    runs,
+    traces,
+)
 from rest_compat.shapes import Readiness
 from schema.allow_list import AllowListError
 from schema.limits import OperationLimits
@@ -123,7 +131,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     secret = settings.cron_secret
     app.state.cron_secret = secret.get_secret_value() if secret else None
     problems.install(app)
-    for module in (leaderboards, candidates, pushes, runs, inference, traces):
+    for module in (leaderboards, candidates, datasets, pushes, runs, inference, traces):
         app.include_router(module.router)
     _serve_health(app, shared)
     serve_metrics(app, operations)

@@ -99,6 +99,12 @@ def normalize_row(value: object) -> DatasetRow:
     )
 
 
+def find_names(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return by which of its own names a row gives each of our fields that it has."""
+    present = {name: _first_present(value, aliases) for name, aliases in FIELD_ALIASES.items()}
+    return {name: theirs for name, (theirs, found) in present.items() if found is not None}
+
+
 def row_line(row: DatasetRow) -> bytes:
     """Encode a row as one line of a snapshot.
 
@@ -195,7 +201,7 @@ def rows_of_payload(payload: object) -> list[Any]:
     return payload
 
 
-def _first_present(value: dict[str, Any], aliases: tuple[str, ...]) -> tuple[str, Any]:
+def _first_present(value: Mapping[str, Any], aliases: tuple[str, ...]) -> tuple[str, Any]:
     """Return the alias in use and its value, or the first alias and None."""
     name = next((alias for alias in aliases if value.get(alias) is not None), aliases[0])
     return name, value.get(name)

@@ -42,6 +42,8 @@ TAGS: Final = {
 }
 PUBLIC: Final = {"healthz", "readyz", "openapi"}
 OPERATORS: Final = {"metrics"}
+# POSTs that create nothing and spend nothing: they take no Idempotency-Key.
+READS: Final = {"checkHuggingFaceDataset"}
 COMMON: Final = {
     400: "The body, the query or an option is not valid.",
     401: "There is no credential, or it is not valid.",
@@ -158,7 +160,8 @@ def _build(app: FastAPI) -> dict[str, Any]:
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _finish(path, operation, repeatable=method == "post")
+            is_read = operation["operationId"] in READS
+            _finish(path, operation, repeatable=method == "post" and not is_read)
     return document
 
 

@@ -473,3 +473,52 @@ class InferenceShape(BaseModel):
     leaderboard_id: UUID
     cost_usd: Usd | None
     latency_ms: float
+
+
+class ExampleShape(Shape):
+    """A row of a dataset, as runs read it."""
+
+    id: str | None = Field(validation_alias="external_id")
+    input: str
+    expected: str | None
+    messages: list[dict[str, Any]] | None
+    rubric: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
+
+
+class HubProblemShape(Shape):
+    """Something that keeps runs from reading a file."""
+
+    code: str = Field(description="For programs; stable.")
+    message: str = Field(description="For people.")
+    line: int | None = Field(description="The line that it is about, from 1.")
+
+
+class HubCheckShape(Shape):
+    """What was found at a Hugging Face URL."""
+
+    valid: bool = Field(description="Nothing is wrong with what was read.")
+    url: str
+    format: Literal["jsonl"] | None = Field(description="Null until a line was a JSON object.")
+    compressed: bool = Field(description="Whether it is a .gz file.")
+    fields: list[str] = Field(
+        description="The names that rows have, in order of first appearance; 100 at most."
+    )
+    mapped_fields: dict[str, str] = Field(
+        description="Our fields that rows have, and by which of their names."
+    )
+    sample_rows: list[ExampleShape] = Field(
+        description="The first rows, as runs would read them: 5 at most, none over 128 KiB."
+    )
+    checked_row_count: int = Field(description="Rows that can be used, of those that were read.")
+    checked_whole_file: bool = Field(description="Whether that was all of the file.")
+    bytes: int | None = Field(
+        validation_alias="size_bytes",
+        description="Of the file as it is stored, compressed or not; null if the hub doesn't tell.",
+    )
+    revision: str | None = Field(description="The commit that was read, if the hub tells it.")
+    needs_credential: bool = Field(
+        description="The hub wants a credential, or another than the workspace has saved."
+    )
+    problems: list[HubProblemShape] = Field(description="What is wrong; 5 at most.")

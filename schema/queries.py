@@ -8,12 +8,15 @@ import strawberry
 from compiled_graphql.selection import selected_names
 from db.models import Workspace as WorkspaceRow
 from db.records import Row
+from resolvers import hub_check as hub_check_cases
 from resolvers import leaderboards as leaderboard_cases
 from resolvers import run_comparisons as comparison_cases
 from resolvers import runs as run_cases
 from resolvers import traces as trace_cases
 from resolvers import workspaces as workspace_cases
 from resolvers.auth import Principal
+from resolvers.hub_check import HubCheck
+from resolvers.inputs import HubFile
 from resolvers.paging import read_page
 from resolvers.run_comparisons import ComparedRuns
 from resolvers.traces import TRACE_ORDER
@@ -34,6 +37,7 @@ from schema.paging import (
 )
 from schema.scalars import read_id
 from schema.types.comparison import RunComparison
+from schema.types.hub_check import HuggingFaceCheck
 from schema.types.leaderboard import Leaderboard
 from schema.types.run import Run
 from schema.types.trace import Trace
@@ -122,6 +126,16 @@ async def traces(
     return slice_of(page, trace_cases.count_traces, ctx, where)
 
 
+async def check_hugging_face_dataset(
+    info: Info,
+    url: Annotated[
+        str, strawberry.argument(description="A Hugging Face URL of a .jsonl or .jsonl.gz file.")
+    ],
+) -> HubCheck:
+    """Check a file that a leaderboard could be made of."""
+    return await hub_check_cases.check_hub_file(info.context.ctx, HubFile(url=url))
+
+
 @strawberry.type(description="What can be read.")
 class Query:
     """The query root."""
@@ -142,3 +156,7 @@ class Query:
     )
     trace: Trace = resolved(trace, "One trace, or an error coded not_found.")
     traces: Connection[Trace] = resolved(traces, "The workspace's model calls, newest first.")
+    check_hugging_face_dataset: HuggingFaceCheck = resolved(
+        check_hugging_face_dataset,
+        "What is at a Hugging Face URL, and what keeps runs from reading it. It asks the hub.",
+    )

@@ -3,6 +3,7 @@
 from resolvers.inputs.base import Input, check_storable, invalid_input
 from resolvers.inputs.candidate import RESERVED_PARAMS, NewCandidate
 from resolvers.inputs.dataset import NewPushToken, PushFields, RevokedPushTokens, push_settings
+from resolvers.inputs.hub_file import HubFile
 from resolvers.inputs.integration import NewIntegration
 from resolvers.inputs.leaderboard import (
     Evaluation,
@@ -21,6 +22,7 @@ __all__ = [
     "RESERVED_PARAMS",
     "DatasetSize",
     "Evaluation",
+    "HubFile",
     "Input",
     "LeaderboardChanges",
     "NewCandidate",

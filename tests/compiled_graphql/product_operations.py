@@ -20,6 +20,8 @@ from graphql import (
     is_leaf_type,
 )
 
+from tests.factories import TWO_ROWS_URL
+
 DEEPEST = 9
 
 
@@ -141,6 +143,8 @@ class OperationWriter:
             return rng.choice([*self.cursors[-8:], "not a cursor"][:9])
         if name in {"since", "until"}:
             return rng.choice(["2020-01-01T00:00:00Z", "2100-01-01T00:00:00+02:00"])
+        if name == "url":
+            return rng.choice([TWO_ROWS_URL, TWO_ROWS_URL.replace("two", "bad-line"), "no url"])
         kind = of if name == "id" else name.removesuffix("Id")
         known = self.ids.get(kind, [])
         others = ["00000000-0000-7000-8000-000000000000", "no id"]

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.rows import FIELD_ALIASES, DatasetRow, RowError, normalize_row, row_hash, row_line
+from engine.rows import (
+    FIELD_ALIASES,
+    DatasetRow,
+    RowError,
+    find_names,
+    normalize_row,
+    row_hash,
+    row_line,
+)
 from tests.engine.test_canonical import JSON_VALUES, nested
 
 STORABLE = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
@@ -59,6 +67,12 @@ def test_the_first_name_that_is_present_and_not_null_wins() -> None:
         {"query": "q", "prompt": "p", "input": None, "answer": "a", "completion": 0, "output": None}
     )
     assert (row.input, row.expected) == ("p", "0")
+
+
+def test_the_names_in_use_are_found_as_rows_are_read() -> None:
+    row = {"input": None, "prompt": "p", "question": "q", "answer": 0, "tags": None, "kind": "k"}
+    assert find_names(row) == {"input": "prompt", "expected": "answer"}
+    assert normalize_row(row) == DatasetRow(input="p", expected="0")
 
 
 def test_all_fields_are_taken_and_unknown_ones_ignored() -> None:
