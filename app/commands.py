@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
@@ -16,13 +17,12 @@ from app.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from app.health import reason_of
 from app.services import Process
 from app.serving import PortInUseError
-from app.settings import SettingsError, load_settings
-from app.up import DataDirInUseError, data_dir_lock, embedded_database
+from app.settings import DEFAULT_DATA_DIR, SettingsError, load_settings
+from app.up import DataDirInUseError, data_dir_lock, data_dir_objects, embedded_database
 from resolvers.errors import AppError
 
 P = ParamSpec("P")
 
-DEFAULT_DATA_DIR: Final = Path(".gero")
 WRONG_SETTINGS: Final = 2
 FAILED: Final = 1
 DATA_DIR = click.option(
@@ -34,8 +34,12 @@ DATA_DIR = click.option(
 )
 # A table or a column that a migration makes.
 MISSING: Final = {"42P01", "42703"}
-# Enough for the commands that open no database.
-NO_DATABASE: Final = {"database_url": "postgresql://unused", "secret_key": "A" * 43 + "="}
+# Enough for the commands that open neither the database nor a snapshot.
+NO_DATABASE: Final = {
+    "database_url": "postgresql://unused",
+    "secret_key": "A" * 43 + "=",
+    "object_store_url": tempfile.gettempdir(),  # it is there, and nothing is written to it
+}
 
 
 class CommandError(Exception):
@@ -109,7 +113,8 @@ async def data_dir_database(data_dir: Path) -> AsyncIterator[dict[str, str]]:
 async def data_dir_process(data_dir: Path) -> AsyncIterator[Process]:
     """Yield the services of a process on a data directory's database."""
     async with data_dir_database(data_dir) as database:
-        process = Process(load_settings(**without_secret_key(), **database))
+        objects = data_dir_objects(data_dir)
+        process = Process(load_settings(**without_secret_key(), **database, **objects))
         try:
             yield process
         finally:

@@ -28,6 +28,7 @@ from rest_compat.routes import (
     leaderboards,
     pushes,
     runs,
+    snapshots,
     traces,
 )
 from rest_compat.shapes import Readiness
@@ -35,6 +36,18 @@ from schema.allow_list import AllowListError
 from schema.limits import OperationLimits
 from schema.operations import Operations
 from schema.root import build_operations
+
+ROUTERS = (
+    leaderboards.router,
+    candidates.router,
+    datasets.router,
+    pushes.router,
+    snapshots.router,
+    snapshots.operators,
+    runs.router,
+    inference.router,
+    traces.router,
+)
 
 
 class YamlResponse(Response):
@@ -131,8 +144,8 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     secret = settings.cron_secret
     app.state.cron_secret = secret.get_secret_value() if secret else None
     problems.install(app)
-    for module in (leaderboards, candidates, datasets, pushes, runs, inference, traces):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     _serve_health(app, shared)
     serve_metrics(app, operations)
     describe(app)

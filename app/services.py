@@ -1,5 +1,6 @@
 """Builds what a process shares among its requests, from the settings."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
@@ -11,9 +12,10 @@ from jobs.queue import PgJobQueue
 from providers.chat import HttpChatProvider
 from providers.http import HttpClient
 from providers.huggingface import HuggingFaceHub
+from providers.object_store import open_object_store
 from providers.openrouter import OpenRouterCatalogue
 from providers.vault import Vault
-from resolvers.auth import ADMIN, SYSTEM, Principal, Scope
+from resolvers.auth import SYSTEM_PRINCIPAL
 from resolvers.call_gate import CallGate
 from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
@@ -31,6 +33,9 @@ MAX_UNSTORED_RESULTS = 200
 
 # Pushes that wait to be stored; the next ones wait to wait.
 MAX_UNSTORED_PUSHES = 200
+
+# Each takes a processor, two database connections and some tens of megabytes.
+CONSOLIDATIONS_AT_ONCE = 2
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -114,17 +119,16 @@ class Process:
             pushes=GroupCommit(
                 partial(store_pushes, self.database, queue), max_waiting=MAX_UNSTORED_PUSHES
             ),
+            objects=open_object_store(settings.object_store, options=settings.object_store_options),
+            consolidations=SingleFlight(),
+            consolidation_slots=asyncio.Semaphore(CONSOLIDATIONS_AT_ONCE),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             limits=_limits(settings),
         )
 
     def system_context(self, workspace_id: UUID | None = None) -> Context:
         """Return a context for the process's own work, within a workspace if one is given."""
-        principal = Principal(
-            kind="system",
-            workspace_id=workspace_id or NO_WORKSPACE,
-            grants=frozenset({*Scope, ADMIN, SYSTEM}),
-        )
+        principal = replace(SYSTEM_PRINCIPAL, workspace_id=workspace_id or NO_WORKSPACE)
         services = replace(self.services, database=self.background_database)
         return Context(services, principal, request_id=f"job-{uuid4()}")
 

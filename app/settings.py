@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from providers.object_store import ObjectStoreOptions
+
 MEBIBYTE = 1024 * 1024
+DEFAULT_DATA_DIR = Path(".gero")
 VAULT_KEY_BYTES = 32
 
 
@@ -109,6 +112,23 @@ class Settings(BaseSettings):
     dataset_max_rows: Annotated[int, Field(ge=1)] = Field(
         default=1_000_000, description="Rows of a dataset at most."
     )
+    object_store_url: str | None = Field(
+        default=None,
+        description="Where snapshots are kept: a directory (an absolute path), "
+        "`s3://bucket/prefix` or `gs://bucket/prefix`. The directory `objects` in GERO_DATA_DIR "
+        "when it is not set; servers and workers on several machines need a bucket.",
+    )
+    s3_endpoint_url: str | None = Field(
+        default=None, description="A service that speaks S3; Amazon's own when it is not set."
+    )
+    s3_region: str | None = Field(default=None, description="The bucket's region.")
+    s3_access_key_id: str | None = Field(
+        default=None,
+        description="With GERO_S3_SECRET_ACCESS_KEY; what the machine is given when not set.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        default=None, description="With GERO_S3_ACCESS_KEY_ID."
+    )
     push_max_row_bytes: Annotated[int, Field(ge=1_024)] = Field(
         default=MEBIBYTE, description="The largest row that a push may bring, as canonical JSON."
     )
@@ -196,6 +216,24 @@ class Settings(BaseSettings):
     def dsn(self) -> str:
         """Where the database is, as asyncpg writes it."""
         return self.database_url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+    @property
+    def object_store(self) -> str:
+        """Where snapshots are kept."""
+        data_dir = Path(os.environ.get("GERO_DATA_DIR", DEFAULT_DATA_DIR))
+        return self.object_store_url or str((data_dir / "objects").resolve())
+
+    @property
+    def object_store_options(self) -> ObjectStoreOptions:
+        """How an S3 bucket is reached."""
+        secret = self.s3_secret_access_key
+        return ObjectStoreOptions(
+            endpoint_url=self.s3_endpoint_url,
+            region=self.s3_region,
+            access_key_id=self.s3_access_key_id,
+            secret_access_key=secret.get_secret_value() if secret else None,
+            allow_http=bool(self.s3_endpoint_url and self.s3_endpoint_url.startswith("http://")),
+        )
 
     @property
     def vault_key(self) -> bytes:

@@ -136,6 +136,13 @@ async def embedded_database(data_dir: Path) -> AsyncIterator[dict[str, str]]:
         await asyncio.to_thread(server.stop)
 
 
+def data_dir_objects(data_dir: Path) -> dict[str, str]:
+    """Return where *data_dir* keeps snapshots, unless the environment says otherwise."""
+    if "GERO_OBJECT_STORE_URL" in os.environ:
+        return {}
+    return {"object_store_url": str((data_dir / "objects").resolve())}
+
+
 async def run_up(*, host: str, port: int, data_dir: Path, demo: bool) -> None:
     """Run everything until a signal comes.
 
@@ -152,6 +159,7 @@ async def run_up(*, host: str, port: int, data_dir: Path, demo: bool) -> None:
         stack.callback(listener.close)
         overrides: dict[str, Any] = dict(local_secrets(data_dir))
         overrides |= await stack.enter_async_context(embedded_database(data_dir))
+        overrides |= data_dir_objects(data_dir)
         if "GERO_SANDBOX_URL" not in os.environ:
             sandbox = listen("127.0.0.1", 0)
             stack.callback(sandbox.close)

@@ -2,14 +2,17 @@
 
 from app.services import Process
 from app.settings import Settings
+from jobs.datasets import HANDLERS as DATASET_HANDLERS
 from jobs.queue import Sweep, Worker, requeue_lost_jobs
-from jobs.runs import HANDLERS
+from jobs.runs import HANDLERS as RUN_HANDLERS
 from resolvers.budgets import release_expired_holds
+from resolvers.due_datasets import consolidate_due_datasets
 from resolvers.idempotency import forget_old_answers
 
 SWEEPS = (
     Sweep("requeue_lost_jobs", "* * * * *", requeue_lost_jobs),
     Sweep("release_expired_holds", "* * * * *", release_expired_holds),
+    Sweep("consolidate_due_datasets", "* * * * *", consolidate_due_datasets),
     Sweep("forget_old_answers", "17 * * * *", forget_old_answers),
 )
 
@@ -20,7 +23,7 @@ def create_worker(process: Process, settings: Settings) -> Worker:
         process.background_database,
         settings.dsn,
         make_context=process.system_context,
-        handlers=HANDLERS,
+        handlers={**RUN_HANDLERS, **DATASET_HANDLERS},
         sweeps=SWEEPS,
         timeout_seconds=settings.worker_timeout_seconds,
     )

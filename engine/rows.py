@@ -3,8 +3,10 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import orjson
 
 from engine.canonical import canonical_json, fold_text, iter_scalars
 from engine.prompts import text_of_messages
@@ -55,7 +57,13 @@ class RowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """One example: what goes in, and what is known about what should come out."""
+    """One example: what goes in, and what is known about what should come out.
+
+    Attributes:
+        quality: How good an example it is, 0 to 1, where somebody said so.
+        weight: How likely a weighted draw takes it, against others.
+        labels: Who gave a field its value after the row came: by field, its origin and more.
+    """
 
     input: str
     expected: str | None = None
@@ -64,6 +72,9 @@ class DatasetRow:
     external_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    quality: float | None = None
+    weight: float = 1.0
+    labels: dict[str, Any] = field(default_factory=dict)
 
 
 def normalize_row(value: object) -> DatasetRow:
@@ -113,8 +124,8 @@ def row_line(row: DatasetRow) -> bytes:
 
     Returns:
         Canonical JSON without a newline, with the fields `id`, `input`, `expected`,
-        `messages`, `rubric`, `metadata` and `tags` that the row has. Parsed and given to
-        `normalize_row` it is the same row again.
+        `messages`, `rubric`, `metadata`, `tags`, `quality`, `weight` and `labels` that the row
+        has. `read_line` makes it the same row again.
 
     Raises:
         ValueError: The row was not made by `normalize_row` and holds no JSON value.
@@ -127,8 +138,23 @@ def row_line(row: DatasetRow) -> bytes:
         "rubric": row.rubric,
         "metadata": row.metadata or None,
         "tags": row.tags or None,
+        "quality": row.quality,
+        "weight": None if row.weight == 1 else row.weight,
+        "labels": row.labels or None,
     }
     return canonical_json({name: value for name, value in fields.items() if value is not None})
+
+
+def read_line(line: bytes) -> DatasetRow:
+    """Return the row that `row_line` wrote.
+
+    Raises:
+        RowError: The line was written by somebody else.
+    """
+    value = orjson.loads(line)
+    row = normalize_row(value)
+    own = {name: value[name] for name in ("quality", "weight", "labels") if name in value}
+    return replace(row, **own) if own else row
 
 
 def row_hash(row: DatasetRow) -> bytes:

@@ -70,6 +70,12 @@ class Principal:
     leaderboard_id: UUID | None = None
 
 
+# What the deployment's own work may do; it is within no workspace until it says which.
+SYSTEM_PRINCIPAL = Principal(
+    kind="system", workspace_id=UUID(int=0), grants=frozenset({*Scope, ADMIN, SYSTEM})
+)
+
+
 def session_grants(role: str) -> frozenset[str]:
     """Return what a workspace member's *role* may do."""
     scopes: frozenset[str] = frozenset(Scope)

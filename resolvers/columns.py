@@ -13,7 +13,7 @@ from resolvers.paging import AnySelect
 Columns: TypeAlias = frozenset[str] | None
 
 # Texts that lists are not burdened with, unless they are asked for.
-WIDE = frozenset({"input", "messages", "output", "expected", "blocks", "line"})
+WIDE = frozenset({"input", "messages", "output", "expected", "blocks", "positions"})
 # Written statements kept; each is a few kilobytes.
 KEPT_QUERIES = 2_000
 

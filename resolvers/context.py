@@ -1,15 +1,16 @@
 """What one request carries, and the process-wide services it borrows."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from db.listening import Listener
 from db.session import Database, WriteSession
-from providers.base import ChatProvider, DatasetHub, ModelCatalogue
+from providers.base import ChatProvider, DatasetHub, ModelCatalogue, ObjectStore
 from providers.vault import Vault
-from resolvers.auth import Principal
+from resolvers.auth import SYSTEM, Principal, demand
 from resolvers.call_gate import CallGate
 from resolvers.errors import UnauthenticatedError
 from resolvers.group_commit import GroupCommit
@@ -71,6 +72,9 @@ class Services:
     run_results: GroupCommit[CallResult]
     run_changes: Listener
     pushes: GroupCommit["Push"]
+    objects: ObjectStore
+    consolidations: SingleFlight[UUID, Any]
+    consolidation_slots: asyncio.Semaphore
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits
 
@@ -91,6 +95,11 @@ class Context:
         """Forget what the loaders have read."""
         workspace_id = self.caller.workspace_id if self.caller else None
         self.loaders = Loaders(self.services.database, workspace_id)
+
+    def within(self, workspace_id: UUID) -> "Context":
+        """Return the context of the system's own work within a workspace."""
+        demand(self, SYSTEM)
+        return replace(self, caller=replace(self.principal, workspace_id=workspace_id))
 
     @property
     def database(self) -> Database:

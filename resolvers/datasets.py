@@ -1,35 +1,32 @@
 """Dataset use cases: reading a source into an immutable snapshot, and a snapshot's rows."""
 
-import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import IO, Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from uuid import UUID
 
 import orjson
-from sqlalchemy import func, insert, select
 
-from db.base import new_id
-from db.models import DatasetRow, DatasetSnapshot, Leaderboard
+from db.models import Dataset, DatasetSnapshot, Leaderboard
 from db.records import Row
-from db.session import WriteSession
+from engine.edits import Edit
 from engine.rows import DatasetRow as Example
-from engine.rows import RowError, normalize_row, row_hash, row_line
+from engine.rows import RowError, normalize_row, row_key, row_line
 from providers.base import DatasetError
 from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
-from resolvers.errors import InvalidDatasetError, UpstreamError
+from resolvers.dataset_edits import edits_by_key
+from resolvers.errors import ConflictError, InvalidDatasetError, UpstreamError
 from resolvers.integrations import find_integration_key
 from resolvers.loaders.datasets import LatestSnapshotByLeaderboard, RowByPlace, SnapshotById
 from resolvers.loaders.runs import RunById
+from resolvers.snapshot_files import EXCLUDED, SnapshotRow, SnapshotWriter, with_edits
+from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
 
 CHECKED_ROWS = 20
-INSERTED_ROWS = 500
-# A file this large stays in memory; a larger one is spooled to disk.
-SPOOLED_BYTES = 4 * 1024 * 1024
+# Edited and written at a time.
+BATCH_ROWS = 500
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -72,7 +69,9 @@ async def check_dataset(ctx: Context, url: str, *, needs_expected: bool) -> None
     try:
         ctx.services.hub.check_url(url)
         seen = 0
-        async for _ in _read_rows(ctx, url, needs_expected=needs_expected):
+        async for number, row in _read_rows(ctx, url, url):
+            if needs_expected and row.expected is None:
+                raise _unlabelled(url, number)
             seen += 1
             if seen == CHECKED_ROWS:
                 break
@@ -84,8 +83,13 @@ async def check_dataset(ctx: Context, url: str, *, needs_expected: bool) -> None
         raise InvalidDatasetError(f"dataset_url: {error}", details=details) from error
 
 
-async def _read_rows(ctx: Context, url: str, *, needs_expected: bool) -> AsyncIterator[Example]:
-    """Stream the checked rows of a file.
+async def _read_rows(ctx: Context, url: str, shown_url: str) -> AsyncIterator[tuple[int, Example]]:
+    """Stream the checked rows of a file with the numbers of their lines.
+
+    Args:
+        ctx: Whose credential is sent.
+        url: What is read.
+        shown_url: What its owner calls it.
 
     Raises:
         DatasetError: The file or one of its lines can't be used; a line is named by number.
@@ -98,131 +102,144 @@ async def _read_rows(ctx: Context, url: str, *, needs_expected: bool) -> AsyncIt
         async for number, line in lines:
             count += 1
             if count > limits.dataset_max_rows:
-                raise DatasetError(f"{url!r} has more than {limits.dataset_max_rows} rows")
-            yield _read_row(line, number, url, needs_expected=needs_expected)
+                raise DatasetError(f"{shown_url!r} has more than {limits.dataset_max_rows} rows")
+            yield number, _read_row(line, number, shown_url)
 
 
-def _read_row(line: bytes, number: int, url: str, *, needs_expected: bool) -> Example:
+def _read_row(line: bytes, number: int, url: str) -> Example:
     try:
-        row = normalize_row(orjson.loads(line))
+        return normalize_row(orjson.loads(line))
     except orjson.JSONDecodeError as error:
         raise DatasetError(f"{url!r}: line {number} is not JSON ({error})") from error
     except RowError as error:
         raise DatasetError(f"{url!r}: line {number}: {error.message}") from error
-    if row.expected is None and needs_expected:
-        raise DatasetError(
-            f"{url!r}: line {number} has no expected output, which exact evaluation compares with"
-        )
-    return row
 
 
-@dataclass(frozen=True, slots=True)
-class _Spool:
-    """A dataset as canonical lines in a temporary file."""
-
-    file: IO[bytes]
-    content_sha256: str
-    row_count: int
-    size_bytes: int
-
-    def rows(self) -> Iterator[Example]:
-        """Read the rows back, in order."""
-        self.file.seek(0)
-        for line in self.file:
-            yield normalize_row(orjson.loads(line))
+def _unlabelled(url: str, number: int) -> DatasetError:
+    return DatasetError(
+        f"{url!r}: line {number} has no expected output, which exact evaluation compares with"
+    )
 
 
 async def take_snapshot(
-    ctx: Context, leaderboard: Leaderboard, url: str, *, needs_expected: bool
+    ctx: Context, leaderboard: Leaderboard, *, needs_expected: bool
 ) -> DatasetSnapshot:
-    """Read *url* into a snapshot; the same content as an earlier one is that snapshot.
+    """Return the snapshot that a run of *leaderboard* now is to use.
 
-    The source is first read whole into a temporary file, so that no transaction
-    waits for the network and a file that breaks off leaves nothing behind.
+    Of a pushed dataset that is the newest. A URL is read at the commit that its branch stands for,
+    with the edits of its rows; the same commit with the same edits is the same snapshot. A file is
+    read whole before anything is stored, so that no transaction waits for the network and one
+    that breaks off leaves nothing behind.
 
     Raises:
+        ConflictError: The dataset is pushed, and no snapshot was made yet.
         InvalidDatasetError: The file, or one of its lines, can't be used.
         UpstreamError: The hub failed; repeating this may help.
     """
-    with tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES) as file:
-        try:
-            spool = await _spool(ctx, url, file, needs_expected=needs_expected)
-            if spool.row_count == 0:
-                raise DatasetError(f"{url!r} has no rows")
-        except DatasetError as error:
-            if error.is_retryable:
-                raise UpstreamError(str(error)) from error
-            raise InvalidDatasetError(str(error)) from error
-        async with ctx.database.write() as session:
-            return await _store(session, leaderboard, url, spool)
+    async with ctx.database.read() as session:
+        latest = await latest_snapshot(session, leaderboard.id)
+        dataset = await session.get(Dataset, leaderboard.id)
+    if leaderboard.dataset_type == "PUSH":
+        if latest is None:
+            raise ConflictError(
+                f"leaderboard {leaderboard.id} has no snapshot yet: push rows and consolidate them"
+            )
+        return _usable(latest, needs_expected=needs_expected)
+    last_edit = 0 if dataset is None else dataset.last_edit
+    try:
+        return await _read_source(
+            ctx, leaderboard, latest, last_edit=last_edit, needs_expected=needs_expected
+        )
+    except DatasetError as error:
+        if error.is_retryable:
+            raise UpstreamError(str(error)) from error
+        raise InvalidDatasetError(str(error)) from error
 
 
-async def _spool(ctx: Context, url: str, file: IO[bytes], *, needs_expected: bool) -> _Spool:
-    digest = hashlib.sha256()
-    row_count = size_bytes = 0
-    async for row in _read_rows(ctx, url, needs_expected=needs_expected):
-        line = row_line(row) + b"\n"
-        digest.update(line)
-        file.write(line)
-        row_count += 1
-        size_bytes += len(line)
-    return _Spool(file, digest.hexdigest(), row_count, size_bytes)
-
-
-async def _store(
-    session: WriteSession, leaderboard: Leaderboard, url: str, spool: _Spool
-) -> DatasetSnapshot:
-    """Number the snapshot and store its rows, unless the same content is stored already."""
-    # The leaderboard's row is the lock that gives each snapshot its own number.
-    await session.execute(
-        select(Leaderboard.id)
-        .where(Leaderboard.id == leaderboard.id)
-        .with_for_update(key_share=True)
-    )
-    own = DatasetSnapshot.leaderboard_id == leaderboard.id
-    same = await session.scalar(
-        select(DatasetSnapshot).where(own, DatasetSnapshot.content_sha256 == spool.content_sha256)
-    )
-    if same is not None:
-        return same
-    last = await session.scalar(select(func.max(DatasetSnapshot.number)).where(own))
-    snapshot = DatasetSnapshot(
-        id=new_id(),
-        workspace_id=leaderboard.workspace_id,
-        leaderboard_id=leaderboard.id,
-        number=(last or 0) + 1,
-        content_sha256=spool.content_sha256,
-        row_count=spool.row_count,
-        size_bytes=spool.size_bytes,
-        source_url=url,
-    )
-    session.add(snapshot)
-    await session.flush()
-    for batch in _batches(enumerate(spool.rows())):
-        values = [_row_values(snapshot, position, row) for position, row in batch]
-        await session.execute(insert(DatasetRow), values)
+def _usable(snapshot: DatasetSnapshot, *, needs_expected: bool) -> DatasetSnapshot:
+    """Return *snapshot*, if a run can use a row of it."""
+    if needs_expected and snapshot.labelled_count == 0:
+        raise InvalidDatasetError(
+            f"no row of snapshot {snapshot.number} has an expected output, which exact evaluation "
+            "compares with: label rows, or have them judged"
+        )
     return snapshot
 
 
-def _batches(rows: Iterator[tuple[int, Example]]) -> Iterator[Sequence[tuple[int, Example]]]:
-    while batch := list(islice(rows, INSERTED_ROWS)):
+async def _read_source(
+    ctx: Context,
+    leaderboard: Leaderboard,
+    latest: DatasetSnapshot | None,
+    *,
+    last_edit: int,
+    needs_expected: bool,
+) -> DatasetSnapshot:
+    url = leaderboard.dataset_url or ""
+    token = await find_integration_key(ctx, "huggingface")
+    pinned = await ctx.services.hub.pin(url, token=token)
+    source = SnapshotSource(url=url, revision=pinned.commit, last_edit=last_edit)
+    if latest is not None and _is_of(latest, source):
+        if needs_expected and latest.labelled_count != latest.row_count:
+            missing = latest.row_count - (latest.labelled_count or 0)
+            raise DatasetError(
+                f"{url!r}: {missing} of {latest.row_count} rows have no expected output, which "
+                "exact evaluation compares with"
+            )
+        return latest
+    with (
+        tempfile.TemporaryDirectory(prefix="gero-snapshot-") as directory,
+        SnapshotWriter(Path(directory)) as writer,
+    ):
+        async for batch in _in_batches(_read_rows(ctx, pinned.url, url)):
+            for row, number in await _edited(ctx, leaderboard, batch, last_edit):
+                if row.is_excluded:
+                    writer.drop(row, EXCLUDED)
+                elif needs_expected and not row.has_expected:
+                    raise _unlabelled(url, number)
+                else:
+                    writer.add(row)
+        written = writer.finish()
+        if not written.row_count:
+            raise DatasetError(f"{url!r} has no rows")
+        return await store_snapshot(ctx, leaderboard, written, source)
+
+
+def _is_of(snapshot: DatasetSnapshot, source: SnapshotSource) -> bool:
+    """Tell whether reading *source* again would give *snapshot* again."""
+    is_read_whole = snapshot.index_sha256 is not None and source.revision is not None
+    return is_read_whole and (
+        snapshot.source_url,
+        snapshot.source_revision,
+        snapshot.last_edit,
+    ) == (source.url, source.revision, source.last_edit)
+
+
+async def _edited(
+    ctx: Context, leaderboard: Leaderboard, batch: Sequence[tuple[int, Example]], last_edit: int
+) -> list[tuple[SnapshotRow, int]]:
+    """Return rows of a file with their edits and the numbers of their lines."""
+    keys = [row_key(row) for _, row in batch]
+    edits: Mapping[bytes, Sequence[Edit]] = {}
+    if last_edit:
+        async with ctx.database.read() as session:
+            edits = await edits_by_key(session, leaderboard.id, keys, until=last_edit)
+    return [
+        (with_edits(key, number, row_line(row), edits.get(key, ())), number)
+        for key, (number, row) in zip(keys, batch, strict=True)
+    ]
+
+
+async def _in_batches(
+    rows: AsyncIterator[tuple[int, Example]],
+) -> AsyncIterator[list[tuple[int, Example]]]:
+    batch: list[tuple[int, Example]] = []
+    async for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
         yield batch
-
-
-def _row_values(snapshot: DatasetSnapshot, position: int, row: Example) -> dict[str, Any]:
-    return {
-        "snapshot_id": snapshot.id,
-        "position": position,
-        "workspace_id": snapshot.workspace_id,
-        "content_hash": row_hash(row),
-        "external_id": row.external_id,
-        "input": row.input,
-        "expected": row.expected,
-        "messages": row.messages,
-        "rubric": row.rubric,
-        "tags": list(row.tags),
-        "row_metadata": row.metadata,
-    }
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    CORRUPT_SNAPSHOT = "corrupt_snapshot"
     INTERNAL = "internal"
     UPSTREAM_ERROR = "upstream_error"
     UNAVAILABLE = "unavailable"
@@ -151,6 +152,12 @@ class UnsupportedMediaTypeError(AppError):
     """The request's body is not of a type that is read here."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+class CorruptSnapshotError(AppError):
+    """What is stored of a snapshot is not what was stored, so that nothing of it is shown."""
+
+    code = ErrorCode.CORRUPT_SNAPSHOT
 
 
 class InternalError(AppError):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sqlalchemy import case, func, select, update
 
 from db.models import (
-    DatasetSnapshot,
     Run,
     RunCandidate,
     RunComparison,
@@ -28,7 +27,7 @@ from resolvers.review_counts import count_reviews, settle_preferences
 from resolvers.run_execution import count_unfinished_shards
 from resolvers.run_judging import WORTH
 from resolvers.run_lifecycle import await_review, finish_run, lock_leaderboard, lock_run
-from resolvers.run_preparation import enqueue_shards, positions_of
+from resolvers.run_preparation import enqueue_shards, read_positions
 from resolvers.run_ranking import store_ranking
 
 AT_WORK = ("running", "awaiting_review")
@@ -94,7 +93,7 @@ async def _read_scores(session: ReadSession, run: Run) -> _Scores:
     ids = select(RunCandidate.candidate_id).where(RunCandidate.run_id == run.id)
     candidate_ids = list(await session.scalars(ids.order_by(RunCandidate.position)))
     columns = {candidate_id: column for column, candidate_id in enumerate(candidate_ids)}
-    positions = await _positions(session, run)
+    positions = await read_positions(session, run)
     rows = {position: row for row, position in enumerate(positions)}
     values = np.full((len(positions), len(candidate_ids)), np.nan)
     asked = 0
@@ -112,11 +111,6 @@ async def _read_scores(session: ReadSession, run: Run) -> _Scores:
             if score is not None:
                 values[row, columns[candidate_id]] = score
     return _Scores(candidate_ids, values, positions, asked)
-
-
-async def _positions(session: ReadSession, run: Run) -> list[int]:
-    snapshot = await session.get_one(DatasetSnapshot, run.snapshot_id)
-    return positions_of(run, snapshot.row_count)
 
 
 async def _race_on(ctx: Context, run: Run, scores: _Scores) -> bool:

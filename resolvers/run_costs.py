@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import func, select, true, update
 
-from db.models import Candidate, DatasetRow, JudgeVerdict, Run, RunCandidate, RunResult
+from db.models import Candidate, DatasetSnapshot, JudgeVerdict, Run, RunCandidate, RunResult
 from db.session import ReadSession, WriteSession
 from engine.money import plain_usd
 from engine.prompts import render_prompt
@@ -18,6 +18,7 @@ from providers.base import ChatTarget
 from resolvers.call_bounds import MILLION, bound_call
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError, InvalidInputError
+from resolvers.snapshot_storage import read_inputs
 
 ZERO = Decimal(0)
 READ_ROWS = 500
@@ -126,7 +127,7 @@ async def release_costs(session: WriteSession, released: Sequence[tuple[UUID, De
 
 
 async def estimate_calls(
-    ctx: Context, run: Run, snapshot_id: UUID, positions: Sequence[int]
+    ctx: Context, run: Run, snapshot: DatasetSnapshot, positions: Sequence[int]
 ) -> RunEstimate:
     """Work out what the calls of a run's rows may cost.
 
@@ -142,7 +143,7 @@ async def estimate_calls(
             )
         ).all()
     return await estimate_entrants(
-        ctx, entrants, run.system_prompt, run.evaluation, snapshot_id, positions
+        ctx, entrants, run.system_prompt, run.evaluation, snapshot, positions
     )
 
 
@@ -151,15 +152,15 @@ async def estimate_entrants(
     entrants: Sequence[RunCandidate],
     system_prompt: str,
     evaluation: Mapping[str, Any],
-    snapshot_id: UUID,
+    snapshot: DatasetSnapshot,
     positions: Sequence[int],
 ) -> RunEstimate:
     """Work out what calling *entrants* on rows of a snapshot may cost; see `estimate_calls`."""
     totals = [_Total(entrant) for entrant in entrants]
+    for start in range(0, len(positions), READ_ROWS):
+        inputs = await read_inputs(ctx, snapshot, positions[start : start + READ_ROWS])
+        await asyncio.to_thread(_add_rows, totals, system_prompt, inputs, ctx)
     async with ctx.database.read() as session:
-        for start in range(0, len(positions), READ_ROWS):
-            inputs = await _read_inputs(session, snapshot_id, positions[start : start + READ_ROWS])
-            await asyncio.to_thread(_add_rows, totals, system_prompt, inputs, ctx)
         seen = await _mean_costs(session, [each.candidate_id for each in entrants])
         judge_usd = await _judge_cost(
             session, ctx.workspace_id, evaluation, len(positions), len(entrants)
@@ -173,15 +174,6 @@ async def estimate_entrants(
         judge_usd=judge_usd,
         is_judged="judge" in evaluation,
     )
-
-
-async def _read_inputs(
-    session: ReadSession, snapshot_id: UUID, positions: Sequence[int]
-) -> Sequence[str]:
-    statement = select(DatasetRow.input).where(
-        DatasetRow.snapshot_id == snapshot_id, DatasetRow.position.in_(positions)
-    )
-    return (await session.scalars(statement)).all()
 
 
 async def _mean_costs(

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+import numpy as np
+from sqlalchemy import select
+
 from db.models import DatasetSnapshot, Leaderboard, Run
-from db.session import WriteSession
+from db.session import ReadSession, WriteSession
 from engine.money import plain_usd
 from engine.selection import RowSelection, select_positions, shuffle_positions
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import BudgetExceededError, ConflictError
+from resolvers.row_selection import select_rows
 from resolvers.run_costs import ZERO, estimate_calls
 from resolvers.run_lifecycle import (
     RUN_SHARD,
@@ -21,6 +25,7 @@ from resolvers.run_lifecycle import (
     lock_run,
     notify_run,
 )
+from resolvers.snapshot_storage import bring_rows
 
 # Large enough to keep every call slot busy; and a small run has several all the same, so that
 # workers share it: one of them takes four at a time.
@@ -49,9 +54,10 @@ async def prepare_run(ctx: Context, run_id: UUID) -> None:
         if await has_to_wait(session, run):
             return  # who is before it queues it again
     snapshot = await _snapshot(ctx, run, board)
-    positions = positions_of(run, snapshot.row_count)
+    positions = await choose_positions(ctx, run, snapshot)
+    await bring_rows(ctx, snapshot, positions)
     if run.max_cost_usd is not None:
-        estimate = await estimate_calls(ctx, run, snapshot.id, positions)
+        estimate = await estimate_calls(ctx, run, snapshot, positions)
         run.estimated_cost_usd = estimate.expected_usd
         if estimate.is_measured and (estimate.expected_usd or 0) > run.max_cost_usd:
             # A guess is no reason to refuse: the ceiling holds by itself.
@@ -71,16 +77,34 @@ async def _snapshot(ctx: Context, run: Run, board: Leaderboard) -> DatasetSnapsh
     if board.deleted_at is not None:
         raise ConflictError("the leaderboard was deleted")
     is_exact = not {"judge", "human"} & run.evaluation.keys()
-    return await take_snapshot(ctx, board, run.dataset_url or "", needs_expected=is_exact)
+    return await take_snapshot(ctx, board, needs_expected=is_exact)
 
 
-def positions_of(run: Run, row_count: int) -> list[int]:
+async def choose_positions(ctx: Context, run: Run, snapshot: DatasetSnapshot) -> list[int]:
     """Return a run's rows by their places in its snapshot, in the order in which it asks them.
 
     A run that stops early asks them in an order drawn by its seed: its bounds hold for rows that
     come at random.
     """
-    positions = select_positions(row_count, RowSelection(**run.dataset_size))
+    is_exact = not {"judge", "human"} & run.evaluation.keys()
+    positions = await select_rows(ctx, snapshot, run.dataset_size, needs_expected=is_exact)
+    return shuffle_positions(positions, run.dataset_size["seed"]) if run.stops_early else positions
+
+
+def pack_positions(positions: Sequence[int]) -> bytes:
+    """Return positions as a run's row keeps them."""
+    return np.asarray(positions, dtype="<u4").tobytes()
+
+
+async def read_positions(session: ReadSession, run: Run) -> list[int]:
+    """Return the rows that a run which has begun asks, in their order."""
+    packed = await session.scalar(select(Run.positions).where(Run.id == run.id))
+    if packed is not None:
+        chosen: list[int] = np.frombuffer(packed, dtype="<u4").tolist()
+        return chosen
+    # It began before runs kept them, when its row said all that chose them.
+    snapshot = await session.get_one(DatasetSnapshot, run.snapshot_id)
+    positions = select_positions(snapshot.row_count, RowSelection(**run.dataset_size))
     return shuffle_positions(positions, run.dataset_size["seed"]) if run.stops_early else positions
 
 
@@ -94,6 +118,7 @@ async def _begin(
             return
         begun.status, begun.started_at = "running", datetime.now(UTC)
         begun.snapshot_id, begun.row_count = snapshot.id, len(positions)
+        begun.positions = pack_positions(positions)
         begun.estimated_cost_usd = run.estimated_cost_usd
         await enqueue_shards(ctx, session, begun, positions, asked=0)
         await notify_run(session, run.id)

@@ -8,9 +8,8 @@ from uuid import UUID
 from sqlalchemy import select
 
 from db.base import new_id
-from db.models import Candidate, DatasetSnapshot, Leaderboard, Run, RunCandidate
+from db.models import Candidate, Leaderboard, Run, RunCandidate
 from db.session import ReadSession, WriteSession
-from engine.selection import RowSelection, select_positions
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
@@ -18,8 +17,10 @@ from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import DatasetSize, NewRun
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
+from resolvers.row_selection import select_rows
 from resolvers.run_costs import RunEstimate, estimate_entrants, require_prices
 from resolvers.run_lifecycle import PREPARE_RUN, UNFINISHED, finish_run, lock_run, queue_step
+from resolvers.snapshot_storage import latest_snapshot
 
 AUTO_ROWS = 1_000
 # Of seeds that are drawn: a GraphQL Int can say them again.
@@ -310,25 +311,17 @@ async def estimate_run(ctx: Context, leaderboard_id: UUID, new: NewRun) -> RunEs
     async with ctx.database.read() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
         candidates = await _chosen(session, leaderboard_id, new.leaderboard_model_ids)
-        snapshot = await session.scalar(
-            select(DatasetSnapshot)
-            .where(
-                DatasetSnapshot.leaderboard_id == leaderboard_id,
-                DatasetSnapshot.source_url == board.dataset_url,
-            )
-            .order_by(DatasetSnapshot.number.desc())
-            .limit(1)
-        )
-    if snapshot is None:
-        is_exact = board.eval_type == "exact"
-        snapshot = await take_snapshot(ctx, board, board.dataset_url or "", needs_expected=is_exact)
-    selection = RowSelection(**_fixed_size(new.dataset))
-    positions = select_positions(snapshot.row_count, selection)
+        snapshot = await latest_snapshot(session, leaderboard_id)
+    is_exact = board.eval_type == "exact"
+    if snapshot is None or snapshot.source_url != board.dataset_url:
+        snapshot = await take_snapshot(ctx, board, needs_expected=is_exact)
+    size = _fixed_size(new.dataset)
+    positions = await select_rows(ctx, snapshot, size, needs_expected=is_exact)
     entrants = [
         _as_it_is_now(new_id(), position, candidate)
         for position, candidate in enumerate(candidates)
     ]
     evaluation = _evaluation(board, await fix_judge(ctx, board, candidates))
     return await estimate_entrants(
-        ctx, entrants, board.system_prompt, evaluation, snapshot.id, positions
+        ctx, entrants, board.system_prompt, evaluation, snapshot, positions
     )

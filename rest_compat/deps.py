@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from typing_extensions import override
 
-from resolvers.auth import Principal, demand_caller
+from resolvers.auth import SYSTEM_PRINCIPAL, Principal, demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
 from resolvers.errors import NotFoundError, UnauthenticatedError
@@ -88,6 +88,18 @@ def demand_operator(request: Request) -> None:
         raise UnauthenticatedError(
             f"this needs the operator's secret, as 'Authorization: Bearer' or '{OPERATOR_HEADER}'"
         )
+
+
+def operator_context(request: Request) -> Context:
+    """Return the context of what the deployment itself asks for.
+
+    Raises:
+        NotFoundError: The deployment has no secret, and so no routes for operators.
+        UnauthenticatedError: The request does not carry it.
+    """
+    demand_operator(request)
+    services: Services = request.app.state.services
+    return Context(services, SYSTEM_PRINCIPAL, request.scope.get("request_id", ""))
 
 
 Ctx = Annotated[Context, Depends(build_context)]

@@ -41,7 +41,7 @@ TAGS: Final = {
     "health": "Whether the server can serve, and what it serves.",
 }
 PUBLIC: Final = {"healthz", "readyz", "openapi"}
-OPERATORS: Final = {"metrics"}
+OPERATORS: Final = {"metrics", "consolidateDueDatasets"}
 # POSTs that create nothing and spend nothing: they take no Idempotency-Key.
 READS: Final = {"checkHuggingFaceDataset"}
 COMMON: Final = {
@@ -76,6 +76,8 @@ ALSO: Final[dict[str, dict[int, str]]] = {
 ALSO["inferAlias"] = ALSO["infer"]
 ALSO["pushRows"] = {409: "The dataset is read from a URL.", 413: "More than 1,000 rows, or 5 MiB."}
 ALSO["pushRowsAlias"] = ALSO["pushRows"]
+ALSO["consolidateDataset"] = {409: "The dataset is read from a URL."}
+ALSO["downloadDataset"] = {409: "There is no snapshot yet."}
 ALSO["createPushToken"] = {409: "The dataset is read from a URL, or has too many tokens."}
 PUSH_SCHEMES: Final = {
     "pushToken": {
@@ -196,6 +198,7 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
             "description": description,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+    repeatable = repeatable and not is_operators
     if repeatable:
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
     _name_headers(name, responses, repeatable=repeatable)

@@ -138,6 +138,29 @@ class SnapshotShape(Shape):
     created_at: Instant
 
 
+class ConsolidationShape(Shape):
+    """What came of a consolidation."""
+
+    status: Literal["consolidated", "nothing_pending"]
+    snapshot: SnapshotShape | None = Field(
+        description="The newest snapshot; null before the first row."
+    )
+
+
+class DueDatasetShape(Shape):
+    """A dataset with pending rows of which no snapshot was made."""
+
+    leaderboard_id: UUID
+    reason: str = Field(validation_alias="skipped", description="Not due, or what failed.")
+
+
+class DueDatasetsShape(Shape):
+    """What was consolidated, and what was not and why."""
+
+    consolidated: list[SnapshotShape]
+    skipped: list[DueDatasetShape]
+
+
 class RejectionShape(Shape):
     """Why a row was not taken."""
 

@@ -104,9 +104,15 @@ class PostgresServers:
 
 
 @pytest.fixture(scope="session")
-async def postgres_servers() -> AsyncIterator[PostgresServers]:
+def memory_dir() -> Iterator[Path]:
+    with database_dir() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def postgres_servers(memory_dir: Path) -> AsyncIterator[PostgresServers]:
     async with AsyncExitStack() as stack:
-        yield PostgresServers(stack.enter_context(database_dir()), stack)
+        yield PostgresServers(memory_dir, stack)
 
 
 @pytest.fixture
@@ -146,7 +152,15 @@ def setting_overrides() -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings(database_url: str, sandbox_url: str, setting_overrides: dict[str, Any]) -> Settings:
+def object_dir(memory_dir: Path) -> Path:
+    """Return where a test's snapshots are."""
+    return memory_dir / uuid4().hex
+
+
+@pytest.fixture
+def settings(
+    database_url: str, sandbox_url: str, object_dir: Path, setting_overrides: dict[str, Any]
+) -> Settings:
     return load_settings(
         **{
             "database_url": database_url,
@@ -157,6 +171,7 @@ def settings(database_url: str, sandbox_url: str, setting_overrides: dict[str, A
             "huggingface_url": sandbox_url,
             "allow_private_endpoints": True,
             "database_pool_size": 10,
+            "object_store_url": str(object_dir),
             **setting_overrides,
         }
     )

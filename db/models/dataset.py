@@ -148,6 +148,7 @@ class DatasetSnapshot(Base):
     Attributes:
         number: 1, 2, 3, ... within the leaderboard.
         content_sha256: Over the rows as canonical JSON, one a line, in order.
+        labelled_count: Rows with an expected output.
         size_bytes: Of those lines.
         parent_id: The snapshot before it.
         source_url: Where the rows were read; None when they were pushed.
@@ -169,6 +170,7 @@ class DatasetSnapshot(Base):
     number: Mapped[int]
     content_sha256: Mapped[str]
     row_count: Mapped[int]
+    labelled_count: Mapped[int | None] = mapped_column(BigInteger)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     parent_id: Mapped[UUID | None]
     source_url: Mapped[str | None]
@@ -176,7 +178,7 @@ class DatasetSnapshot(Base):
     last_sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     last_edit: Mapped[int] = mapped_column(BigInteger, server_default="0")
     dropped: Mapped[Json] = mapped_column(server_default=text("'{}'"))
-    blocks: Mapped[bytes | None]
+    blocks: Mapped[bytes | None] = mapped_column(deferred=True)
     index_sha256: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 

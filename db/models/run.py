@@ -25,6 +25,8 @@ class Run(Base):
             `replay` asks another run's questions again, and ranks nobody.
         dataset_size: Which rows of the snapshot: `{"algorithm", "rows", "seed"}`.
         row_count: How many rows that selects, once the snapshot is made.
+        positions: Which ones, as 32-bit little-endian numbers, in the order in which they are
+            asked; None before, and of runs older than that column.
         promotion: The leaderboard's rule, as it was when the run was asked for.
         stops_early: Whether candidates that can no longer win stop being asked.
         max_cost_usd: Its ceiling; None for none.
@@ -58,6 +60,7 @@ class Run(Base):
     dataset_size: Mapped[Json]
     snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_snapshot.id"))
     row_count: Mapped[int | None]
+    positions: Mapped[bytes | None] = mapped_column(deferred=True)
     error: Mapped[str | None]
     token_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_token.id"))
     created_at: Mapped[CreatedAt]

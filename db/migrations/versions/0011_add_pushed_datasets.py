@@ -1,9 +1,9 @@
 """Add what is pushed and edited of datasets, and where snapshots keep their rows.
 
 Why: rows arrive by webhook, are labelled and corrected, and are consolidated into snapshots, whose
-rows move to object storage. Two snapshots of a leaderboard may now hold the same rows, when what
-was pushed in between was dropped.
-Locks: short ones on leaderboard and dataset_snapshot; every default is a constant.
+rows move to object storage; a run keeps which of them it has chosen. Two snapshots of a leaderboard
+may now hold the same rows, when what was pushed in between was dropped.
+Locks: short ones on leaderboard, run and dataset_snapshot; every default is a constant.
 """
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ NOW = sa.text("clock_timestamp()")
 
 def upgrade() -> None:
     op.add_column("leaderboard", sa.Column("push", JSON, nullable=True))
+    op.add_column("run", sa.Column("positions", sa.LargeBinary(), nullable=True))
     _extend_snapshots()
     op.create_table(
         "dataset",
@@ -53,6 +54,7 @@ def upgrade() -> None:
 def _extend_snapshots() -> None:
     op.drop_constraint("uq_dataset_snapshot_leaderboard_id_content_sha256", "dataset_snapshot")
     for column in (
+        sa.Column("labelled_count", sa.BigInteger(), nullable=True),
         sa.Column("parent_id", sa.Uuid(), nullable=True),
         sa.Column("source_revision", sa.Text(), nullable=True),
         sa.Column("last_sequence", sa.BigInteger(), server_default="0", nullable=False),
@@ -159,6 +161,7 @@ def downgrade() -> None:
         "last_sequence",
         "source_revision",
         "parent_id",
+        "labelled_count",
     ):
         op.drop_column("dataset_snapshot", column)
     op.create_unique_constraint(
@@ -166,4 +169,5 @@ def downgrade() -> None:
         "dataset_snapshot",
         ["leaderboard_id", "content_sha256"],
     )
+    op.drop_column("run", "positions")
     op.drop_column("leaderboard", "push")

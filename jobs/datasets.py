@@ -1,0 +1,33 @@
+"""Handlers of the jobs that keep datasets."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from db.models import Job
+from jobs.queue import Handler
+from resolvers.consolidation import consolidate_dataset
+from resolvers.context import Context
+from resolvers.push_storage import CONSOLIDATE
+
+log = logging.getLogger("gero.jobs")
+
+
+class ConsolidateDataset:
+    """Makes a snapshot of what was pushed."""
+
+    async def run(self, ctx: Context, job: Job) -> None:
+        """Consolidate the dataset."""
+        await consolidate_dataset(ctx, job.subject_id)
+
+    async def give_up(self, ctx: Context, job: Job, reason: str) -> None:
+        """Leave it: the rows stay pending, and are due again at the next sweep."""
+        log.warning(
+            "the dataset of leaderboard %s in workspace %s is not consolidated: %s",
+            job.subject_id,
+            ctx.workspace_id,
+            reason,
+        )
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {CONSOLIDATE: ConsolidateDataset()}

@@ -1,0 +1,289 @@
+"""Consolidation: what was pushed and edited becomes a snapshot, once, however many ask for it."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Row as RowTuple
+from sqlalchemy import func, select, text
+
+from db.models import Dataset, DatasetSnapshot, Leaderboard, PushedRow
+from db.session import ReadSession
+from engine.band_chains import BAND_COUNT
+from engine.edits import Edit
+from engine.near_duplicates import NearDuplicate, band_keys, find_near_duplicates
+from resolvers.auth import Scope, requires
+from resolvers.context import Context
+from resolvers.dataset_edits import edits_by_key
+from resolvers.errors import ConflictError, InvalidDatasetError
+from resolvers.leaderboards import fetch_leaderboard
+from resolvers.snapshot_files import (
+    EXCLUDED,
+    SnapshotRow,
+    SnapshotWriter,
+    WrittenSnapshot,
+    with_edits,
+)
+from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
+
+# Read, edited and written at a time: some hundreds of kilobytes, and a few milliseconds.
+BATCH_ROWS = 1_000
+LOCK_LOOK_SECONDS = 0.05
+REPEATABLE_READ = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+TOO_MANY = "over_limit"
+NEAR_DUPLICATE = "near_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """What came of a consolidation.
+
+    Attributes:
+        snapshot: The newest snapshot; None before the first row.
+        is_new: Whether it covers what was pending; else nothing was.
+    """
+
+    snapshot: DatasetSnapshot | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """How much was pushed and edited."""
+
+    sequence: int
+    edit: int
+
+    def covers(self, other: "_Extent") -> bool:
+        return self.sequence >= other.sequence and self.edit >= other.edit
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
+async def consolidate_dataset(ctx: Context, leaderboard_id: UUID) -> Consolidation:
+    """Make a snapshot of a pushed dataset, if anything is pending.
+
+    Whoever asks while one is being made gets that one, or the next when it does not cover what
+    was pushed before they asked.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+        ConflictError: Its dataset is read from a URL.
+        InvalidDatasetError: Every row is excluded.
+        UnavailableError: Object storage can't take the snapshot now.
+    """
+    async with ctx.database.read() as session:
+        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        if board.dataset_type != "PUSH":
+            raise ConflictError(
+                f"leaderboard {leaderboard_id} reads its dataset from a URL: each run reads it anew"
+            )
+        pushed, covered = await _extents(session, leaderboard_id)
+        if covered.covers(pushed):
+            return Consolidation(await latest_snapshot(session, leaderboard_id), is_new=False)
+    while True:
+        made = await ctx.services.consolidations.share(
+            leaderboard_id, lambda: _consolidate(ctx, leaderboard_id)
+        )
+        if _Extent(made.last_sequence, made.last_edit).covers(pushed):
+            return Consolidation(made, is_new=True)
+
+
+async def _extents(session: ReadSession, leaderboard_id: UUID) -> tuple[_Extent, _Extent]:
+    """Return how much there is, and how much of it the newest snapshot covers."""
+    dataset = await session.get(Dataset, leaderboard_id)
+    if dataset is None:
+        return _Extent(0, 0), _Extent(0, 0)
+    return (
+        _Extent(dataset.last_sequence, dataset.last_edit),
+        _Extent(dataset.consolidated_sequence, dataset.consolidated_edit),
+    )
+
+
+async def _consolidate(ctx: Context, leaderboard_id: UUID) -> DatasetSnapshot:
+    """Make the snapshot, or find that another process has."""
+    async with (
+        ctx.services.consolidation_slots,
+        _alone(ctx, leaderboard_id),
+        ctx.database.read() as session,
+    ):
+        # What is read must be one moment's, however long reading takes.
+        await session.execute(REPEATABLE_READ)
+        pushed, covered = await _extents(session, leaderboard_id)
+        latest = await latest_snapshot(session, leaderboard_id)
+        if latest is not None and covered.covers(pushed):
+            return latest
+        board = await session.get_one(Leaderboard, leaderboard_id)
+        with tempfile.TemporaryDirectory(prefix="gero-snapshot-") as directory:
+            written = await _Reading(session, board, pushed).write(Path(directory))
+            if not written.row_count:
+                raise InvalidDatasetError(
+                    f"leaderboard {leaderboard_id}: every row of the dataset is left out"
+                )
+            source = SnapshotSource(last_sequence=pushed.sequence, last_edit=pushed.edit)
+            return await store_snapshot(ctx, board, written, source)
+
+
+@asynccontextmanager
+async def _alone(ctx: Context, leaderboard_id: UUID) -> AsyncIterator[None]:
+    """Hold the block back while another process consolidates the same dataset.
+
+    The lock is the transaction's, so that it ends with whoever holds it. Who waits looks again
+    and again, and holds no connection.
+    """
+    key = int.from_bytes(blake2b(leaderboard_id.bytes, digest_size=8).digest(), "big", signed=True)
+    while True:
+        async with ctx.database.read() as session:
+            if await session.scalar(select(func.pg_try_advisory_xact_lock(key))):
+                yield
+                return
+        await asyncio.sleep(LOCK_LOOK_SECONDS)
+
+
+class _Reading:
+    """Reads a dataset's rows as one moment has them, and writes those that stay.
+
+    The file's order is that of the rows' keys, whatever the order in which they came, and so is
+    the choice of rows where there are too many: the first keys are a fixed sample.
+    """
+
+    def __init__(self, session: ReadSession, board: Leaderboard, extent: _Extent) -> None:
+        self._session = session
+        self._board_id = board.id
+        self._extent = extent
+        settings: Mapping[str, Any] = board.push or {}
+        limits = settings.get("auto_limit_size")
+        self._most = settings.get("max_samples_to_gather") if limits else None
+        self._threshold: float | None = settings.get("near_duplicate_threshold")
+
+    async def write(self, directory: Path) -> WrittenSnapshot:
+        """Write the snapshot's files into *directory*."""
+        near = await self._near_duplicates(directory) if self._threshold else {}
+        seen = 0
+        keys: dict[int, bytes] = {}
+        wanted = {found.of_index for found in near.values()}
+        with SnapshotWriter(directory) as writer:
+            async for batch in self._rows():
+                for offset, row in enumerate(batch):
+                    if seen + offset in wanted:
+                        keys[seen + offset] = row.key
+                await asyncio.to_thread(self._write_batch, writer, batch, seen, near, keys)
+                seen += len(batch)
+            return writer.finish()
+
+    def _write_batch(
+        self,
+        writer: SnapshotWriter,
+        batch: Sequence[SnapshotRow],
+        first: int,
+        near: Mapping[int, NearDuplicate],
+        keys: Mapping[int, bytes],
+    ) -> None:
+        for index, row in enumerate(batch, start=first):
+            twin = near.get(index)
+            if row.is_excluded:
+                writer.drop(row, EXCLUDED)
+            elif twin is not None:
+                of = keys[twin.of_index].hex()
+                writer.drop(row, NEAR_DUPLICATE, of=of, similarity=round(twin.similarity, 6))
+            elif self._most is not None and writer.row_count >= self._most:
+                writer.drop(row, TOO_MANY)
+            else:
+                writer.add(row)
+
+    async def _rows(self) -> AsyncIterator[list[SnapshotRow]]:
+        """Yield the rows in batches, by their keys, with their edits."""
+        statement = (
+            select(PushedRow.row_key, PushedRow.sequence, PushedRow.line)
+            .where(
+                PushedRow.leaderboard_id == self._board_id,
+                PushedRow.sequence <= self._extent.sequence,
+            )
+            .order_by(PushedRow.row_key)
+            .execution_options(yield_per=BATCH_ROWS)
+        )
+        found = await self._session.stream(statement)
+        async for part in found.partitions():
+            edits = await edits_by_key(
+                self._session,
+                self._board_id,
+                [key for key, _, _ in part],
+                until=self._extent.edit,
+            )
+            yield await asyncio.to_thread(_edited, part, edits)
+
+    async def _near_duplicates(self, directory: Path) -> dict[int, NearDuplicate]:
+        """Return the rows that are near to an earlier one that stays, by their places."""
+        with _InputFile(directory / "inputs", self._extent.sequence) as inputs:
+            return await self._find_near(directory, inputs)
+
+    async def _find_near(self, directory: Path, inputs: "_InputFile") -> dict[int, NearDuplicate]:
+        bands = np.memmap(
+            directory / "bands",
+            dtype=np.uint64,
+            mode="w+",
+            shape=(max(self._extent.sequence, 1), BAND_COUNT),
+        )
+        places: list[int] = []
+        seen = 0
+        async for batch in self._rows():
+            kept = [row.input for row in batch if not row.is_excluded]
+            places.extend(seen + offset for offset, row in enumerate(batch) if not row.is_excluded)
+            seen += len(batch)
+            bands[inputs.count : inputs.count + len(kept)] = await asyncio.to_thread(
+                band_keys, kept
+            )
+            inputs.add(kept)
+        threshold = self._threshold or 1.0
+        found = await asyncio.to_thread(
+            lambda: list(
+                find_near_duplicates(bands[: inputs.count], inputs.read, threshold=threshold)
+            )
+        )
+        return {
+            places[each.index]: NearDuplicate(
+                places[each.index], places[each.of_index], each.similarity
+            )
+            for each in found
+        }
+
+
+def _edited(
+    part: Sequence[RowTuple[bytes, int, bytes]], edits: Mapping[bytes, Sequence[Edit]]
+) -> list[SnapshotRow]:
+    return [with_edits(key, sequence, line, edits.get(key, ())) for key, sequence, line in part]
+
+
+class _InputFile:
+    """Texts in a file, each found by its number."""
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        self._file = path.open("w+b")
+        self._ends = np.zeros(capacity + 1, np.int64)
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Write texts behind those that are there."""
+        self._file.seek(0, 2)
+        for content in (each.encode() for each in texts):
+            self._file.write(content)
+            self.count += 1
+            self._ends[self.count] = self._ends[self.count - 1] + len(content)
+
+    def read(self, number: int) -> str:
+        """Return a text."""
+        start, end = int(self._ends[number]), int(self._ends[number + 1])
+        self._file.seek(start)
+        return self._file.read(end - start).decode()

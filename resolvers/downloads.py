@@ -1,0 +1,59 @@
+"""Downloading a snapshot: its lines as they are stored, whole or in part."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import undefer
+
+from db.models import DatasetSnapshot
+from resolvers.auth import Scope, requires
+from resolvers.context import Context
+from resolvers.errors import ConflictError, NotFoundError
+from resolvers.leaderboards import fetch_leaderboard
+from resolvers.snapshot_files import SnapshotReader
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A snapshot, ready to be read."""
+
+    snapshot: DatasetSnapshot
+    reader: SnapshotReader
+
+    def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from *start* up to *end*; see `SnapshotReader.stream`."""
+        return self.reader.stream(start, end)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def open_download(ctx: Context, leaderboard_id: UUID, number: int | None = None) -> Download:
+    """Return a leaderboard's newest snapshot, or the one with that number, to be read.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard, or it no such snapshot.
+        ConflictError: There is no snapshot yet.
+    """
+    async with ctx.database.read() as session:
+        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        statement = (
+            select(DatasetSnapshot)
+            .where(
+                DatasetSnapshot.leaderboard_id == leaderboard_id,
+                DatasetSnapshot.index_sha256.is_not(None),
+            )
+            .order_by(DatasetSnapshot.number.desc())
+            .limit(1)
+            .options(undefer(DatasetSnapshot.blocks))
+        )
+        if number is not None:
+            statement = statement.where(DatasetSnapshot.number == number)
+        snapshot = await session.scalar(statement)
+    if snapshot is None and number is not None:
+        raise NotFoundError(f"leaderboard {leaderboard_id} has no snapshot {number}")
+    if snapshot is None:
+        raise ConflictError(
+            f"leaderboard {leaderboard_id} has no snapshot yet: consolidate its rows, or run it"
+        )
+    return Download(snapshot, SnapshotReader(ctx.services.objects, snapshot))

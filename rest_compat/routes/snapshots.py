@@ -1,0 +1,155 @@
+"""/v1/leaderboard/{leaderboard_id}/dataset: consolidating it, and downloading what came of it."""
+
+import re
+import zlib
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from resolvers import consolidation, downloads, due_datasets
+from resolvers.context import Context
+from resolvers.downloads import Download
+from rest_compat.deps import Ctx, RepeatableRoute, operator_context
+from rest_compat.routes.pushes import DATASET
+from rest_compat.shapes import ConsolidationShape, DueDatasetShape, DueDatasetsShape, SnapshotShape
+
+router = APIRouter(tags=["datasets"], route_class=RepeatableRoute)
+operators = APIRouter(tags=["datasets"])
+
+JSON_LINES = "application/x-ndjson"
+# One range of bytes, as players and download managers ask for; of several the whole is sent.
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+GZIP_LEVEL = 5
+DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The rows, one JSON object a line. `ETag` is the content's SHA-256.",
+        "content": {JSON_LINES: {"schema": {"type": "string"}}},
+    },
+    206: {"description": "The bytes that `Range` asks for."},
+    304: {"description": "The client has it: `If-None-Match` names it."},
+    416: {"description": "`Range` lies behind the last byte."},
+}
+
+
+@router.post(f"{DATASET}/consolidate", operation_id="consolidateDataset")
+async def consolidate(ctx: Ctx, leaderboard_id: UUID) -> ConsolidationShape:
+    """Make a snapshot of the pending rows and edits now; with nothing pending, say so."""
+    made = await consolidation.consolidate_dataset(ctx, leaderboard_id)
+    return ConsolidationShape(
+        status="consolidated" if made.is_new else "nothing_pending",
+        snapshot=None if made.snapshot is None else SnapshotShape.model_validate(made.snapshot),
+    )
+
+
+@router.get(
+    DATASET,
+    operation_id="downloadDataset",
+    responses=DOWNLOAD,
+    response_class=StreamingResponse,
+)
+async def download(
+    ctx: Ctx,
+    request: Request,
+    leaderboard_id: UUID,
+    snapshot: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="Its number; the newest when left out.")
+    ] = None,
+) -> Response:
+    """Stream a snapshot's rows as JSON lines: the same bytes for ever."""
+    found = await downloads.open_download(ctx, leaderboard_id, snapshot)
+    tag = found.snapshot.content_sha256
+    headers = {"ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Vary": "Accept-Encoding"}
+    if _knows(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    size = found.snapshot.size_bytes
+    part = _asked_range(request, tag, size)
+    if part is not None:
+        return await _part(found, part, size, headers)
+    chunks = await _begun(found.stream())
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{tag}"'}
+        chunks = _gzipped(chunks)
+    else:
+        headers["Content-Length"] = str(size)
+    return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return *chunks* with the first one read: what is wrong with it is an answer of its own.
+
+    Whatever is wrong further on breaks the answer off.
+    """
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return whole()
+
+
+def _knows(given: str, tag: str) -> bool:
+    """Tell whether If-None-Match names the content, compressed or not."""
+    named = {each.strip().removeprefix("W/").strip('"') for each in given.split(",")}
+    return tag in named or "*" in named
+
+
+def _asked_range(request: Request, tag: str, size: int) -> tuple[int, int] | None:
+    """Return the bytes that are asked for, from the first up to the end; None for all of them.
+
+    Source: RFC 9110, sections 14.1.2 and 13.1.5.
+    """
+    match = RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    condition = request.headers.get("if-range", f'"{tag}"')
+    if match is None or condition != f'"{tag}"' or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(size - int(last), 0), size
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+async def _part(
+    found: Download, part: tuple[int, int], size: int, headers: dict[str, str]
+) -> Response:
+    start, end = part
+    if start >= size or start >= end:
+        headers["Content-Range"] = f"bytes */{size}"
+        return Response(status_code=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
+    headers |= {
+        "Content-Range": f"bytes {start}-{end - 1}/{size}",
+        "Content-Length": str(end - start),
+    }
+    return StreamingResponse(
+        await _begun(found.stream(start, end)),
+        status_code=HTTPStatus.PARTIAL_CONTENT,
+        headers=headers,
+        media_type=JSON_LINES,
+    )
+
+
+async def _gzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    compress = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
+    async for chunk in chunks:
+        if piece := compress.compress(chunk):
+            yield piece
+    yield compress.flush()
+
+
+@operators.post("/api/push-datasets/consolidate-due", operation_id="consolidateDueDatasets")
+async def consolidate_due(
+    ctx: Annotated[Context, Depends(operator_context)],
+) -> DueDatasetsShape:
+    """Consolidate every pushed dataset that is due, once; for the deployment's own scheduler."""
+    found = await due_datasets.consolidate_due_datasets(ctx)
+    return DueDatasetsShape(
+        consolidated=[
+            SnapshotShape.model_validate(each.snapshot) for each in found if each.snapshot
+        ],
+        skipped=[DueDatasetShape.model_validate(each) for each in found if each.skipped],
+    )
