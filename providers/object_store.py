@@ -40,8 +40,8 @@ PARTS_AT_ONCE = 4
 
 REMEMBERED_SIZES = 10_000
 
-# Somebody waits for a read: it fails some ten seconds after the first try, or thirty for a server
-# that took the request and went silent.
+# Somebody waits for a read: it fails within some ten seconds where no server can be reached, and
+# within forty where one takes requests and goes silent.
 READ_CLIENT: "ClientConfig" = {
     "connect_timeout": timedelta(seconds=3),
     "timeout": timedelta(seconds=30),
@@ -65,7 +65,10 @@ WRITE_RETRIES: "RetryConfig" = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectStoreOptions:
-    """How to reach an S3 bucket; what is left out is taken from where AWS's own tools take it.
+    """How to reach an S3 bucket.
+
+    What is left out is taken from AWS's environment variables, and the credential then from the
+    machine's metadata service. The files of `~/.aws` are not read.
 
     Attributes:
         endpoint_url: Of a service that speaks S3; Amazon's own for the region if left out.
@@ -101,9 +104,7 @@ def _check_endpoint(url: str, *, allow_http: bool) -> None:
 
 
 def open_object_store(
-    url: str,
-    *,
-    options: ObjectStoreOptions = ObjectStoreOptions(),
+    url: str, *, options: ObjectStoreOptions = ObjectStoreOptions()
 ) -> ObjectStore:
     """Return the store at *url*.
 
