@@ -61,11 +61,14 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def is_up(url: str) -> bool:
+def is_ready(s3_url: str, master_url: str) -> bool:
+    """Tell whether S3 is served, and whether there is somewhere to store what it is sent."""
     try:
-        return httpx2.get(f"{url}/status", timeout=1).status_code == httpx2.codes.OK
+        httpx2.get(f"{s3_url}/status", timeout=1).raise_for_status()
+        topology = httpx2.get(f"{master_url}/dir/status", timeout=1).raise_for_status().json()
     except httpx2.HTTPError:
         return False
+    return bool(topology["Topology"].get("DataCenters"))
 
 
 @pytest.fixture(scope="session")
@@ -75,11 +78,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     ports = free_ports(2 * len(SERVICES))
     http = dict(zip(SERVICES, ports[: len(SERVICES)], strict=True))
     grpc = dict(zip(SERVICES, ports[len(SERVICES) :], strict=True))
+    # Without peers it elects nobody, which takes it up to seven seconds.
     command = [
         str(WEED), "server", f"-dir={work_dir}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-filer", "-s3", f"-s3.config={work_dir / 'identities.json'}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
-        "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=256", "-volume.max=100",
+        "-master.peers=none", "-master.volumeSizeLimitMB=256", "-volume.max=100",
         *(f"-{name}.port={port}" for name, port in http.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
     ]  # fmt: skip
@@ -89,7 +93,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         process = subprocess.Popen(command, cwd=work_dir, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + S3_START_SECONDS
-        while not is_up(server.endpoint_url):
+        while not is_ready(server.endpoint_url, f"http://127.0.0.1:{http['master']}"):
             assert process.poll() is None, log_path.read_text()[-2000:]
             assert time.monotonic() < deadline, log_path.read_text()[-2000:]
             time.sleep(0.05)
