@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from db.base import new_id
-from db.models import Candidate, Run, RunCandidate
+from db.models import Candidate, Dataset, Run, RunCandidate
 from db.records import Row
 from db.session import ReadSession
 from providers.base import CatalogueModel, ChatTarget, ProviderError
@@ -75,11 +75,14 @@ async def add_candidate(
         NotFoundError: The workspace has no such leaderboard.
         IntegrationMissingError: An OpenRouter model is asked for, and no key is saved.
         InvalidInputError: OpenRouter has no such model, or the endpoint's address is refused.
-        ConflictError: The leaderboard has as many candidates as it can.
+        ConflictError: The leaderboard has as many candidates as it can, or its pushed dataset has
+            too few rows.
         UpstreamError: OpenRouter's catalogue can't be read.
     """
     async with ctx.database.read() as session:
-        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        if board.dataset_type == "PUSH":
+            await _check_rows(ctx, session, leaderboard_id)
     model = None
     if new.provider == "openrouter":
         model = await require_model(ctx, new.model_id or "", field="model_id")
@@ -102,6 +105,19 @@ async def add_candidate(
         await session.flush()
         await session.refresh(row)
     return row
+
+
+async def _check_rows(ctx: Context, session: ReadSession, leaderboard_id: UUID) -> None:
+    """Check that a pushed dataset has the rows that ranking models on it takes."""
+    needed = ctx.services.limits.push_rows_before_models
+    dataset = await session.get(Dataset, leaderboard_id)
+    accepted = 0 if dataset is None else dataset.last_sequence
+    if accepted < needed:
+        raise ConflictError(
+            f"leaderboard {leaderboard_id} has {accepted} rows, and takes models from {needed} on: "
+            "push more first",
+            details={"accepted_rows": accepted, "needed_rows": needed},
+        )
 
 
 async def _check_endpoint(ctx: Context, url: str) -> None:

@@ -17,6 +17,31 @@ from resolvers.push_storage import is_due
 
 
 @dataclass(frozen=True, slots=True)
+class PushSettings:
+    """What a pushed dataset takes, and when it is consolidated; see `resolvers.inputs.dataset`."""
+
+    auto_limit_size: bool = False
+    max_samples_to_gather: int | None = None
+    daily_event_limit: int | None = None
+    monthly_event_limit: int | None = None
+    consolidate_every_events: int | None = None
+    consolidate_every_hours: int | None = None
+    dedupe: bool = True
+    near_duplicate_threshold: float | None = None
+    end_date: datetime | None = None
+
+
+def read_settings(stored: Mapping[str, Any] | None) -> PushSettings | None:
+    """Return the settings that a leaderboard's row keeps; None of a dataset that is not pushed."""
+    if stored is None:
+        return None
+    ends_at = stored.get("end_date")
+    return PushSettings(
+        **{**stored, "end_date": None if ends_at is None else datetime.fromisoformat(ends_at)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaWindow:
     """What a dataset takes in a UTC day or month.
 

@@ -17,12 +17,17 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.dataset_edits import edits_by_key
-from resolvers.errors import ConflictError, InvalidDatasetError, UpstreamError
+from resolvers.errors import InvalidDatasetError, UpstreamError
 from resolvers.integrations import find_integration_key
 from resolvers.loaders.datasets import LatestSnapshotByLeaderboard, RowByPlace, SnapshotById
 from resolvers.loaders.runs import RunById
 from resolvers.snapshot_files import EXCLUDED, SnapshotRow, SnapshotWriter, with_edits
-from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
+from resolvers.snapshot_storage import (
+    SnapshotSource,
+    latest_snapshot,
+    require_snapshot,
+    store_snapshot,
+)
 
 CHECKED_ROWS = 20
 # Edited and written at a time.
@@ -137,14 +142,11 @@ async def take_snapshot(
         UpstreamError: The hub failed; repeating this may help.
     """
     async with ctx.database.read() as session:
+        if leaderboard.dataset_type == "PUSH":
+            pushed = await require_snapshot(session, leaderboard.id)
+            return _usable(pushed, needs_expected=needs_expected)
         latest = await latest_snapshot(session, leaderboard.id)
         dataset = await session.get(Dataset, leaderboard.id)
-    if leaderboard.dataset_type == "PUSH":
-        if latest is None:
-            raise ConflictError(
-                f"leaderboard {leaderboard.id} has no snapshot yet: push rows and consolidate them"
-            )
-        return _usable(latest, needs_expected=needs_expected)
     last_edit = 0 if dataset is None else dataset.last_edit
     try:
         return await _read_source(

@@ -20,7 +20,7 @@ from resolvers.leaderboards import fetch_leaderboard
 from resolvers.row_selection import select_rows
 from resolvers.run_costs import RunEstimate, estimate_entrants, require_prices
 from resolvers.run_lifecycle import PREPARE_RUN, UNFINISHED, finish_run, lock_run, queue_step
-from resolvers.snapshot_storage import latest_snapshot
+from resolvers.snapshot_storage import latest_snapshot, require_snapshot
 
 AUTO_ROWS = 1_000
 # Of seeds that are drawn: a GraphQL Int can say them again.
@@ -41,7 +41,7 @@ async def start_run(
 
     Raises:
         NotFoundError: The workspace has no such leaderboard.
-        ConflictError: The leaderboard has no candidates.
+        ConflictError: The leaderboard has no candidates, or its pushed dataset no snapshot.
         InvalidInputError: A candidate that is named is not on the leaderboard, or a ceiling can't
             hold what it costs.
     """
@@ -52,6 +52,8 @@ async def start_run(
         if made is not None:
             return made
         candidates = await _chosen(session, leaderboard_id, new.leaderboard_model_ids)
+        if board.dataset_type == "PUSH":
+            await require_snapshot(session, leaderboard_id)
     judge = await fix_judge(ctx, board, candidates)
     async with ctx.database.write() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)

@@ -16,6 +16,7 @@ from db.models import Dataset, DatasetRow, DatasetSnapshot, Leaderboard
 from db.session import ReadSession
 from engine.rows import read_line, row_hash
 from resolvers.context import Context
+from resolvers.errors import ConflictError
 from resolvers.snapshot_files import SnapshotReader, WrittenSnapshot
 
 INSERTED_ROWS = 500
@@ -44,6 +45,20 @@ async def latest_snapshot(session: ReadSession, leaderboard_id: UUID) -> Dataset
         .order_by(DatasetSnapshot.number.desc())
         .limit(1)
     )
+
+
+async def require_snapshot(session: ReadSession, leaderboard_id: UUID) -> DatasetSnapshot:
+    """Return a pushed dataset's newest snapshot.
+
+    Raises:
+        ConflictError: There is none.
+    """
+    snapshot = await latest_snapshot(session, leaderboard_id)
+    if snapshot is None:
+        raise ConflictError(
+            f"leaderboard {leaderboard_id} has no snapshot yet: push rows and consolidate them"
+        )
+    return snapshot
 
 
 async def store_snapshot(

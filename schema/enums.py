@@ -11,6 +11,16 @@ class DatasetType(Enum):
     """`Leaderboard.dataset_type`."""
 
     GET = enum_value("GET", description="Read from a Hugging Face URL at each run.")
+    PUSH = enum_value("PUSH", description="Pushed by webhook, and consolidated into snapshots.")
+
+
+@strawberry.enum(description="Whether a push was taken.")
+class PushStatus(Enum):
+    """`resolvers.push.PushReceipt.status`."""
+
+    ACCEPTED = enum_value("accepted", description="No row was refused.")
+    PARTIAL = enum_value("partial", description="Some rows were refused.")
+    REJECTED = enum_value("rejected", description="Every row was refused.")
 
 
 @strawberry.enum(description="How a leaderboard's answers are evaluated.")

@@ -14,6 +14,7 @@ from schema.enums import (
     PromotionRule,
     ReviewMode,
 )
+from schema.inputs.dataset import PushSettingsInput
 
 
 @strawberry.input(description="The scores that a judge may give; rankings show them as 0 to 1.")
@@ -96,11 +97,17 @@ class CreateLeaderboardInput:
         description="The task; {input}, {question} and {query} stand for a row's input, which is "
         "appended when there is none of them."
     )
-    dataset_url: str = strawberry.field(
-        description="A Hugging Face URL of a .jsonl or .jsonl.gz file; its first rows are read now."
+    dataset_url: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A Hugging Face URL of a .jsonl or .jsonl.gz file; its first rows are read "
+        "now. datasetType GET needs it.",
     )
     dataset_type: DatasetType = strawberry.field(
         default=DatasetType.GET, description="Where its rows come from."
+    )
+    push: PushSettingsInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="What a pushed dataset takes; goes with datasetType PUSH.",
     )
     eval_type: EvalType = strawberry.field(
         default=EvalType.EXACT, description="How answers are evaluated."
@@ -130,6 +137,13 @@ class UpdateLeaderboardInput:
     system_prompt: str | None = strawberry.field(default=strawberry.UNSET, description="The task.")
     dataset_url: str | None = strawberry.field(
         default=strawberry.UNSET, description="Where its rows are read."
+    )
+    dataset_type: DatasetType | None = strawberry.field(
+        default=strawberry.UNSET, description="Where its rows come from."
+    )
+    push: PushSettingsInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="What to change of what a pushed dataset takes; null takes a limit away.",
     )
     eval_type: EvalType | None = strawberry.field(
         default=strawberry.UNSET, description="How answers are evaluated."

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
@@ -30,10 +30,17 @@ from schema.inputs.leaderboard import (
     DeleteLeaderboardInput,
     UpdateLeaderboardInput,
 )
+from schema.mutations import datasets as dataset_mutations
 from schema.mutations import production as production_mutations
 from schema.mutations import reviews as review_mutations
 from schema.mutations import runs as run_mutations
 from schema.mutations.changed import Changed
+from schema.mutations.datasets import (
+    ConsolidateDatasetPayload,
+    CreatePushTokenPayload,
+    PushRowsPayload,
+    RevokePushTokensPayload,
+)
 from schema.mutations.production import RollBackProductionPayload
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
@@ -112,7 +119,7 @@ async def create_leaderboard(
     input: Annotated[CreateLeaderboardInput, strawberry.argument(description="What to create.")],
 ) -> Changed:
     """Create a leaderboard."""
-    new = NewLeaderboard.model_validate(given_fields(input))
+    new = NewLeaderboard.model_validate(_with_push(given_fields(input)))
     return Changed(leaderboard=await leaderboards.create_leaderboard(info.context.ctx, new))
 
 
@@ -121,11 +128,18 @@ async def update_leaderboard(
     input: Annotated[UpdateLeaderboardInput, strawberry.argument(description="What to change.")],
 ) -> Changed:
     """Change a leaderboard."""
-    changes = LeaderboardChanges.model_validate(given_fields(input, without=OWN_ID))
+    given = _with_push(given_fields(input, without=OWN_ID))
+    changes = LeaderboardChanges.model_validate(given)
     leaderboard_id = read_id("id", input.id)
     return Changed(
         leaderboard=await leaderboards.update_leaderboard(info.context.ctx, leaderboard_id, changes)
     )
+
+
+def _with_push(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with those of a pushed dataset among them, as the use case takes them."""
+    pushed = given.pop("push", None) or {}
+    return {**given, **pushed}
 
 
 async def delete_leaderboard(
@@ -254,6 +268,22 @@ class Mutation:
     roll_back_production: RollBackProductionPayload = resolved(
         production_mutations.roll_back_production,
         "Put the model back that served before a change of production.",
+    )
+    push_rows: PushRowsPayload = resolved(
+        dataset_mutations.push_rows,
+        "Take rows into a dataset; those that the receipt calls accepted are stored.",
+    )
+    consolidate_dataset: ConsolidateDatasetPayload = resolved(
+        dataset_mutations.consolidate_dataset,
+        "Make a snapshot of a pushed dataset's pending rows and edits now.",
+    )
+    create_push_token: CreatePushTokenPayload = resolved(
+        dataset_mutations.create_push_token,
+        "Create a token that pushes rows to one leaderboard, and does nothing else.",
+    )
+    revoke_push_tokens: RevokePushTokensPayload = resolved(
+        dataset_mutations.revoke_push_tokens,
+        "Revoke a leaderboard's push tokens, or one of them; within a second they are refused.",
     )
     infer: InferPayload = resolved(
         infer,

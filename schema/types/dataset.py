@@ -12,6 +12,15 @@ from resolvers import datasets
 from schema.context import Info
 from schema.enums import DatasetType
 from schema.fields import batched, resolved
+from schema.types.push import (
+    DatasetStatus,
+    PushSettings,
+    PushToken,
+    push_url,
+    settings_of,
+    statuses,
+    tokens_of,
+)
 
 
 @strawberry.type(description="What a leaderboard's dataset held when a run read it; never changes.")
@@ -88,8 +97,17 @@ def url(root: strawberry.Parent[Row]) -> str | None:
 class Dataset:
     """Over rows of `db.models.Leaderboard`."""
 
+    id: strawberry.ID = strawberry.field(description="Its leaderboard's id.")
     type: DatasetType = resolved(dataset_type, "Where its rows come from.")
-    url: str | None = resolved(url, "Where its rows are read.")
+    url: str | None = resolved(url, "Where its rows are read; null when they are pushed.")
+    push_url: str | None = resolved(push_url, "Where rows are pushed; null when they are read.")
+    settings: PushSettings | None = resolved(
+        settings_of, "What a pushed dataset takes; null when its rows are read."
+    )
+    status: DatasetStatus = batched(statuses, "How it stands.")
+    push_tokens: list[PushToken] = batched(
+        tokens_of, "Who may push, newest first; those that are revoked too."
+    )
     latest_snapshot: DatasetSnapshot | None = batched(
         latest_snapshots, "The newest snapshot; null before the first run."
     )

@@ -111,7 +111,9 @@ class Leaderboard:
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     inference_url: str = resolved(inference_url, "Where the model in production is called.")
-    dataset: Dataset = resolved(dataset, "Its dataset.", needs=["dataset_type", "dataset_url"])
+    dataset: Dataset = resolved(
+        dataset, "Its dataset.", needs=["dataset_type", "dataset_url", "push"]
+    )
     candidates: list[CandidateModel] = batched(
         candidates_of, "Whom it compares, in the order added."
     )

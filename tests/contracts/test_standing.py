@@ -95,6 +95,7 @@ PLUMBING = {
     "snapshot_storage.latest_snapshot",
     "snapshot_storage.read_inputs",
     "snapshot_storage.read_snapshot",
+    "snapshot_storage.require_snapshot",
     "snapshot_storage.store_snapshot",
     "waiting.wait_for_event",
 }

@@ -1,0 +1,82 @@
+"""Inputs about datasets."""
+
+from datetime import datetime
+
+import strawberry
+from strawberry.scalars import JSON
+
+
+@strawberry.input(description="What a pushed dataset takes, and when it is consolidated.")
+class PushSettingsInput:
+    """`resolvers.inputs.PushFields`."""
+
+    auto_limit_size: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Have snapshots keep at most maxSamplesToGather rows, instead of taking no "
+        "more rows.",
+    )
+    max_samples_to_gather: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Rows that it holds at most."
+    )
+    daily_event_limit: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Rows accepted in a UTC day."
+    )
+    monthly_event_limit: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Rows accepted in a UTC month."
+    )
+    consolidate_every_events: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Make a snapshot when so many rows are pending."
+    )
+    consolidate_every_hours: int | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Make a snapshot when rows have been pending for so long.",
+    )
+    dedupe: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="Take the same content once: true when left out."
+    )
+    near_duplicate_threshold: float | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Leave rows out of snapshots whose inputs are as similar as this to another "
+        "one's, 0.5 to 1.",
+    )
+    end_date: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="When it takes no more rows."
+    )
+
+
+@strawberry.input(description="Rows to push.")
+class PushRowsInput:
+    """Of `resolvers.push.push_rows`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Whose dataset it is.")
+    rows: list[JSON] = strawberry.field(
+        description="Objects, 1,000 at most. One of input, prompt, question, query and messages "
+        "says what goes in; one of output, response, completion, answer and expected, what should "
+        "come out; one of id, example_id and trace_id, which row it is. Also rubric, metadata "
+        "and tags."
+    )
+
+
+@strawberry.input(description="A dataset to consolidate.")
+class ConsolidateDatasetInput:
+    """Names it."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Its leaderboard.")
+
+
+@strawberry.input(description="A push token to create.")
+class CreatePushTokenInput:
+    """`resolvers.inputs.NewPushToken`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Whom it may push to.")
+    name: str = strawberry.field(description="For people.")
+
+
+@strawberry.input(description="Push tokens to revoke.")
+class RevokePushTokensInput:
+    """`resolvers.inputs.RevokedPushTokens`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Whose they are.")
+    token_id: strawberry.ID | None = strawberry.field(
+        default=None, description="One of them; all when left out."
+    )
