@@ -118,8 +118,8 @@ def apply_edits(row: DatasetRow, edits: Iterable[Edit]) -> DatasetRow | None:
     for name, edit in last.items():
         if edit.value is None and name in {EditField.INPUT, EditField.WEIGHT}:
             continue
-        changes[name] = _as_field(name, edit.value)
-        labels[name] = {"origin": edit.origin.value, **edit.provenance}
+        changes[name.value] = _as_field(name, edit.value)
+        labels[name.value] = {"origin": edit.origin.value, **edit.provenance}
     if EditField.INPUT in changes:
         changes["messages"] = None  # they say what the input was
     return replace(row, **changes, labels={**row.labels, **labels})

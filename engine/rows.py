@@ -188,7 +188,12 @@ def row_key(row: DatasetRow, content_hash: bytes | None = None) -> bytes:
     """
     if row.external_id is None:
         return content_hash if content_hash is not None else row_hash(row)
-    return hashlib.blake2b(row.external_id.encode(), digest_size=16, person=b"row id").digest()
+    return id_key(row.external_id)
+
+
+def id_key(external_id: str) -> bytes:
+    """Say who the row with an id is."""
+    return hashlib.blake2b(external_id.encode(), digest_size=16, person=b"row id").digest()
 
 
 def repeated_key(content_hash: bytes, earlier: int) -> bytes:

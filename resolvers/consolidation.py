@@ -21,8 +21,9 @@ from engine.edits import Edit
 from engine.near_duplicates import NearDuplicate, band_keys, find_near_duplicates
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
-from resolvers.dataset_edits import edits_by_key
-from resolvers.errors import ConflictError, InvalidDatasetError
+from resolvers.datasets import take_snapshot
+from resolvers.edit_storage import edits_by_key
+from resolvers.errors import InvalidDatasetError
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.snapshot_files import (
     EXCLUDED,
@@ -67,26 +68,27 @@ class _Extent:
 
 @requires(Scope.LEADERBOARDS_WRITE)
 async def consolidate_dataset(ctx: Context, leaderboard_id: UUID) -> Consolidation:
-    """Make a snapshot of a pushed dataset, if anything is pending.
+    """Make a snapshot of a dataset, if anything is pending.
 
+    Of a dataset that is read from a URL that is another commit of its file, or edits of its rows.
     Whoever asks while one is being made gets that one, or the next when it does not cover what
     was pushed before they asked.
 
     Raises:
         NotFoundError: The workspace has no such leaderboard.
-        ConflictError: Its dataset is read from a URL.
-        InvalidDatasetError: Every row is excluded.
+        InvalidDatasetError: Every row is excluded, or the URL's file can't be used.
+        UpstreamError: The hub failed; repeating this may help.
         UnavailableError: Object storage can't take the snapshot now.
     """
     async with ctx.database.read() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
-        if board.dataset_type != "PUSH":
-            raise ConflictError(
-                f"leaderboard {leaderboard_id} reads its dataset from a URL: each run reads it anew"
-            )
+        latest = await latest_snapshot(session, leaderboard_id)
         pushed, covered = await _extents(session, leaderboard_id)
-        if covered.covers(pushed):
-            return Consolidation(await latest_snapshot(session, leaderboard_id), is_new=False)
+    if board.dataset_type != "PUSH":
+        read = await take_snapshot(ctx, board, needs_expected=False)
+        return Consolidation(read, is_new=latest is None or read.id != latest.id)
+    if covered.covers(pushed):
+        return Consolidation(latest, is_new=False)
     while True:
         made = await ctx.services.consolidations.share(
             leaderboard_id, lambda: _consolidate(ctx, leaderboard_id)

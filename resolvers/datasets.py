@@ -16,7 +16,7 @@ from providers.base import DatasetError
 from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
-from resolvers.dataset_edits import edits_by_key
+from resolvers.edit_storage import edits_by_key
 from resolvers.errors import InvalidDatasetError, UpstreamError
 from resolvers.integrations import find_integration_key
 from resolvers.loaders.datasets import LatestSnapshotByLeaderboard, RowByPlace, SnapshotById

@@ -76,7 +76,10 @@ ALSO: Final[dict[str, dict[int, str]]] = {
 ALSO["inferAlias"] = ALSO["infer"]
 ALSO["pushRows"] = {409: "The dataset is read from a URL.", 413: "More than 1,000 rows, or 5 MiB."}
 ALSO["pushRowsAlias"] = ALSO["pushRows"]
-ALSO["consolidateDataset"] = {409: "The dataset is read from a URL."}
+ALSO["consolidateDataset"] = {
+    409: "The Idempotency-Key was used otherwise.",
+    502: "The hub failed.",
+}
 ALSO["downloadDataset"] = {409: "There is no snapshot yet."}
 ALSO["createPushToken"] = {409: "The dataset is read from a URL, or has too many tokens."}
 PUSH_SCHEMES: Final = {

@@ -23,6 +23,28 @@ class PushStatus(Enum):
     REJECTED = enum_value("rejected", description="Every row was refused.")
 
 
+@strawberry.enum(description="What of a row can be edited.")
+class EditField(Enum):
+    """`engine.edits.EditField`."""
+
+    INPUT = enum_value("input", description="What models are asked.")
+    EXPECTED = enum_value("expected", description="What they should answer.")
+    RUBRIC = enum_value("rubric", description="By what a judge judges.")
+    TAGS = enum_value("tags", description="Its tags.")
+    QUALITY = enum_value("quality", description="How good an example it is.")
+    WEIGHT = enum_value("weight", description="How likely a weighted draw takes it.")
+    EXCLUDED = enum_value("excluded", description="Whether snapshots leave it out.")
+
+
+@strawberry.enum(description="Who edited a row.")
+class EditOrigin(Enum):
+    """`engine.edits.EditOrigin`."""
+
+    HUMAN = enum_value("human", description="A person.")
+    IMPROVEMENT = enum_value("improvement", description="An improvement that was accepted.")
+    MODEL = enum_value("model", description="A labelling model.")
+
+
 @strawberry.enum(description="How a leaderboard's answers are evaluated.")
 class EvalType(Enum):
     """`Leaderboard.eval_type`."""

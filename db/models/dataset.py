@@ -127,11 +127,14 @@ class DatasetEdit(Base):
     __tablename__ = "dataset_edit"
     __table_args__ = (
         CheckConstraint("origin IN ('human', 'model', 'improvement')", name="origin"),
+        UniqueConstraint("leaderboard_id", "number"),
         Index("ix_dataset_edit_leaderboard_id_row_key", "leaderboard_id", "row_key"),
     )
 
-    leaderboard_id: Mapped[UUID] = mapped_column(ForeignKey("leaderboard.id"), primary_key=True)
-    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[Id]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"))
+    leaderboard_id: Mapped[UUID] = mapped_column(ForeignKey("leaderboard.id"))
+    number: Mapped[int] = mapped_column(BigInteger)
     row_key: Mapped[bytes]
     field: Mapped[str]
     value: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))

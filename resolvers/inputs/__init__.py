@@ -2,7 +2,14 @@
 
 from resolvers.inputs.base import Input, check_storable, invalid_input
 from resolvers.inputs.candidate import RESERVED_PARAMS, NewCandidate
-from resolvers.inputs.dataset import NewPushToken, PushFields, RevokedPushTokens, push_settings
+from resolvers.inputs.dataset import (
+    NewPushToken,
+    PushFields,
+    RevokedPushTokens,
+    RowEdit,
+    RowEdits,
+    push_settings,
+)
 from resolvers.inputs.hub_file import HubFile
 from resolvers.inputs.integration import NewIntegration
 from resolvers.inputs.leaderboard import (
@@ -34,6 +41,8 @@ __all__ = [
     "Promotion",
     "PushFields",
     "RevokedPushTokens",
+    "RowEdit",
+    "RowEdits",
     "RowLimit",
     "ScoreScale",
     "SkippedReview",

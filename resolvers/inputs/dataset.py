@@ -5,8 +5,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from engine.edits import MAX_TAGS, MAX_WEIGHT, EditField
 from resolvers.inputs.base import Input, Name
 
 RowCount = Annotated[int, Field(ge=1, le=100_000_000)]
@@ -99,6 +100,61 @@ def push_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     if settings["auto_limit_size"] and "max_samples_to_gather" not in settings:
         raise ValueError("auto_limit_size needs max_samples_to_gather")
     return settings
+
+
+MAX_EDITED_ROWS = 1_000
+MAX_TEXT_CHARACTERS = 1_000_000
+EditedText = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
+
+
+class RowEdit(Input):
+    """What a person says of a row; what is left out stays, and null takes it away or back."""
+
+    row_id: str | None = Field(
+        default=None, description="A row of a snapshot: the snapshot's id, a colon, its position."
+    )
+    external_id: EditedText | None = Field(default=None, description="The id that it was given.")
+    input: EditedText | None = None
+    expected: EditedText | None = None
+    rubric: EditedText | None = None
+    tags: Annotated[list[EditedText], Field(max_length=MAX_TAGS)] | None = None
+    quality: Annotated[float, Field(ge=0, le=1)] | None = None
+    weight: Annotated[float, Field(ge=0, le=MAX_WEIGHT)] | None = Field(
+        default=None, description="How likely a weighted draw takes it, against others: 1."
+    )
+    excluded: bool | None = Field(default=None, description="Leave it out of snapshots.")
+    reason: Annotated[str, StringConstraints(max_length=2_000)] | None = Field(
+        default=None, description="Why, for whoever reads the history."
+    )
+
+    @field_validator("input")
+    @classmethod
+    def _says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("must not be blank")
+        return value
+
+    @model_validator(mode="after")
+    def _names_a_row_and_edits_it(self) -> Self:
+        if (self.row_id is None) == (self.external_id is None):
+            raise ValueError("one of row_id and external_id names the row")
+        if not self.values():
+            raise ValueError("nothing of the row is edited")
+        return self
+
+    def values(self) -> dict[EditField, Any]:
+        """Return what is edited."""
+        return {
+            field: getattr(self, field)
+            for field in EditField
+            if field.value in self.model_fields_set
+        }
+
+
+class RowEdits(Input):
+    """What a person says of rows."""
+
+    rows: Annotated[list[RowEdit], Field(min_length=1, max_length=MAX_EDITED_ROWS)]
 
 
 class NewPushToken(Input):

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Integer, Uuid, bindparam, func, select
 from typing_extensions import override
 
-from db.models import Dataset, DatasetRow, DatasetSnapshot, PushToken
+from db.models import Dataset, DatasetEdit, DatasetRow, DatasetSnapshot, PushToken
 from db.records import Row
 from resolvers.columns import Columns, read_columns
 from resolvers.loaders.base import Loader, own_workspace
@@ -47,6 +47,24 @@ class SnapshotCountByLeaderboard(CountByParent):
     """How many snapshots a leaderboard has."""
 
     slices = SnapshotsByLeaderboard
+
+
+class EditsByLeaderboard(SliceByParent):
+    """A slice of the edits of a leaderboard's rows."""
+
+    entity = DatasetEdit
+    parent = "leaderboard_id"
+
+    @override
+    @classmethod
+    def children(cls, statement: AnySelect) -> AnySelect:
+        return statement.where(own_workspace(DatasetEdit.workspace_id))
+
+
+class EditCountByLeaderboard(CountByParent):
+    """How many edits a leaderboard's rows have had."""
+
+    slices = EditsByLeaderboard
 
 
 class DatasetByLeaderboard(RowByKey):

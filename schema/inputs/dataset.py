@@ -64,6 +64,51 @@ class ConsolidateDatasetInput:
     leaderboard_id: strawberry.ID = strawberry.field(description="Its leaderboard.")
 
 
+@strawberry.input(
+    description="What you say of a row; what is left out stays, and null takes it away or back."
+)
+class RowEditInput:
+    """`resolvers.inputs.RowEdit`."""
+
+    row_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="A row of a snapshot, by its DatasetRow's id."
+    )
+    external_id: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Or the id that it was given."
+    )
+    input: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What models are asked."
+    )
+    expected: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What they should answer."
+    )
+    rubric: str | None = strawberry.field(
+        default=strawberry.UNSET, description="By what a judge judges."
+    )
+    tags: list[str] | None = strawberry.field(default=strawberry.UNSET, description="Its tags.")
+    quality: float | None = strawberry.field(
+        default=strawberry.UNSET, description="How good an example it is, 0 to 1."
+    )
+    weight: float | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="How likely WEIGHTED_SHUFFLE draws it, against others of weight 1; 0 to 1,000.",
+    )
+    excluded: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="Leave it out of snapshots."
+    )
+    reason: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Why, for whoever reads the history."
+    )
+
+
+@strawberry.input(description="Rows to label, correct or exclude.")
+class EditRowsInput:
+    """`resolvers.inputs.RowEdits`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Whose dataset it is.")
+    rows: list[RowEditInput] = strawberry.field(description="1,000 at most.")
+
+
 @strawberry.input(description="A push token to create.")
 class CreatePushTokenInput:
     """`resolvers.inputs.NewPushToken`."""

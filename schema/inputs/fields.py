@@ -26,4 +26,6 @@ def _plain(value: Any) -> Any:
         return value.value
     if dataclasses.is_dataclass(value):
         return given_fields(value)
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return value

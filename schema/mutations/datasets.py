@@ -10,19 +10,23 @@ import strawberry
 from db.models import DatasetSnapshot as SnapshotRow
 from db.models import PushToken as PushTokenRow
 from db.records import Row
-from resolvers import consolidation, leaderboards, push, push_tokens
-from resolvers.inputs import NewPushToken
+from resolvers import consolidation, dataset_edits, leaderboards, push, push_tokens
+from resolvers.inputs import NewPushToken, RowEdits
 from resolvers.push import PushReceipt as Receipt
 from schema.context import Info
 from schema.inputs.dataset import (
     ConsolidateDatasetInput,
     CreatePushTokenInput,
+    EditRowsInput,
     PushRowsInput,
     RevokePushTokensInput,
 )
+from schema.inputs.fields import given_fields
 from schema.scalars import read_id, read_optional_id
 from schema.types.dataset import Dataset, DatasetSnapshot
 from schema.types.push import PushReceipt, PushToken
+
+LEADERBOARD_ID = frozenset({"leaderboard_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class ChangedDataset:
     push_token: PushTokenRow | None = None
     secret: str | None = None
     revoked_ids: Sequence[UUID] = ()
+    edit_count: int = 0
 
 
 @strawberry.type(description="What became of a push.")
@@ -55,6 +60,14 @@ class ConsolidateDatasetPayload:
     snapshot: DatasetSnapshot | None = strawberry.field(
         description="The newest one; null before the first row."
     )
+    dataset: Dataset = strawberry.field(description="The dataset, as it is now.")
+
+
+@strawberry.type(description="What was edited.")
+class EditRowsPayload:
+    """Over `ChangedDataset`."""
+
+    edit_count: int = strawberry.field(description="Fields of rows that were edited.")
     dataset: Dataset = strawberry.field(description="The dataset, as it is now.")
 
 
@@ -96,6 +109,17 @@ async def consolidate_dataset(
     return ChangedDataset(
         snapshot=made.snapshot, is_new=made.is_new, dataset=await _dataset(info, leaderboard_id)
     )
+
+
+async def edit_rows(
+    info: Info,
+    input: Annotated[EditRowsInput, strawberry.argument(description="Which rows, and what.")],
+) -> ChangedDataset:
+    """Edit rows."""
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    edits = RowEdits.model_validate(given_fields(input, without=LEADERBOARD_ID))
+    count = await dataset_edits.edit_rows(info.context.ctx, leaderboard_id, edits)
+    return ChangedDataset(edit_count=count, dataset=await _dataset(info, leaderboard_id))
 
 
 async def create_push_token(

@@ -38,6 +38,7 @@ from schema.mutations.changed import Changed
 from schema.mutations.datasets import (
     ConsolidateDatasetPayload,
     CreatePushTokenPayload,
+    EditRowsPayload,
     PushRowsPayload,
     RevokePushTokensPayload,
 )
@@ -276,6 +277,10 @@ class Mutation:
     consolidate_dataset: ConsolidateDatasetPayload = resolved(
         dataset_mutations.consolidate_dataset,
         "Make a snapshot of a pushed dataset's pending rows and edits now.",
+    )
+    edit_rows: EditRowsPayload = resolved(
+        dataset_mutations.edit_rows,
+        "Label, correct or exclude rows by hand; the next snapshot carries it.",
     )
     create_push_token: CreatePushTokenPayload = resolved(
         dataset_mutations.create_push_token,

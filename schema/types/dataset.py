@@ -8,10 +8,11 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import datasets
+from resolvers import dataset_edits, datasets
 from schema.context import Info
-from schema.enums import DatasetType
+from schema.enums import DatasetType, EditField, EditOrigin
 from schema.fields import batched, resolved
+from schema.paging import Connection, slices_by
 from schema.types.push import (
     DatasetStatus,
     PushSettings,
@@ -82,6 +83,27 @@ async def latest_snapshots(roots: Sequence[Row], info: Info) -> Sequence[Row | N
     return await datasets.find_latest_snapshots(info.context.ctx, ids, columns)
 
 
+def row_key(root: strawberry.Parent[Row]) -> str:
+    """Return the row's key."""
+    return str(root.row_key.hex())
+
+
+@strawberry.type(description="What somebody said of one field of a row; it is never changed.")
+class DatasetEdit:
+    """Over rows of `db.models.DatasetEdit`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    number: int = strawberry.field(description="1, 2, 3, ... within the dataset.")
+    row_key: str = resolved(row_key, "Which row.", needs=["row_key"])
+    field: EditField = strawberry.field(description="What of it.")
+    value: JSON | None = strawberry.field(description="What it is to be; null for nothing.")
+    origin: EditOrigin = strawberry.field(
+        description="Who says so; a person has the last word, whenever it was said."
+    )
+    provenance: JSON = strawberry.field(description="Which model and run, or why.")
+    created_at: datetime = strawberry.field(description="When it was said.")
+
+
 def dataset_type(root: strawberry.Parent[Row]) -> str:
     """Return where the rows come from."""
     return str(root.dataset_type)
@@ -107,6 +129,10 @@ class Dataset:
     status: DatasetStatus = batched(statuses, "How it stands.")
     push_tokens: list[PushToken] = batched(
         tokens_of, "Who may push, newest first; those that are revoked too."
+    )
+    edits: Connection[DatasetEdit] = batched(
+        slices_by(dataset_edits.list_edits, dataset_edits.count_edits, "DatasetEdit"),
+        "Every label and correction of its rows.",
     )
     latest_snapshot: DatasetSnapshot | None = batched(
         latest_snapshots, "The newest snapshot; null before the first run."

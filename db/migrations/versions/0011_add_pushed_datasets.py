@@ -120,6 +120,8 @@ def _create_pushes() -> None:
 def _create_edits() -> None:
     op.create_table(
         "dataset_edit",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("workspace_id", sa.Uuid(), nullable=False),
         sa.Column("leaderboard_id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("row_key", sa.LargeBinary(), nullable=False),
@@ -133,11 +135,15 @@ def _create_edits() -> None:
         sa.CheckConstraint(
             "origin IN ('human', 'model', 'improvement')", name=op.f("ck_dataset_edit_origin")
         ),
+        _to("dataset_edit", "workspace"),
         _to("dataset_edit", "leaderboard"),
         sa.ForeignKeyConstraint(
             ["token_id"], ["api_token.id"], name=op.f("fk_dataset_edit_token_id")
         ),
-        sa.PrimaryKeyConstraint("leaderboard_id", "number", name=op.f("pk_dataset_edit")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_edit")),
+        sa.UniqueConstraint(
+            "leaderboard_id", "number", name=op.f("uq_dataset_edit_leaderboard_id_number")
+        ),
     )
     op.create_index(
         "ix_dataset_edit_leaderboard_id_row_key", "dataset_edit", ["leaderboard_id", "row_key"]
