@@ -129,6 +129,20 @@ async def get_leaderboard(ctx: Context, leaderboard_id: UUID, columns: Columns =
 
 
 @requires(Scope.LEADERBOARDS_WRITE)
+async def get_changed_leaderboard(ctx: Context, leaderboard_id: UUID, columns: Columns) -> Row:
+    """Return a leaderboard to who has just changed something of it, and may perhaps not read.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+    """
+    ctx.forget()
+    row = await ctx.loaders.get(LeaderboardById).load(leaderboard_id, columns)
+    if row is None:
+        raise NotFoundError(f"leaderboard {leaderboard_id} does not exist")
+    return row
+
+
+@requires(Scope.LEADERBOARDS_WRITE)
 async def create_leaderboard(
     ctx: Context, new: NewLeaderboard, *, id: UUID | None = None
 ) -> Leaderboard:

@@ -23,6 +23,19 @@ class PushStatus(Enum):
     REJECTED = enum_value("rejected", description="Every row was refused.")
 
 
+@strawberry.enum(description="What rows that are made of traces expect.")
+class ExpectedSource(Enum):
+    """`resolvers.inputs.RowsFromTraces.expected`."""
+
+    OUTPUT = enum_value("output", description="What the model answered.")
+    FEEDBACK = enum_value(
+        "feedback",
+        description="What a person said it should have answered, or its answer where a person's "
+        "score is high enough; a trace without either is passed over.",
+    )
+    NONE = enum_value("none", description="Nothing.")
+
+
 @strawberry.enum(description="What of a row can be edited.")
 class EditField(Enum):
     """`engine.edits.EditField`."""

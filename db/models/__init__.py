@@ -10,6 +10,7 @@ from db.models.dataset import (
     PushedRow,
     PushToken,
 )
+from db.models.feedback import TraceFeedback
 from db.models.idempotency import IdempotencyKey
 from db.models.integration import Integration
 from db.models.job import Job
@@ -60,5 +61,6 @@ __all__ = [
     "RunComparison",
     "RunResult",
     "Trace",
+    "TraceFeedback",
     "Workspace",
 ]

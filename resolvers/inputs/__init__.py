@@ -23,6 +23,7 @@ from resolvers.inputs.leaderboard import (
 )
 from resolvers.inputs.review import NewReview, SkippedReview
 from resolvers.inputs.run import MAX_SEED, DatasetSize, NewRun, RowLimit
+from resolvers.inputs.trace import NewFeedback, RowsFromTraces
 
 __all__ = [
     "MAX_SEED",
@@ -33,6 +34,7 @@ __all__ = [
     "Input",
     "LeaderboardChanges",
     "NewCandidate",
+    "NewFeedback",
     "NewIntegration",
     "NewLeaderboard",
     "NewPushToken",
@@ -44,6 +46,7 @@ __all__ = [
     "RowEdit",
     "RowEdits",
     "RowLimit",
+    "RowsFromTraces",
     "ScoreScale",
     "SkippedReview",
     "check_dataset_type",

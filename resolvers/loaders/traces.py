@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, func
 from typing_extensions import override
 
-from db.models import Trace
+from db.models import Trace, TraceFeedback
 from resolvers.loaders.base import own_workspace
-from resolvers.loaders.rows import RowByKey
+from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect
 
@@ -40,3 +40,11 @@ class TraceCountByLeaderboard(CountByParent):
     """How many traces of a leaderboard a filter admits."""
 
     slices = TracesByLeaderboard
+
+
+class FeedbackByTrace(ChildrenByParent):
+    """What people said of a trace, the latest first."""
+
+    entity = TraceFeedback
+    parent = "trace_id"
+    newest_first = True

@@ -5,6 +5,9 @@ from datetime import datetime
 import strawberry
 from strawberry.scalars import JSON
 
+from schema.enums import ExpectedSource
+from schema.inputs.trace import TraceFilterInput
+
 
 @strawberry.input(description="What a pushed dataset takes, and when it is consolidated.")
 class PushSettingsInput:
@@ -107,6 +110,45 @@ class EditRowsInput:
 
     leaderboard_id: strawberry.ID = strawberry.field(description="Whose dataset it is.")
     rows: list[RowEditInput] = strawberry.field(description="1,000 at most.")
+
+
+@strawberry.input(description="Traces to make rows of.")
+class CreateRowsFromTracesInput:
+    """`resolvers.inputs.RowsFromTraces`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(
+        description="Whose traces, and whose dataset, which must be a pushed one."
+    )
+    filter: TraceFilterInput | None = strawberry.field(
+        default=None, description="Which of its traces; failed calls are passed over."
+    )
+    trace_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET, description="These alone, of those that the filter admits."
+    )
+    limit: int = strawberry.field(
+        default=1_000, description="Traces at most, the newest first; 10,000 at most."
+    )
+    expected: ExpectedSource = strawberry.field(
+        default=ExpectedSource.NONE, description="What the rows expect."
+    )
+    min_score: float = strawberry.field(
+        default=1.0, description="The score from which FEEDBACK takes the answer, 0 to 1."
+    )
+    tags: list[str] = strawberry.field(default_factory=list, description="The rows' tags.")
+
+
+@strawberry.input(description="What you say of a model call.")
+class AddFeedbackInput:
+    """`resolvers.inputs.NewFeedback`."""
+
+    trace_id: strawberry.ID = strawberry.field(description="The call.")
+    score: float | None = strawberry.field(
+        default=strawberry.UNSET, description="How good the answer was, 0 to 1."
+    )
+    correction: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What it should have been."
+    )
+    comment: str | None = strawberry.field(default=strawberry.UNSET, description="What else.")
 
 
 @strawberry.input(description="A push token to create.")

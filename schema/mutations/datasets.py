@@ -9,24 +9,38 @@ import strawberry
 
 from db.models import DatasetSnapshot as SnapshotRow
 from db.models import PushToken as PushTokenRow
+from db.models import TraceFeedback
 from db.records import Row
-from resolvers import consolidation, dataset_edits, leaderboards, push, push_tokens
-from resolvers.inputs import NewPushToken, RowEdits
+from resolvers import (
+    consolidation,
+    dataset_edits,
+    feedback,
+    leaderboards,
+    push,
+    push_tokens,
+    trace_rows,
+)
+from resolvers.inputs import NewFeedback, NewPushToken, RowEdits, RowsFromTraces
 from resolvers.push import PushReceipt as Receipt
 from schema.context import Info
 from schema.inputs.dataset import (
+    AddFeedbackInput,
     ConsolidateDatasetInput,
     CreatePushTokenInput,
+    CreateRowsFromTracesInput,
     EditRowsInput,
     PushRowsInput,
     RevokePushTokensInput,
 )
 from schema.inputs.fields import given_fields
+from schema.inputs.trace import read_trace_filter
 from schema.scalars import read_id, read_optional_id
 from schema.types.dataset import Dataset, DatasetSnapshot
 from schema.types.push import PushReceipt, PushToken
+from schema.types.trace import Feedback
 
 LEADERBOARD_ID = frozenset({"leaderboard_id"})
+CHOSEN_ELSEWHERE = frozenset({"leaderboard_id", "filter"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,8 @@ class ChangedDataset:
     secret: str | None = None
     revoked_ids: Sequence[UUID] = ()
     edit_count: int = 0
+    receipts: Sequence[Receipt] = ()
+    feedback: TraceFeedback | None = None
 
 
 @strawberry.type(description="What became of a push.")
@@ -69,6 +85,23 @@ class EditRowsPayload:
 
     edit_count: int = strawberry.field(description="Fields of rows that were edited.")
     dataset: Dataset = strawberry.field(description="The dataset, as it is now.")
+
+
+@strawberry.type(description="What came of making rows of traces.")
+class CreateRowsFromTracesPayload:
+    """Over `ChangedDataset`."""
+
+    receipts: list[PushReceipt] = strawberry.field(
+        description="What was taken, a receipt for each 1,000 rows; none when there was no row."
+    )
+    dataset: Dataset = strawberry.field(description="The dataset, as it is now.")
+
+
+@strawberry.type(description="What was said.")
+class AddFeedbackPayload:
+    """Over `ChangedDataset`."""
+
+    feedback: Feedback = strawberry.field(description="As it is stored.")
 
 
 @strawberry.type(description="A new push token.")
@@ -122,6 +155,31 @@ async def edit_rows(
     return ChangedDataset(edit_count=count, dataset=await _dataset(info, leaderboard_id))
 
 
+async def create_rows_from_traces(
+    info: Info,
+    input: Annotated[
+        CreateRowsFromTracesInput, strawberry.argument(description="Which traces, and how.")
+    ],
+) -> ChangedDataset:
+    """Make rows of traces."""
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    asked = RowsFromTraces.model_validate(given_fields(input, without=CHOSEN_ELSEWHERE))
+    receipts = await trace_rows.create_rows_from_traces(
+        info.context.ctx, leaderboard_id, asked, read_trace_filter(input.filter)
+    )
+    return ChangedDataset(receipts=receipts, dataset=await _dataset(info, leaderboard_id))
+
+
+async def add_feedback(
+    info: Info,
+    input: Annotated[AddFeedbackInput, strawberry.argument(description="Of which call, and what.")],
+) -> ChangedDataset:
+    """Say something of a trace."""
+    ctx = info.context.ctx
+    said = await feedback.add_feedback(ctx, NewFeedback.model_validate(given_fields(input)))
+    return ChangedDataset(feedback=said)
+
+
 async def create_push_token(
     info: Info,
     input: Annotated[CreatePushTokenInput, strawberry.argument(description="What to create.")],
@@ -146,6 +204,5 @@ async def revoke_push_tokens(
 
 async def _dataset(info: Info, leaderboard_id: UUID) -> Row:
     """Return the dataset, which its leaderboard's row tells."""
-    info.context.forget()
     columns = frozenset({"dataset_type", "dataset_url", "push"})
-    return await leaderboards.get_leaderboard(info.context.ctx, leaderboard_id, columns)
+    return await leaderboards.get_changed_leaderboard(info.context.ctx, leaderboard_id, columns)

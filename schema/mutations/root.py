@@ -36,8 +36,10 @@ from schema.mutations import reviews as review_mutations
 from schema.mutations import runs as run_mutations
 from schema.mutations.changed import Changed
 from schema.mutations.datasets import (
+    AddFeedbackPayload,
     ConsolidateDatasetPayload,
     CreatePushTokenPayload,
+    CreateRowsFromTracesPayload,
     EditRowsPayload,
     PushRowsPayload,
     RevokePushTokensPayload,
@@ -281,6 +283,14 @@ class Mutation:
     edit_rows: EditRowsPayload = resolved(
         dataset_mutations.edit_rows,
         "Label, correct or exclude rows by hand; the next snapshot carries it.",
+    )
+    create_rows_from_traces: CreateRowsFromTracesPayload = resolved(
+        dataset_mutations.create_rows_from_traces,
+        "Push rows made of a leaderboard's traces into its dataset; a trace becomes a row once.",
+    )
+    add_feedback: AddFeedbackPayload = resolved(
+        dataset_mutations.add_feedback,
+        "Say what a model call was worth, and what it should have answered.",
     )
     create_push_token: CreatePushTokenPayload = resolved(
         dataset_mutations.create_push_token,

@@ -1,21 +1,41 @@
 """The Trace object type."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import strawberry
 from strawberry.scalars import JSON
 
+from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, leaderboards, runs
+from resolvers import candidates, feedback, leaderboards, runs
+from schema.context import Info
 from schema.enums import CallStatus, TraceSource
-from schema.fields import referred, resolved
+from schema.fields import batched, referred, resolved
 from schema.types.refs import CandidateRef, LeaderboardRef, RunRef
 
 
 def metadata(root: strawberry.Parent[Row]) -> JSON:
     """Return what is known of the call besides."""
     return JSON(root.trace_metadata)
+
+
+@strawberry.type(description="What somebody said of a model call; it is never changed.")
+class Feedback:
+    """Over rows of `db.models.TraceFeedback`."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    score: float | None = strawberry.field(description="How good the answer was, 0 to 1.")
+    correction: str | None = strawberry.field(description="What it should have been.")
+    comment: str | None = strawberry.field(description="What else they said.")
+    created_at: datetime = strawberry.field(description="When they said it.")
+
+
+async def feedback_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
+    """Return what people said."""
+    columns = selected_names(info, "Feedback")
+    return await feedback.list_feedback(info.context.ctx, [root.id for root in roots], columns)
 
 
 @strawberry.type(description="A model call: what went in, what came out, what it cost.")
@@ -40,6 +60,7 @@ class Trace:
     token_id: strawberry.ID | None = strawberry.field(description="The API token it is charged to.")
     metadata: JSON = resolved(metadata, "What is known of it besides.", needs=["trace_metadata"])
     created_at: datetime = strawberry.field(description="When it was answered.")
+    feedback: list[Feedback] = batched(feedback_of, "What people said of it, the latest first.")
     run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run it belongs to.")
     leaderboard: LeaderboardRef | None = referred(
         leaderboards.find_leaderboards,
