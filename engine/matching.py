@@ -1,6 +1,6 @@
 """Deterministic scoring: whether an answer matches what was expected."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -80,8 +80,59 @@ def score_answer(
     """
     if match is MatchMode.REGEX:
         check_pattern(expected)  # before extracting: a broken row is broken for every candidate
-    compared = answer if extract is None else _extract(extract, answer)
+    compared = extract_answer(answer, extract)
     return 1.0 if compared is not None and _MATCHES[match](compared, expected) else 0.0
+
+
+def extract_answer(answer: str, extract: str | None) -> str | None:
+    """Return what is compared of an answer; None when *extract* finds nothing in it."""
+    return answer if extract is None else _extract(extract, answer)
+
+
+def comparable_form(
+    answer: str, *, match: MatchMode, extract: str | None = None
+) -> Hashable | None:
+    """Return what answers have in common that are the same answer.
+
+    Two answers whose forms are equal are the same by *match*; `contains` and `regex` compare with
+    what is expected alone, so that of these they are the same once normalised.
+
+    Returns:
+        None when there is nothing in the answer to compare.
+    """
+    text = extract_answer(answer, extract)
+    if text is None:
+        return None
+    match match:
+        case MatchMode.EXACT:
+            return text
+        case MatchMode.NUMBER:
+            return read_number(text)  # equal numbers are one key, however they are written
+        case MatchMode.CHOICE:
+            return read_choice(text)
+        case MatchMode.JSON:
+            return _json_form(text)
+        case _:
+            return normalize_answer(text) or None
+
+
+def _json_form(text: str) -> Hashable | None:
+    try:
+        return "json", _frozen(read_json(text))
+    except ValueError:
+        return None
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return a JSON value as a key: equal values are equal keys, however numbers are written."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, _frozen(part)) for name, part in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(_frozen, value))
+    if isinstance(value, bool):
+        return "boolean", value  # which is a number to Python
+    number_or_text: Hashable = value
+    return number_or_text
 
 
 def _compile(pattern: str) -> Any:

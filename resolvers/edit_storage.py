@@ -34,7 +34,7 @@ async def store_edits(
     origin: EditOrigin,
 ) -> None:
     """Number and store edits, in the caller's transaction."""
-    dataset = await _lock_dataset(session, ctx, leaderboard_id)
+    dataset = await lock_dataset(session, ctx, leaderboard_id)
     values = [
         {
             "id": new_id(),
@@ -56,7 +56,8 @@ async def store_edits(
         dataset.last_edit += len(values)
 
 
-async def _lock_dataset(session: WriteSession, ctx: Context, leaderboard_id: UUID) -> Dataset:
+async def lock_dataset(session: WriteSession, ctx: Context, leaderboard_id: UUID) -> Dataset:
+    """Return a leaderboard's dataset, which nobody else pushes to or edits until *session* ends."""
     statement = (
         select(Dataset)
         .where(Dataset.leaderboard_id == leaderboard_id)

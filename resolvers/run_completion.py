@@ -22,6 +22,8 @@ from engine.racing import RacingRule, find_beaten
 from engine.ranking import CandidateFigures, RankedCandidate, rank_candidates
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
+from resolvers.improvement_proposals import write_proposal
+from resolvers.improvements import complete_improvement
 from resolvers.loaders.runs import counted_score
 from resolvers.review_counts import count_reviews, settle_preferences
 from resolvers.run_execution import count_unfinished_shards
@@ -154,7 +156,7 @@ async def _racing(session: ReadSession, run_id: UUID) -> list[UUID]:
 
 
 async def _end(ctx: Context, run_id: UUID) -> None:
-    """Rank a run; one in which nothing succeeded fails instead, and ranks nobody.
+    """Rank a run, or have it propose; one in which nothing succeeded fails instead.
 
     A ranking of failures would say nothing of the models, and put one of them
     into production.
@@ -172,7 +174,9 @@ async def _end(ctx: Context, run_id: UUID) -> None:
             failure = await _find_unjudged(session, run_id)
         wins = await _read_wins(session, run_id, scores.candidate_ids)
     ranking = None
-    if failure is None and run.kind != "replay":
+    if failure is None and run.kind == "improve_dataset":
+        await write_proposal(ctx, run, scores.positions, _mean_scores(scores))
+    elif failure is None and run.kind != "replay":
         # Resampling is work for the processor: not on the event loop.
         ranking = await asyncio.to_thread(_rank, run, scores, figures, wins)
     async with ctx.database.write() as session:
@@ -182,10 +186,19 @@ async def _end(ctx: Context, run_id: UUID) -> None:
         if failure is not None:
             await finish_run(ctx, session, locked, "failed", error=failure)
             return
+        if run.kind == "improve_dataset":
+            await complete_improvement(ctx, session, locked)
         if ranking is not None:
             board = await lock_leaderboard(session, run.leaderboard_id)
             await store_ranking(ctx, session, locked, board, *ranking)
         await finish_run(ctx, session, locked, "completed")
+
+
+def _mean_scores(scores: _Scores) -> dict[UUID, float]:
+    """Return each candidate's mean score, 0 where it has none."""
+    scored = np.maximum(np.sum(~np.isnan(scores.values), axis=0), 1)
+    means = np.nansum(scores.values, axis=0) / scored
+    return dict(zip(scores.candidate_ids, means.tolist(), strict=True))
 
 
 def _rank(

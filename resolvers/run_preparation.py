@@ -76,8 +76,13 @@ async def _snapshot(ctx: Context, run: Run, board: Leaderboard) -> DatasetSnapsh
             return await session.get_one(DatasetSnapshot, run.snapshot_id)
     if board.deleted_at is not None:
         raise ConflictError("the leaderboard was deleted")
-    is_exact = not {"judge", "human"} & run.evaluation.keys()
-    return await take_snapshot(ctx, board, needs_expected=is_exact)
+    return await take_snapshot(ctx, board, needs_expected=_needs_expected(run))
+
+
+def _needs_expected(run: Run) -> bool:
+    """Tell whether a run can use rows with an expected output alone."""
+    is_compared = not {"judge", "human"} & run.evaluation.keys()
+    return is_compared and run.kind != "improve_dataset"
 
 
 async def choose_positions(ctx: Context, run: Run, snapshot: DatasetSnapshot) -> list[int]:
@@ -86,8 +91,9 @@ async def choose_positions(ctx: Context, run: Run, snapshot: DatasetSnapshot) ->
     A run that stops early asks them in an order drawn by its seed: its bounds hold for rows that
     come at random.
     """
-    is_exact = not {"judge", "human"} & run.evaluation.keys()
-    positions = await select_rows(ctx, snapshot, run.dataset_size, needs_expected=is_exact)
+    positions = await select_rows(
+        ctx, snapshot, run.dataset_size, needs_expected=_needs_expected(run)
+    )
     return shuffle_positions(positions, run.dataset_size["seed"]) if run.stops_early else positions
 
 

@@ -14,7 +14,7 @@ from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import DatasetSize, NewRun
+from resolvers.inputs import DatasetSize, NewImprovement, NewRun
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.row_selection import select_rows
@@ -45,7 +45,35 @@ async def start_run(
         InvalidInputError: A candidate that is named is not on the leaderboard, or a ceiling can't
             hold what it costs.
     """
-    run_id = id or new_id()
+    return await _ask_for_run(ctx, leaderboard_id, new, id or new_id())
+
+
+@requires(Scope.LEADERBOARDS_RUN)
+async def improve_dataset(
+    ctx: Context,
+    leaderboard_id: UUID,
+    new: NewImprovement,
+    *,
+    id: UUID | None = None,
+) -> Run:
+    """Queue a run that proposes changes of the dataset by what its candidates answer.
+
+    It ranks nobody, and changes production in no way. A leaderboard that people score has its
+    answers compared with what is expected instead.
+
+    Raises:
+        NotFoundError: The workspace has no such leaderboard.
+        ConflictError: The leaderboard has no candidates, or its pushed dataset no snapshot.
+        InvalidInputError: A candidate that is named is not on the leaderboard, or a ceiling can't
+            hold what it costs.
+    """
+    return await _ask_for_run(ctx, leaderboard_id, new, id or new_id())
+
+
+async def _ask_for_run(
+    ctx: Context, leaderboard_id: UUID, new: NewRun | NewImprovement, run_id: UUID
+) -> Run:
+    """Queue a ranking, or an improvement; see `start_run` and `improve_dataset`."""
     async with ctx.database.read() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
         made = await session.get(Run, run_id)
@@ -70,9 +98,10 @@ async def start_run(
             raise ConflictError(f"leaderboard {leaderboard_id} was changed just now: try again")
         if new.max_cost_usd is not None:
             require_prices(entrants, judge)
-        if new.early_stopping:
+        run = _new_run(ctx, run_id, board, new, judge)
+        if run.stops_early:
             _check_can_race(board)
-        await _queue_run(ctx, session, _new_run(ctx, run_id, board, new, judge), entrants)
+        await _queue_run(ctx, session, run, entrants)
         return await session.get_one(Run, run_id, populate_existing=True)
 
 
@@ -111,20 +140,29 @@ async def _chosen(
 
 
 def _new_run(
-    ctx: Context, run_id: UUID, board: Leaderboard, new: NewRun, judge: dict[str, Any] | None
+    ctx: Context,
+    run_id: UUID,
+    board: Leaderboard,
+    new: NewRun | NewImprovement,
+    judge: dict[str, Any] | None,
 ) -> Run:
+    is_ranking = isinstance(new, NewRun)
+    evaluation = _evaluation(board, judge)
+    if not is_ranking:
+        evaluation = {name: value for name, value in evaluation.items() if name != "human"}
     return Run(
         id=run_id,
         workspace_id=ctx.workspace_id,
         leaderboard_id=board.id,
-        kind="ranking",
+        kind="ranking" if is_ranking else "improve_dataset",
         status="queued",
         system_prompt=board.system_prompt,
         dataset_url=board.dataset_url,
-        evaluation=_evaluation(board, judge),
+        evaluation=evaluation,
         dataset_size=_fixed_size(new.dataset),
         promotion=board.promotion,
-        stops_early=new.early_stopping,
+        stops_early=isinstance(new, NewRun) and new.early_stopping,
+        auto_apply=isinstance(new, NewImprovement) and new.auto_apply,
         max_cost_usd=new.max_cost_usd,
         token_id=ctx.principal.token_id,
     )

@@ -86,6 +86,14 @@ class TraceFilter(Where):
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeFilter(Where):
+    """Which of an improvement's changes are asked for."""
+
+    kind: Literal["fill", "flag", "easy", "separates", "neutral"] | None = None
+    decision: Literal["pending", "accepted", "rejected"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ResultFilter(Where):
     """Which of a run's results are asked for.
 

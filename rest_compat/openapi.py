@@ -66,7 +66,8 @@ ALSO: Final[dict[str, dict[int, str]]] = {
         502: "OpenRouter failed.",
     },
     "removeLeaderboardModel": {409: "It is pinned, or in a run under way."},
-    "startRun": {409: "There are no candidate models."},
+    "startRun": {409: "There are no candidate models, or no snapshot."},
+    "improveDataset": {409: "There are no candidate models, or no snapshot."},
     "infer": {
         402: "The token's budget can't cover the call.",
         409: "No ranking is complete.",

@@ -397,7 +397,7 @@ class RunShape(Shape):
 
     id: UUID
     leaderboard_id: UUID
-    kind: Literal["ranking", "rescore", "replay"]
+    kind: Literal["ranking", "rescore", "replay", "improve_dataset"]
     status: Literal["queued", "running", "awaiting_review", "completed", "failed", "cancelled"]
     progress: ProgressShape
     cost_usd: Usd

@@ -185,6 +185,40 @@ class RunKind(Enum):
     RANKING = enum_value("ranking", description="Asks candidates, and ranks them.")
     RESCORE = enum_value("rescore", description="Scores what another run was answered, and ranks.")
     REPLAY = enum_value("replay", description="Asks another run's questions again; ranks nobody.")
+    IMPROVE_DATASET = enum_value(
+        "improve_dataset", description="Asks candidates, and proposes changes of the dataset."
+    )
+
+
+@strawberry.enum(description="Why a row is to be changed.")
+class ChangeKind(Enum):
+    """`engine.improvement.ChangeKind`."""
+
+    FILL = enum_value(
+        "fill", description="It expects nothing, and the answers say what it should expect."
+    )
+    FLAG = enum_value("flag", description="Most candidates agree against what it expects.")
+    EASY = enum_value("easy", description="Every candidate gets it right, here and lately.")
+    SEPARATES = enum_value("separates", description="Some get it right and some wrong.")
+    NEUTRAL = enum_value("neutral", description="It is neither easy nor telling any longer.")
+
+
+@strawberry.enum(description="What became of a proposed change.")
+class ChangeDecision(Enum):
+    """`ProposedChange.decision`."""
+
+    PENDING = enum_value("pending", description="Nobody has decided.")
+    ACCEPTED = enum_value("accepted", description="Snapshots carry it.")
+    REJECTED = enum_value("rejected", description="It is not wanted.")
+
+
+@strawberry.enum(description="Where an improvement stands.")
+class ImprovementStatus(Enum):
+    """`Improvement.status`."""
+
+    PENDING = enum_value("pending", description="Some of its changes are not decided.")
+    ACCEPTED = enum_value("accepted", description="All are decided, and one at least accepted.")
+    REJECTED = enum_value("rejected", description="None was accepted.")
 
 
 @strawberry.enum(description="When a new ranking changes production.")

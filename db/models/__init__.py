@@ -12,6 +12,7 @@ from db.models.dataset import (
 )
 from db.models.feedback import TraceFeedback
 from db.models.idempotency import IdempotencyKey
+from db.models.improvement import Improvement, ProposedChange
 from db.models.integration import Integration
 from db.models.job import Job
 from db.models.leaderboard import Leaderboard
@@ -41,6 +42,7 @@ __all__ = [
     "DatasetSnapshot",
     "DisputedResult",
     "IdempotencyKey",
+    "Improvement",
     "Integration",
     "Job",
     "JudgeVerdict",
@@ -48,6 +50,7 @@ __all__ = [
     "Member",
     "PersistedDocument",
     "PromotionEvent",
+    "ProposedChange",
     "ProviderLease",
     "ProviderState",
     "PushBatch",

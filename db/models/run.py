@@ -22,7 +22,8 @@ class Run(Base):
 
     Attributes:
         kind: `ranking` asks the candidates; `rescore` scores what another run was answered;
-            `replay` asks another run's questions again, and ranks nobody.
+            `replay` asks another run's questions again, and ranks nobody; `improve_dataset` asks
+            the candidates, and proposes changes of the rows.
         dataset_size: Which rows of the snapshot: `{"algorithm", "rows", "seed"}`.
         row_count: How many rows that selects, once the snapshot is made.
         positions: Which ones, as 32-bit little-endian numbers, in the order in which they are
@@ -34,13 +35,14 @@ class Run(Base):
             call adds the most that it can cost before it is made, and what it did cost takes
             that place in the transaction that stores its result.
         estimated_cost_usd: What it was expected to cost; None when that is not known.
+        auto_apply: Whether what it proposes is accepted by itself.
         source_run_id: The run that is scored or replayed.
         error: Why a failed run failed, for its owner to read.
     """
 
     __tablename__ = "run"
     __table_args__ = (
-        CheckConstraint("kind IN ('ranking', 'rescore', 'replay')", name="kind"),
+        CheckConstraint("kind IN ('ranking', 'rescore', 'replay', 'improve_dataset')", name="kind"),
         CheckConstraint(
             "status IN ('queued', 'running', 'awaiting_review', 'completed', 'failed', "
             "'cancelled')",
@@ -68,6 +70,7 @@ class Run(Base):
     finished_at: Mapped[Instant | None]
     promotion: Mapped[Promotion]
     stops_early: Mapped[bool] = mapped_column(server_default=false())
+    auto_apply: Mapped[bool] = mapped_column(server_default=false())
     max_cost_usd: Mapped[Usd | None]
     committed_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
     estimated_cost_usd: Mapped[Usd | None]

@@ -22,7 +22,7 @@ from resolvers.inputs.leaderboard import (
     check_judge,
 )
 from resolvers.inputs.review import NewReview, SkippedReview
-from resolvers.inputs.run import MAX_SEED, DatasetSize, NewRun, RowLimit
+from resolvers.inputs.run import MAX_SEED, DatasetSize, NewImprovement, NewRun, RowLimit
 from resolvers.inputs.trace import NewFeedback, RowsFromTraces
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "LeaderboardChanges",
     "NewCandidate",
     "NewFeedback",
+    "NewImprovement",
     "NewIntegration",
     "NewLeaderboard",
     "NewPushToken",

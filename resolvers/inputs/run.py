@@ -42,14 +42,10 @@ class DatasetSize(Input):
         return self
 
 
-class NewRun(Input):
-    """What a run is asked to rank."""
+class RunRequest(Input):
+    """What runs of every kind are asked for with."""
 
     dataset: DatasetSize = DatasetSize()
-    early_stopping: bool = Field(
-        default=False,
-        description="Stop asking candidates that can no longer win, at 95% confidence.",
-    )
     max_cost_usd: Ceiling | None = Field(
         default=None,
         description="The run stops before its calls can have cost more. Every candidate needs "
@@ -61,6 +57,24 @@ class NewRun(Input):
             validation_alias=AliasChoices(
                 "leaderboard_model_ids", "leaderboardModelIds", "candidate_ids", "candidateIds"
             ),
-            description="The candidates to rank; all of them when left out.",
+            description="The candidates to ask; all of them when left out.",
         )
+    )
+
+
+class NewRun(RunRequest):
+    """What a run is asked to rank."""
+
+    early_stopping: bool = Field(
+        default=False,
+        description="Stop asking candidates that can no longer win, at 95% confidence.",
+    )
+
+
+class NewImprovement(RunRequest):
+    """What a run is asked to improve a dataset by."""
+
+    auto_apply: bool = Field(
+        default=False,
+        description="Accept all that is proposed, instead of leaving it to a person.",
     )

@@ -11,7 +11,7 @@ from db.models import Run
 from db.records import Row
 from resolvers import rankings, run_requests, runs
 from resolvers.context import Context
-from resolvers.inputs import NewRun
+from resolvers.inputs import NewImprovement, NewRun
 from rest_compat.deps import Ctx, Limit, NewId, Offset, RepeatableRoute
 from rest_compat.shapes import (
     RankingEntryShape,
@@ -26,6 +26,7 @@ router = APIRouter(
 
 
 EVERYTHING = NewRun()
+EVERY_ROW = NewImprovement()
 RUN_COLUMNS = RunShape.model_fields.keys() - {"progress", "cost_usd", "ranking", "early_stopping"}
 RANKING_COLUMNS = RankingShape.model_fields.keys() - {"entries"}
 
@@ -76,5 +77,19 @@ async def start_run(
     """Queue a run of the leaderboard's candidates; an empty body runs them all on every row."""
     (shaped,) = await shape_runs(
         ctx, [await run_requests.start_run(ctx, leaderboard_id, body, id=new_id)]
+    )
+    return shaped
+
+
+@router.post("/improve-dataset", operation_id="improveDataset", status_code=HTTPStatus.ACCEPTED)
+async def improve_dataset(
+    ctx: Ctx,
+    leaderboard_id: UUID,
+    new_id: NewId,
+    body: Annotated[NewImprovement, Body()] = EVERY_ROW,
+) -> RunShape:
+    """Queue a run that proposes changes of the dataset by what its candidates answer."""
+    (shaped,) = await shape_runs(
+        ctx, [await run_requests.improve_dataset(ctx, leaderboard_id, body, id=new_id)]
     )
     return shaped

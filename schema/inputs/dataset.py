@@ -1,11 +1,15 @@
 """Inputs about datasets."""
 
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import strawberry
 from strawberry.scalars import JSON
 
-from schema.enums import ExpectedSource
+from resolvers.where import ChangeFilter
+from schema.enums import ChangeDecision, ChangeKind, ExpectedSource
+from schema.inputs.run import DatasetSizeInput
 from schema.inputs.trace import TraceFilterInput
 
 
@@ -149,6 +153,55 @@ class AddFeedbackInput:
         default=strawberry.UNSET, description="What it should have been."
     )
     comment: str | None = strawberry.field(default=strawberry.UNSET, description="What else.")
+
+
+@strawberry.input(description="Which of an improvement's changes.")
+class ChangeFilterInput:
+    """`resolvers.where.ChangeFilter`."""
+
+    kind: ChangeKind | None = strawberry.field(default=None, description="Of this kind.")
+    decision: ChangeDecision | None = strawberry.field(
+        default=None, description="Of which this became."
+    )
+
+
+def read_change_filter(given: ChangeFilterInput | None) -> ChangeFilter:
+    """Return the filter that was given."""
+    if given is None:
+        return ChangeFilter()
+    kind: Any = given.kind.value if given.kind else None
+    decision: Any = given.decision.value if given.decision else None
+    return ChangeFilter(kind=kind, decision=decision)
+
+
+@strawberry.input(description="Changes to accept or reject.")
+class DecideChangesInput:
+    """Names them."""
+
+    improvement_id: strawberry.ID = strawberry.field(description="The improvement, or its run.")
+    change_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Which changes; all that are not decided yet when left out."
+    )
+
+
+@strawberry.input(description="A dataset to improve.")
+class ImproveDatasetInput:
+    """`resolvers.inputs.NewImprovement`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Whose dataset it is.")
+    dataset: DatasetSizeInput | None = strawberry.field(
+        default=strawberry.UNSET, description="Which rows; every row when left out."
+    )
+    max_cost_usd: Decimal | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="US dollars; the run stops before its calls can have cost more.",
+    )
+    candidate_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET, description="Whom to ask; all candidates when left out."
+    )
+    auto_apply: bool = strawberry.field(
+        default=False, description="Accept all that is proposed, instead of leaving it to a person."
+    )
 
 
 @strawberry.input(description="A push token to create.")

@@ -31,6 +31,7 @@ from schema.inputs.leaderboard import (
     UpdateLeaderboardInput,
 )
 from schema.mutations import datasets as dataset_mutations
+from schema.mutations import improvements as improvement_mutations
 from schema.mutations import production as production_mutations
 from schema.mutations import reviews as review_mutations
 from schema.mutations import runs as run_mutations
@@ -44,6 +45,7 @@ from schema.mutations.datasets import (
     PushRowsPayload,
     RevokePushTokensPayload,
 )
+from schema.mutations.improvements import ImprovementPayload
 from schema.mutations.production import RollBackProductionPayload
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
@@ -291,6 +293,17 @@ class Mutation:
     add_feedback: AddFeedbackPayload = resolved(
         dataset_mutations.add_feedback,
         "Say what a model call was worth, and what it should have answered.",
+    )
+    improve_dataset: RunPayload = resolved(
+        improvement_mutations.improve_dataset,
+        "Queue a run that proposes changes of a dataset by what its candidates answer.",
+    )
+    accept_changes: ImprovementPayload = resolved(
+        improvement_mutations.accept_changes,
+        "Accept changes that a run proposes; the next snapshot carries them.",
+    )
+    reject_changes: ImprovementPayload = resolved(
+        improvement_mutations.reject_changes, "Reject changes that a run proposes."
     )
     create_push_token: CreatePushTokenPayload = resolved(
         dataset_mutations.create_push_token,

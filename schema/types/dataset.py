@@ -8,7 +8,7 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import dataset_edits, datasets
+from resolvers import dataset_edits, datasets, improvements
 from schema.context import Info
 from schema.enums import DatasetType, EditField, EditOrigin
 from schema.fields import batched, resolved
@@ -22,6 +22,7 @@ from schema.types.push import (
     statuses,
     tokens_of,
 )
+from schema.types.refs import ImprovementRef
 
 
 @strawberry.type(description="What a leaderboard's dataset held when a run read it; never changes.")
@@ -133,6 +134,10 @@ class Dataset:
     edits: Connection[DatasetEdit] = batched(
         slices_by(dataset_edits.list_edits, dataset_edits.count_edits, "DatasetEdit"),
         "Every label and correction of its rows.",
+    )
+    improvements: Connection[ImprovementRef] = batched(
+        slices_by(improvements.list_improvements, improvements.count_improvements, "Improvement"),
+        "What runs proposed to change about it.",
     )
     latest_snapshot: DatasetSnapshot | None = batched(
         latest_snapshots, "The newest snapshot; null before the first run."

@@ -6,12 +6,14 @@ import strawberry
 
 if TYPE_CHECKING:
     from schema.types.candidate import CandidateModel
+    from schema.types.improvement import Improvement
     from schema.types.leaderboard import Leaderboard
     from schema.types.ranking import Ranking
     from schema.types.run import Run
     from schema.types.trace import Trace
 
 CandidateRef = Annotated["CandidateModel", strawberry.lazy("schema.types.candidate")]
+ImprovementRef = Annotated["Improvement", strawberry.lazy("schema.types.improvement")]
 LeaderboardRef = Annotated["Leaderboard", strawberry.lazy("schema.types.leaderboard")]
 RankingRef = Annotated["Ranking", strawberry.lazy("schema.types.ranking")]
 RunRef = Annotated["Run", strawberry.lazy("schema.types.run")]

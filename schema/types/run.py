@@ -10,7 +10,16 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, datasets, leaderboards, rankings, reviews, runs, traces
+from resolvers import (
+    candidates,
+    datasets,
+    improvements,
+    leaderboards,
+    rankings,
+    reviews,
+    runs,
+    traces,
+)
 from resolvers.loaders.runs import RunProgress as Progress
 from resolvers.paging import OLDEST_FIRST, Order, by_number, read_page
 from resolvers.review_counts import ReviewCounts
@@ -31,7 +40,14 @@ from schema.paging import (
 )
 from schema.scalars import read_optional_id
 from schema.types.dataset import DatasetRow, DatasetSnapshot, asked_rows
-from schema.types.refs import CandidateRef, LeaderboardRef, RankingRef, RunRef, TraceRef
+from schema.types.refs import (
+    CandidateRef,
+    ImprovementRef,
+    LeaderboardRef,
+    RankingRef,
+    RunRef,
+    TraceRef,
+)
 from schema.types.review import Review, ReviewProgress
 
 RESULT_ORDERS: dict[ResultOrder, Order] = {
@@ -236,6 +252,12 @@ class Run:
     progress: RunProgress = batched(progress_of, "How far it has come.")
     cost_usd: Decimal = batched(costs_usd, "US dollars so far, of the calls whose cost is known.")
     ranking: RankingRef | None = batched(rankings_of, "What it found.")
+    improvement: ImprovementRef | None = referred(
+        improvements.find_improvements,
+        "Improvement",
+        "id",
+        "What it proposes to change about the dataset; null of a run of another kind.",
+    )
     snapshot: DatasetSnapshot | None = referred(
         datasets.find_snapshots,
         "DatasetSnapshot",

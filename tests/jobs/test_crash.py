@@ -38,6 +38,7 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         "GERO_SANDBOX_URL": settings.sandbox_url or "",
         "GERO_HUGGINGFACE_URL": settings.huggingface_url,
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
+        "GERO_OBJECT_STORE_URL": settings.object_store,
         "GERO_RUN_CONCURRENCY": "4",
         "GERO_WORKER_TIMEOUT_SECONDS": "2",
     }
