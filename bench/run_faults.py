@@ -129,6 +129,7 @@ async def measure(runs: int, seed: int, folder: Path) -> bool:
                 secret_key=SECRET_KEY,
                 sandbox_url=provider.address(OWNER),
                 allow_private_endpoints=True,
+                object_store_url=str(folder / "objects"),
             )
             process = Process(settings)
             await migrate(process.database.engine)

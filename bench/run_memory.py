@@ -17,7 +17,7 @@ import uvloop
 
 from app.embedded_postgres import EmbeddedPostgres
 from app.services import Process
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 from bench.run_overhead import PROMPT, serve_sandbox, start_peer
 from db.base import new_id
 from db.migrations.runner import migrate
@@ -40,7 +40,7 @@ def peak_mb(pid: int) -> float:
     return int(line.split()[1]) / MEGABYTE
 
 
-async def run_once(process: Process, sandbox_url: str, rows: int, dsn: str) -> None:
+async def run_once(process: Process, sandbox_url: str, rows: int, settings: Settings) -> None:
     """Run so many rows in a worker of its own, and print what it took."""
     workspace_id = new_id()
     ctx = process.system_context(workspace_id)
@@ -55,7 +55,8 @@ async def run_once(process: Process, sandbox_url: str, rows: int, dsn: str) -> N
     url = f"{sandbox_url}/endpoints/quick-small"
     await add_candidate(ctx, board.id, NewCandidate(provider="custom", endpoint_url=url))
     variables = {
-        "GERO_DATABASE_URL": dsn,
+        "GERO_DATABASE_URL": settings.dsn,
+        "GERO_OBJECT_STORE_URL": settings.object_store,
         "GERO_SECRET_KEY": SECRET_KEY,
         "GERO_HUGGINGFACE_URL": sandbox_url,
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
@@ -89,11 +90,12 @@ async def measure(sizes: list[int], sandbox_url: str) -> None:
             secret_key=SECRET_KEY,
             huggingface_url=sandbox_url,
             allow_private_endpoints=True,
+            object_store_url=f"{folder}/objects",
         )
         process = Process(settings)
         await migrate(process.database.engine)
         for rows in sizes:
-            await run_once(process, sandbox_url, rows, postgres.dsn)
+            await run_once(process, sandbox_url, rows, settings)
         await process.aclose()
 
 

@@ -145,6 +145,7 @@ async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> Non
             huggingface_url=origin,
             allow_private_endpoints=True,
             run_concurrency=CONCURRENCY,
+            object_store_url=f"{folder}/objects",
         )
         process = Process(settings)
         await migrate(process.database.engine)

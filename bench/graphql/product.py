@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 from starlette.types import ASGIApp
 
@@ -18,7 +19,11 @@ COMPILED_SETTING = "graphql_compiled"
 
 def settings_of(scene: Scene) -> Settings:
     """Return the default settings on the scene's database."""
-    return load_settings(database_url=scene.database_url, secret_key=SECRET_KEY)
+    return load_settings(
+        database_url=scene.database_url,
+        secret_key=SECRET_KEY,
+        object_store_url=gettempdir(),
+    )
 
 
 def create_app(scene: Scene) -> ASGIApp:

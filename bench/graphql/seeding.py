@@ -5,6 +5,7 @@ arithmetic and ids sort by number, as version 7 UUIDs do by time.
 """
 
 from dataclasses import dataclass
+from tempfile import gettempdir
 from uuid import UUID
 
 from sqlalchemy import text
@@ -155,7 +156,11 @@ _STATEMENTS = (
 
 async def fill(database_url: str, size: Size) -> Scene:
     """Migrate an empty database and fill it."""
-    process = Process(load_settings(database_url=database_url, secret_key=SECRET_KEY))
+    process = Process(
+        load_settings(
+            database_url=database_url, secret_key=SECRET_KEY, object_store_url=gettempdir()
+        )
+    )
     try:
         await migrate(process.database.engine)
         workspace_id = new_id()
