@@ -8,11 +8,13 @@ from jobs.runs import HANDLERS as RUN_HANDLERS
 from resolvers.budgets import release_expired_holds
 from resolvers.due_datasets import consolidate_due_datasets
 from resolvers.idempotency import forget_old_answers
+from resolvers.snapshot_garbage import delete_orphaned_objects
 
 SWEEPS = (
     Sweep("requeue_lost_jobs", "* * * * *", requeue_lost_jobs),
     Sweep("release_expired_holds", "* * * * *", release_expired_holds),
     Sweep("consolidate_due_datasets", "* * * * *", consolidate_due_datasets),
+    Sweep("delete_orphaned_objects", "41 4 * * *", delete_orphaned_objects),
     Sweep("forget_old_answers", "17 * * * *", forget_old_answers),
 )
 

@@ -33,23 +33,25 @@ from resolvers.errors import CorruptSnapshotError, UnavailableError
 
 # Blocks fetched together: a few megabytes, whatever the snapshot's size.
 BLOCKS_AT_ONCE = 32
+# Where all of this is in object storage.
+FOLDER = "snapshots"
 # Why rows are left out of snapshots of every kind.
 EXCLUDED = "excluded"
 
 
 def lines_key(leaderboard_id: UUID, content_sha256: str) -> str:
     """Return where a snapshot's lines are; two of one leaderboard with the same rows share them."""
-    return f"snapshots/{leaderboard_id}/{content_sha256}.jsonl"
+    return f"{FOLDER}/{leaderboard_id}/{content_sha256}.jsonl"
 
 
 def index_key(leaderboard_id: UUID, snapshot_id: UUID) -> str:
     """Return where a snapshot's index is."""
-    return f"snapshots/{leaderboard_id}/{snapshot_id}.index"
+    return f"{FOLDER}/{leaderboard_id}/{snapshot_id}.index"
 
 
 def dropped_key(leaderboard_id: UUID, snapshot_id: UUID) -> str:
     """Return where the names of the rows are that a snapshot leaves out."""
-    return f"snapshots/{leaderboard_id}/{snapshot_id}.dropped.jsonl"
+    return f"{FOLDER}/{leaderboard_id}/{snapshot_id}.dropped.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,24 @@ class WrittenSnapshot:
                 await objects.put_file(key, path)
         except ObjectError as error:
             raise UnavailableError(f"the snapshot can't be stored: {error}") from error
+
+    async def check_lines(self, objects: ObjectStore, leaderboard_id: UUID) -> None:
+        """Check that the lines are there, which an earlier snapshot's failure may have left.
+
+        Raises:
+            UnavailableError: They were just deleted as nobody's; putting them again helps.
+        """
+        try:
+            size = await objects.size_of(lines_key(leaderboard_id, self.content_sha256))
+        except ObjectError as error:
+            raise UnavailableError(
+                f"the snapshot can't be stored: {error}", retry_after_seconds=1
+            ) from error
+        if size != self.size_bytes:
+            raise CorruptSnapshotError(
+                f"{size} bytes are stored of the {self.size_bytes} of snapshot content "
+                f"{self.content_sha256}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

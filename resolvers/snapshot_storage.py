@@ -75,31 +75,16 @@ async def store_snapshot(
     snapshot_id = new_id()
     await written.put(ctx.services.objects, board.id, snapshot_id)
     async with ctx.database.write() as session:
-        # The leaderboard's row is the lock that gives each snapshot its own number.
+        # The leaderboard's row is the lock that gives each snapshot its own number, and that who
+        # deletes orphaned files holds too.
         await session.execute(
             select(Leaderboard.id).where(Leaderboard.id == board.id).with_for_update(key_share=True)
         )
+        await written.check_lines(ctx.services.objects, board.id)
         latest = await latest_snapshot(session, board.id)
         if latest is not None and _is_same(latest, written, source):
             return latest
-        snapshot = DatasetSnapshot(
-            id=snapshot_id,
-            workspace_id=board.workspace_id,
-            leaderboard_id=board.id,
-            number=1 if latest is None else latest.number + 1,
-            content_sha256=written.content_sha256,
-            row_count=written.row_count,
-            labelled_count=written.labelled_count,
-            size_bytes=written.size_bytes,
-            parent_id=None if latest is None else latest.id,
-            source_url=source.url,
-            source_revision=source.revision,
-            last_sequence=source.last_sequence,
-            last_edit=source.last_edit,
-            dropped=dict(written.dropped),
-            blocks=written.blocks,
-            index_sha256=written.index_sha256,
-        )
+        snapshot = _snapshot_row(snapshot_id, board, written, source, latest)
         session.add(snapshot)
         dataset = await session.get(
             Dataset, board.id, with_for_update={"key_share": True}, populate_existing=True
@@ -111,6 +96,33 @@ async def store_snapshot(
         await session.flush()
         await session.refresh(snapshot)
         return snapshot
+
+
+def _snapshot_row(
+    snapshot_id: UUID,
+    board: Leaderboard,
+    written: WrittenSnapshot,
+    source: SnapshotSource,
+    latest: DatasetSnapshot | None,
+) -> DatasetSnapshot:
+    return DatasetSnapshot(
+        id=snapshot_id,
+        workspace_id=board.workspace_id,
+        leaderboard_id=board.id,
+        number=1 if latest is None else latest.number + 1,
+        content_sha256=written.content_sha256,
+        row_count=written.row_count,
+        labelled_count=written.labelled_count,
+        size_bytes=written.size_bytes,
+        parent_id=None if latest is None else latest.id,
+        source_url=source.url,
+        source_revision=source.revision,
+        last_sequence=source.last_sequence,
+        last_edit=source.last_edit,
+        dropped=dict(written.dropped),
+        blocks=written.blocks,
+        index_sha256=written.index_sha256,
+    )
 
 
 def _is_same(latest: DatasetSnapshot, written: WrittenSnapshot, source: SnapshotSource) -> bool:

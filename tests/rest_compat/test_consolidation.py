@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import hashlib
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from app.settings import Settings
 from db.models import Dataset, DatasetSnapshot, Leaderboard
 from resolvers.consolidation import consolidate_dataset
 from resolvers.snapshot_files import dropped_key, lines_key
+from resolvers.snapshot_garbage import delete_orphaned_objects
 from tests.factories import Tenant
 from tests.rest_compat.test_push import make_push_board, push, rows
 
@@ -240,3 +243,23 @@ async def test_a_byte_that_was_changed_far_behind_breaks_the_download_off(
         await download(client, board)
     intact = await download(client, board, headers={"Range": "bytes=0-99"})
     assert intact.content == bytes(stored[:100])
+
+
+async def test_files_that_no_snapshot_refers_to_are_deleted_when_they_are_old(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, settings: Settings
+) -> None:
+    board = await make_push_board(process, tenant)
+    await push(client, board, rows(3))
+    made = (await consolidate(client, board))["snapshot"]
+    folder = (Path(settings.object_store) / lines_key(board.id, "x")).parent
+    orphans = [folder / f"{'0' * 64}.jsonl", folder / f"{board.id}.index"]
+    fresh = folder / f"{'1' * 64}.jsonl"
+    for path in (*orphans, fresh):
+        path.write_bytes(b"left by a crash")
+    long_ago = time.time() - 2 * 86_400
+    for path in folder.iterdir():
+        if path != fresh:
+            os.utime(path, (long_ago, long_ago))
+    assert await delete_orphaned_objects(process.system_context()) == 2
+    assert [path.exists() for path in (*orphans, fresh)] == [False, False, True]
+    assert (await download(client, board)).headers["etag"] == f'"{made["content_sha256"]}"'
