@@ -208,10 +208,11 @@ def _evaluation(board: Leaderboard, judge: dict[str, Any] | None) -> dict[str, A
 def _fixed_size(size: DatasetSize) -> dict[str, Any]:
     """Return the selection as it is stored, with a seed that makes it repeatable."""
     seed = secrets.randbelow(DRAWN_SEEDS) if size.seed is None else size.seed
+    side = {} if size.split == "ALL" else {"split": size.split}
     if size.limit is None:
-        return {"algorithm": "ALL", "rows": None, "seed": seed}
+        return {"algorithm": "ALL", "rows": None, "seed": seed, **side}
     rows = AUTO_ROWS if size.limit.auto else size.limit.rows
-    return {"algorithm": size.limit.algorithm, "rows": rows, "seed": seed}
+    return {"algorithm": size.limit.algorithm, "rows": rows, "seed": seed, **side}
 
 
 def _as_it_is_now(run_id: UUID, position: int, candidate: Candidate) -> RunCandidate:

@@ -297,8 +297,28 @@ class DatasetSizeMode(Enum):
 class RowAlgorithm(Enum):
     """`resolvers.inputs.RowLimit.algorithm`."""
 
-    LAST_N = enum_value("LAST_N", description="The last ones, in order.")
+    LAST_N = enum_value(
+        "LAST_N",
+        description="The last ones, in order: of a pushed dataset those that were pushed last.",
+    )
     RANDOM_SHUFFLE = enum_value("RANDOM_SHUFFLE", description="Drawn at random by the seed.")
+    WEIGHTED_SHUFFLE = enum_value(
+        "WEIGHTED_SHUFFLE",
+        description="Drawn by the seed and the rows' weights; a row of weight 0 never is.",
+    )
+
+
+@strawberry.enum(
+    description="The sides of a dataset. A row's input puts it on one of them for ever."
+)
+class DatasetSplit(Enum):
+    """`resolvers.inputs.DatasetSize.split`."""
+
+    ALL = enum_value("ALL", description="Both.")
+    TRAIN = enum_value("TRAIN", description="What models may be trained on.")
+    VALIDATION = enum_value(
+        "VALIDATION", description="What models are never trained on: a fifth of the inputs."
+    )
 
 
 @strawberry.enum(description="What a model call was made for.")

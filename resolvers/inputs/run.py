@@ -17,7 +17,12 @@ class RowLimit(Input):
 
     auto: bool = Field(default=False, description="Let the server choose: at most 1,000 rows.")
     rows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    algorithm: Literal["LAST_N", "RANDOM_SHUFFLE"] = "LAST_N"
+    algorithm: Literal["LAST_N", "RANDOM_SHUFFLE", "WEIGHTED_SHUFFLE"] = Field(
+        default="LAST_N",
+        description="Which: the last ones, those that were pushed last of a pushed dataset; or "
+        "drawn by the seed, all rows alike or by their weights. A row of weight 0 is never drawn "
+        "by weight.",
+    )
 
     @model_validator(mode="after")
     def _rows_or_auto(self) -> Self:
@@ -31,6 +36,11 @@ class DatasetSize(Input):
 
     mode: Literal["ALL", "LIMIT"] = "ALL"
     limit: RowLimit | None = None
+    split: Literal["ALL", "TRAIN", "VALIDATION"] = Field(
+        default="ALL",
+        description="Of which side. A row's input puts it on one side for ever, a fifth of the "
+        "inputs on the validation side; models are trained on the other.",
+    )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         default=None, description="Makes a shuffle repeatable; chosen and shown when left out."
     )

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import strawberry
 
-from schema.enums import CallStatus, DatasetSizeMode, RowAlgorithm
+from schema.enums import CallStatus, DatasetSizeMode, DatasetSplit, RowAlgorithm
 
 
 @strawberry.input(description="Which of a run's results.")
@@ -47,6 +47,9 @@ class DatasetSizeInput:
     )
     limit: RowLimitInput | None = strawberry.field(
         default=None, description="Goes with mode LIMIT."
+    )
+    split: DatasetSplit = strawberry.field(
+        default=DatasetSplit.ALL, description="Of both sides of the dataset, or of one."
     )
     seed: int | None = strawberry.field(default=None, description="Makes a shuffle repeatable.")
 

@@ -226,7 +226,9 @@ class Run:
     status: RunStatus = strawberry.field(description="How far it has come.")
     system_prompt: str = strawberry.field(description="The task, as it was when it began.")
     evaluation: JSON = strawberry.field(description="How answers are scored.")
-    dataset_size: JSON = strawberry.field(description="Which rows: algorithm, rows and seed.")
+    dataset_size: JSON = strawberry.field(
+        description="Which rows: algorithm, rows, seed, and split where it is one side alone."
+    )
     row_count: int | None = strawberry.field(description="Rows that every candidate is asked.")
     promotion: JSON = strawberry.field(
         description="When its ranking changes production, as it was when it was asked for."
