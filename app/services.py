@@ -37,6 +37,9 @@ MAX_UNSTORED_PUSHES = 200
 # Each takes a processor, two database connections and some tens of megabytes.
 CONSOLIDATIONS_AT_ONCE = 2
 
+# Each takes a processor, and some hundred megabytes of a snapshot of a million rows.
+LEAK_SEARCHES_AT_ONCE = 1
+
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
 
@@ -122,6 +125,8 @@ class Process:
             objects=open_object_store(settings.object_store, options=settings.object_store_options),
             consolidations=SingleFlight(),
             consolidation_slots=asyncio.Semaphore(CONSOLIDATIONS_AT_ONCE),
+            leak_searches=SingleFlight(),
+            leak_slots=asyncio.Semaphore(LEAK_SEARCHES_AT_ONCE),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             limits=_limits(settings),
         )

@@ -82,8 +82,9 @@ def _is_number(value: Any) -> bool:
 def _as_field(name: EditField, value: Any) -> Any:
     if name is EditField.TAGS:
         return tuple(value or ())
-    is_number = name in {EditField.QUALITY, EditField.WEIGHT} and value is not None
-    return float(value) if is_number else value
+    if name in {EditField.QUALITY, EditField.WEIGHT} and value is not None:
+        return float(value)
+    return value
 
 
 def effective_edits(edits: Iterable[Edit]) -> dict[EditField, Edit]:

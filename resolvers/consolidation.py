@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -33,6 +33,7 @@ from resolvers.snapshot_files import (
     with_edits,
 )
 from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
+from resolvers.text_files import TextFile
 
 # Read, edited and written at a time: some hundreds of kilobytes, and a few milliseconds.
 BATCH_ROWS = 1_000
@@ -222,10 +223,10 @@ class _Reading:
 
     async def _near_duplicates(self, directory: Path) -> dict[int, NearDuplicate]:
         """Return the rows that are near to an earlier one that stays, by their places."""
-        with _InputFile(directory / "inputs", self._extent.sequence) as inputs:
+        with TextFile(directory / "inputs", self._extent.sequence) as inputs:
             return await self._find_near(directory, inputs)
 
-    async def _find_near(self, directory: Path, inputs: "_InputFile") -> dict[int, NearDuplicate]:
+    async def _find_near(self, directory: Path, inputs: TextFile) -> dict[int, NearDuplicate]:
         bands = np.memmap(
             directory / "bands",
             dtype=np.uint64,
@@ -260,32 +261,3 @@ def _edited(
     part: Sequence[RowTuple[bytes, int, bytes]], edits: Mapping[bytes, Sequence[Edit]]
 ) -> list[SnapshotRow]:
     return [with_edits(key, sequence, line, edits.get(key, ())) for key, sequence, line in part]
-
-
-class _InputFile:
-    """Texts in a file, each found by its number."""
-
-    def __init__(self, path: Path, capacity: int) -> None:
-        self._file = path.open("w+b")
-        self._ends = np.zeros(capacity + 1, np.int64)
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Write texts behind those that are there."""
-        self._file.seek(0, 2)
-        for content in (each.encode() for each in texts):
-            self._file.write(content)
-            self.count += 1
-            self._ends[self.count] = self._ends[self.count - 1] + len(content)
-
-    def read(self, number: int) -> str:
-        """Return a text."""
-        start, end = int(self._ends[number]), int(self._ends[number + 1])
-        self._file.seek(start)
-        return self._file.read(end - start).decode()

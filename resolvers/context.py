@@ -75,6 +75,8 @@ class Services:
     objects: ObjectStore
     consolidations: SingleFlight[UUID, Any]
     consolidation_slots: asyncio.Semaphore
+    leak_searches: SingleFlight[tuple[UUID, float], None]
+    leak_slots: asyncio.Semaphore
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits
 

@@ -8,23 +8,52 @@ from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from db.models import DatasetSnapshot
+from engine.snapshot_format import BLOCK_ROWS
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.snapshot_files import SnapshotReader
 
+# What is handed to a thread at a time: some tens of milliseconds of work.
+BATCH_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A snapshot, ready to be read."""
+    """A snapshot, ready to be read.
+
+    Attributes:
+        system_prompt: The leaderboard's, as it is now.
+    """
 
     snapshot: DatasetSnapshot
     reader: SnapshotReader
+    system_prompt: str
 
     def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from *start* up to *end*; see `SnapshotReader.stream`."""
         return self.reader.stream(start, end)
+
+
+async def line_batches(reader: SnapshotReader) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield all lines of a snapshot in batches, each with the position of its first row.
+
+    Raises:
+        CorruptSnapshotError: The stored bytes were changed, or are gone.
+        UnavailableError: The store can't be read now.
+    """
+    blocks: list[bytes] = []
+    first = size_bytes = 0
+    async for block in reader.stream():
+        blocks.append(block)
+        size_bytes += len(block)
+        if size_bytes >= BATCH_BYTES:
+            yield first, b"".join(blocks)
+            first += len(blocks) * BLOCK_ROWS
+            blocks, size_bytes = [], 0
+    if blocks:
+        yield first, b"".join(blocks)
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -36,7 +65,7 @@ async def open_download(ctx: Context, leaderboard_id: UUID, number: int | None =
         ConflictError: There is no snapshot yet.
     """
     async with ctx.database.read() as session:
-        await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
         statement = (
             select(DatasetSnapshot)
             .where(
@@ -56,4 +85,5 @@ async def open_download(ctx: Context, leaderboard_id: UUID, number: int | None =
         raise ConflictError(
             f"leaderboard {leaderboard_id} has no snapshot yet: consolidate its rows, or run it"
         )
-    return Download(snapshot, SnapshotReader(ctx.services.objects, snapshot))
+    reader = SnapshotReader(ctx.services.objects, snapshot)
+    return Download(snapshot, reader, board.system_prompt)

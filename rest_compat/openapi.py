@@ -121,6 +121,18 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string"},
     },
 }
+EXPORT_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Dr.Gero-Leaking-Rows": {
+        "description": "Of the training side alone: rows that are left out because they are near "
+        "to a validation row.",
+        "schema": {"type": "string", "pattern": r"^\d+$"},
+    },
+    "X-Dr.Gero-Skipped-Rows": {
+        "description": "Of the format openai alone: rows that are left out because they have no "
+        "expected output, beside those that leak.",
+        "schema": {"type": "string", "pattern": r"^\d+$"},
+    },
+}
 HEADERS_OF_STATUS: Final = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
 INFERENCE_HEADERS: Final = [name for name in HEADERS if name.startswith("X-Dr.Gero-")]
 IDEMPOTENCY_KEY: Final = {
@@ -159,7 +171,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     schemas |= _schemas_of_no_route()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    document["components"]["headers"] = HEADERS
+    document["components"]["headers"] = HEADERS | EXPORT_HEADERS
     document["components"]["securitySchemes"] = SCHEMES | PUSH_SCHEMES | OPERATOR_SCHEMES
     document["tags"] = [
         {"name": name, "description": description} for name, description in TAGS.items()
@@ -214,4 +226,6 @@ def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> 
         if status.startswith("2"):
             names += ["Idempotent-Replayed"] if repeatable else []
             names += INFERENCE_HEADERS if name in {"infer", "inferAlias"} else []
+        if status == "200" and name == "downloadDataset":
+            names += EXPORT_HEADERS
         response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}

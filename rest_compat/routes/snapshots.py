@@ -1,5 +1,6 @@
 """/v1/leaderboard/{leaderboard_id}/dataset: consolidating it, and downloading what came of it."""
 
+import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -10,9 +11,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from resolvers import consolidation, downloads, due_datasets
+from resolvers import consolidation, due_datasets, exports
 from resolvers.context import Context
 from resolvers.downloads import Download
+from resolvers.exports import Export, ExportFormat, ExportSplit
 from rest_compat.deps import Ctx, RepeatableRoute, operator_context
 from rest_compat.routes.pushes import DATASET
 from rest_compat.shapes import ConsolidationShape, DueDatasetShape, DueDatasetsShape, SnapshotShape
@@ -21,15 +23,23 @@ router = APIRouter(tags=["datasets"], route_class=RepeatableRoute)
 operators = APIRouter(tags=["datasets"])
 
 JSON_LINES = "application/x-ndjson"
+# Source: IANA's registry of media types.
+PARQUET = "application/vnd.apache.parquet"
+LEAKING_ROWS = "X-Dr.Gero-Leaking-Rows"
+SKIPPED_ROWS = "X-Dr.Gero-Skipped-Rows"
 # One range of bytes, as players and download managers ask for; of several the whole is sent.
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 GZIP_LEVEL = 5
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The rows, one JSON object a line. `ETag` is the content's SHA-256.",
-        "content": {JSON_LINES: {"schema": {"type": "string"}}},
+        "description": "The rows, one JSON object a line, or a Parquet file. `ETag` names their "
+        "bytes; that of all rows as jsonl is the content's SHA-256.",
+        "content": {
+            JSON_LINES: {"schema": {"type": "string"}},
+            PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        },
     },
-    206: {"description": "The bytes that `Range` asks for."},
+    206: {"description": "The bytes that `Range` asks for, of all rows as jsonl."},
     304: {"description": "The client has it: `If-None-Match` names it."},
     416: {"description": "`Range` lies behind the last byte."},
 }
@@ -58,9 +68,30 @@ async def download(
     snapshot: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="Its number; the newest when left out.")
     ] = None,
+    format: Annotated[
+        ExportFormat,
+        Query(
+            description="`jsonl`: the rows as they are stored. `openai`: examples for fine-tuning "
+            "a chat model. `parquet`: a table."
+        ),
+    ] = ExportFormat.JSONL,
+    split: Annotated[
+        ExportSplit,
+        Query(
+            description="Rows of both sides, or of one; the training side is without rows that "
+            "are near to a validation row."
+        ),
+    ] = ExportSplit.ALL,
 ) -> Response:
-    """Stream a snapshot's rows as JSON lines: the same bytes for ever."""
-    found = await downloads.open_download(ctx, leaderboard_id, snapshot)
+    """Stream a snapshot's rows, as JSON lines or in another format: the same bytes for ever."""
+    export = await exports.open_export(ctx, leaderboard_id, snapshot, format=format, split=split)
+    if format is ExportFormat.JSONL and split is ExportSplit.ALL:
+        return await _stored_lines(request, export.download)
+    return await _made_file(ctx, request, export)
+
+
+async def _stored_lines(request: Request, found: Download) -> Response:
+    """Answer with the lines as they are stored, which have a size and can be read in parts."""
     tag = found.snapshot.content_sha256
     headers = {"ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Vary": "Accept-Encoding"}
     if _knows(request.headers.get("if-none-match", ""), tag):
@@ -75,6 +106,28 @@ async def download(
         chunks = _gzipped(chunks)
     else:
         headers["Content-Length"] = str(size)
+    return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
+
+
+async def _made_file(ctx: Context, request: Request, export: Export) -> Response:
+    """Answer with a file that is made while it is sent.
+
+    Nobody waits for a million rows before the first byte, and no disk has to hold them. What
+    goes wrong after the first bytes breaks the answer off, and a Parquet file without its end
+    is none.
+    """
+    headers = {"ETag": f'"{export.tag}"', "Accept-Ranges": "none", "Vary": "Accept-Encoding"}
+    if _knows(request.headers.get("if-none-match", ""), export.tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    rows = await export.read(ctx)
+    counts = {LEAKING_ROWS: rows.leaking_row_count, SKIPPED_ROWS: rows.skipped_row_count}
+    headers |= {name: str(count) for name, count in counts.items() if count is not None}
+    chunks = await _begun(rows.chunks)
+    if export.format is ExportFormat.PARQUET:  # which is compressed
+        return StreamingResponse(chunks, headers=headers, media_type=PARQUET)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{export.tag}"'}
+        chunks = _gzipped(chunks)
     return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
 
 
@@ -136,7 +189,7 @@ async def _part(
 async def _gzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     compress = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
     async for chunk in chunks:
-        if piece := compress.compress(chunk):
+        if piece := await asyncio.to_thread(compress.compress, chunk):
             yield piece
     yield compress.flush()
 

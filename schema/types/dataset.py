@@ -13,6 +13,7 @@ from schema.context import Info
 from schema.enums import DatasetType, EditField, EditOrigin
 from schema.fields import batched, resolved
 from schema.paging import Connection, slices_by
+from schema.types.leakage import SnapshotLeakage, leakages
 from schema.types.push import (
     DatasetStatus,
     PushSettings,
@@ -39,6 +40,9 @@ class DatasetSnapshot:
     size_bytes: float = strawberry.field(description="Bytes of those lines.")
     source_url: str | None = strawberry.field(description="Where the rows were read.")
     created_at: datetime = strawberry.field(description="When they were read.")
+    leakage: SnapshotLeakage | None = batched(
+        leakages, "Training rows that give a validation row away; null of the oldest snapshots."
+    )
 
 
 def row_id(root: strawberry.Parent[Row]) -> str:

@@ -62,6 +62,7 @@ PLUMBING = {
     "judge_models.fix_judge",
     "judging.find_verdict",
     "leaderboards.fetch_leaderboard",
+    "leakage.read_leakage",
     "model_calls.call_model",
     "production.change_production",
     "production.find_winner",

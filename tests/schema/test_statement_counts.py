@@ -23,7 +23,7 @@ TRACES = "{ traces(first: 50) { nodes { %s } } }"
 EDGES = {
     "candidates": BOARDS % "candidates { id leaderboard { id } }",
     "production": BOARDS % "productionCandidate { id }",
-    "dataset": BOARDS % "dataset { url latestSnapshot { number } }",
+    "dataset": BOARDS % "dataset { url latestSnapshot { number leakage { leakingRowCount } } }",
     "ranking": BOARDS % "ranking { run { id } entries { rank candidate { displayName } } }",
     "runs": BOARDS % "runs(first: 2) { totalCount nodes { id leaderboard { id } } }",
     "run edges": BOARDS
