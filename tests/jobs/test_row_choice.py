@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 
 from app.services import Process
-from db.models import Dataset, DatasetEdit, Leaderboard, PushedRow
+from db.models import Leaderboard
 from engine.splits import is_validation
 from tests.conftest import ask, await_run
 from tests.factories import Tenant, make_candidate
@@ -15,6 +15,7 @@ from tests.rest_compat.test_push import make_push_board, push
 
 RESULTS = """query($id: ID!) { run(id: $id) {
   rowCount datasetSize results(first: 200) { nodes { position row { input } } } } }"""
+EDIT = "mutation($input: EditRowsInput!) { editRows(input: $input) { editCount } }"
 START = (
     """mutation($input: StartRunInput!) { startRun(input: $input) { run { id datasetSize } } }"""
 )
@@ -24,7 +25,7 @@ ESTIMATE = """mutation($input: StartRunInput!) {
 
 def numbered(count: int, *, start: int = 0) -> list[dict[str, str]]:
     inputs = [f"number {start + index}" for index in range(count)]
-    return [{"input": each, "output": each} for each in inputs]
+    return [{"id": each, "input": each, "output": each} for each in inputs]
 
 
 async def make_pushed(
@@ -37,20 +38,11 @@ async def make_pushed(
     return board
 
 
-async def weigh(process: Process, board: Leaderboard, weights: dict[str, float]) -> None:
-    """Give rows their weights, by input, as somebody's edits."""
-    async with process.database.write() as session:
-        dataset = await session.get_one(Dataset, board.id)
-        for sequence, (text, weight) in enumerate(weights.items(), start=1):
-            number = int(text.split()[-1])
-            row = await session.get_one(PushedRow, (board.id, number + 1))
-            session.add(
-                DatasetEdit(
-                    leaderboard_id=board.id, number=sequence, row_key=row.row_key, field="weight",
-                    value=weight, origin="human", provenance={},
-                )
-            )  # fmt: skip
-        dataset.last_edit = len(weights)
+async def weigh(client: httpx2.AsyncClient, board: Leaderboard, weights: dict[str, float]) -> None:
+    """Give rows their weights, by their ids."""
+    edits = [{"externalId": name, "weight": weight} for name, weight in weights.items()]
+    answer = await ask(client, EDIT, input={"leaderboardId": str(board.id), "rows": edits})
+    assert answer["data"]["editRows"]["editCount"] == len(weights)
 
 
 async def run_rows(
@@ -114,7 +106,7 @@ async def test_a_weighted_draw_repeats_and_never_takes_a_row_of_weight_0(
 ) -> None:
     board = await make_pushed(client, process, tenant, peer, 60)
     left_out = {f"number {n}": 0.0 for n in range(0, 60, 2)}
-    await weigh(process, board, left_out | {"number 1": 1000.0})
+    await weigh(client, board, left_out | {"number 1": 1000.0})
     await consolidate(client, board)
     limit = {"rows": 10, "algorithm": "WEIGHTED_SHUFFLE"}
     said, asked = await run_rows(client, board, mode="LIMIT", limit=limit, seed=7)

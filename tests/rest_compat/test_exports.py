@@ -29,6 +29,8 @@ LEAKAGE = """query($id: ID!, $first: Int) { leaderboard(id: $id) { dataset { lat
   id leakage(first: $first) { trainRowCount validationRowCount leakingRowCount
     leaks { trainRowId validationRowId similarity } } } } } }"""
 
+EDIT = "mutation($input: EditRowsInput!) { editRows(input: $input) { editCount } }"
+
 
 def near_texts(count: int) -> list[tuple[str, str]]:
     """Return pairs of near texts of which the first is for training, and the second is not."""
@@ -250,6 +252,27 @@ async def test_leaks_are_named_looked_for_once_and_kept(
     kept.write_bytes(content[:-30])
     with pytest.raises(CorruptSnapshotError):
         await find_leaks(ctx, board.id)
+
+
+async def test_a_row_whose_input_is_corrected_stays_on_its_side_and_may_leak(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    given = [{**row, "id": row["input"]} for row in rows(60)]
+    judged = next(row["input"] for row in given if is_validation(row["input"]))
+    train = next(row["input"] for row in given if not is_validation(row["input"]))
+    board = await make_snapshot(client, process, tenant, given)
+    ctx = process.system_context(tenant.workspace_id)
+    assert (await find_leaks(ctx, board.id)).leaking_row_count == 0
+    edits = [{"externalId": train, "input": judged.upper()}]
+    await ask(client, EDIT, input={"leaderboardId": str(board.id), "rows": edits})
+    await consolidate(client, board)
+    leakage = await find_leaks(ctx, board.id)
+    (leak,) = leakage.leaks
+    assert (leak.train.id, leak.validation.id, leak.similarity) == (train, judged, 1.0)
+    exported = await get(client, board, split="train")
+    ids = {json.loads(line)["id"] for line in exported.content.splitlines()}
+    assert (len(ids), train in ids) == (leakage.train_row_count - 1, False)
+    assert (await find_leaks(ctx, board.id, 1)).leaking_row_count == 0
 
 
 async def test_graphql_shows_what_leaks(
