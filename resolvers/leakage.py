@@ -23,7 +23,7 @@ from resolvers.context import Context
 from resolvers.downloads import line_batches, open_download
 from resolvers.errors import CorruptSnapshotError, UnavailableError
 from resolvers.leak_search import LeakSearch
-from resolvers.snapshot_files import SnapshotReader
+from resolvers.snapshot_files import FOLDER, SnapshotReader
 
 LEAK_THRESHOLD: Final = 0.8
 """From which similarity on a training row gives a validation row away.
@@ -38,7 +38,7 @@ section 4.2, which takes documents for near-duplicates from a similarity of 0.8 
 
 def leaks_key(snapshot: DatasetSnapshot, threshold: float) -> str:
     """Return where the leaks of a snapshot are, once they have been looked for."""
-    return f"snapshots/{snapshot.leaderboard_id}/{snapshot.id}.leaks-{threshold!r}.jsonl"
+    return f"{FOLDER}/{snapshot.leaderboard_id}/{snapshot.id}.leaks-{threshold!r}.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
