@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from db.base import new_id
@@ -68,7 +68,7 @@ class PushReceipt:
         return len(self.rejections)
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["accepted", "partial", "rejected"]:
         """`accepted`, `partial` or `rejected`; a duplicate is not refused."""
         if not self.rejections:
             return "accepted"
