@@ -30,7 +30,13 @@ ROW = {
     "example_id and trace_id, which row it is. Also rubric, metadata and tags. Other fields are "
     "passed over.",
 }
-ROWS = {"type": "array", "items": ROW, "minItems": 1, "maxItems": push.MAX_ROWS}
+ROWS = {
+    "type": "array",
+    "description": "Rows; what is not one is rejected by itself, and the others are taken.",
+    "items": {},
+    "minItems": 1,
+    "maxItems": push.MAX_ROWS,
+}
 PUSH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
