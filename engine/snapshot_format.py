@@ -65,7 +65,7 @@ def index_row(
     return _INDEX_ROW.pack(key, digest_of(line), arrival, len(line), weight, flags)
 
 
-def read_index(content: bytes) -> IndexArray:
+def read_index(content: bytes | bytearray) -> IndexArray:
     """Return the index in *content*, an `INDEX_ROW` a row.
 
     Raises:
