@@ -17,21 +17,64 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.edit_storage import edits_by_key
-from resolvers.errors import InvalidDatasetError, UpstreamError
+from resolvers.errors import (
+    AppError,
+    InvalidDatasetError,
+    NotFoundError,
+    UpstreamError,
+)
 from resolvers.integrations import find_integration_key
-from resolvers.loaders.datasets import LatestSnapshotByLeaderboard, RowByPlace, SnapshotById
+from resolvers.loaders.datasets import (
+    LatestSnapshotByLeaderboard,
+    RowByPlace,
+    SnapshotById,
+    SnapshotCountByLeaderboard,
+    SnapshotsByLeaderboard,
+)
 from resolvers.loaders.runs import RunById
+from resolvers.paging import Page, PageRequest
 from resolvers.snapshot_files import EXCLUDED, SnapshotRow, SnapshotWriter, with_edits
+from resolvers.snapshot_rows import find_snapshot_rows
 from resolvers.snapshot_storage import (
     SnapshotSource,
     latest_snapshot,
     require_snapshot,
     store_snapshot,
 )
+from resolvers.stored_rows import TABLE_COLUMNS, PlacedRow
+from resolvers.where import NOTHING
 
 CHECKED_ROWS = 20
 # Edited and written at a time.
 BATCH_ROWS = 500
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def get_snapshot(ctx: Context, snapshot_id: UUID, columns: Columns = None) -> Row:
+    """Return one snapshot, batched.
+
+    Raises:
+        NotFoundError: The workspace has no such snapshot.
+    """
+    snapshot = await ctx.loaders.get(SnapshotById).load(snapshot_id, columns)
+    if snapshot is None:
+        raise NotFoundError(f"dataset snapshot {snapshot_id} does not exist")
+    return snapshot
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def list_snapshots(
+    ctx: Context, leaderboard_ids: Sequence[UUID], request: PageRequest, columns: Columns = None
+) -> list[Page[Row]]:
+    """Return a slice of each leaderboard's snapshots."""
+    loader = ctx.loaders.get(SnapshotsByLeaderboard)
+    return await loader.load_pages(leaderboard_ids, request, NOTHING, columns)
+
+
+@requires(Scope.LEADERBOARDS_READ)
+async def count_snapshots(ctx: Context, leaderboard_id: UUID) -> int:
+    """Return how many snapshots a leaderboard has, batched."""
+    return await ctx.loaders.get(SnapshotCountByLeaderboard).load((leaderboard_id, NOTHING))
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -44,9 +87,11 @@ async def find_snapshots(
 
 @requires(Scope.LEADERBOARDS_READ)
 async def find_result_rows(
-    ctx: Context, places: Sequence[tuple[UUID, int]], columns: Columns = None
-) -> list[Row | None]:
+    ctx: Context, places: Sequence[tuple[UUID, int]], columns: frozenset[str]
+) -> Sequence[Row | PlacedRow | AppError | None]:
     """Return the rows at places of runs' snapshots; None where there is none.
+
+    They are in the database. What is not kept there is read where the snapshot is.
 
     Args:
         ctx: Who asks.
@@ -60,6 +105,8 @@ async def find_result_rows(
         None if run is None or run.snapshot_id is None else (run.snapshot_id, position)
         for run, (_, position) in zip(runs, places, strict=True)
     ]
+    if not columns <= TABLE_COLUMNS:
+        return await find_snapshot_rows(ctx, keys, columns)
     return await ctx.loaders.get(RowByPlace).load_many(keys, columns)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, or_
 from sqlalchemy.orm import InstrumentedAttribute
@@ -19,8 +22,13 @@ T = TypeVar("T")
 # A statement, whatever its columns.
 AnySelect: TypeAlias = Select[*tuple[Any, ...]]
 
+# Places in a list that is not in the database, ascending.
+Places: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]]
+
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
+# A column of 32 bits holds no more.
+MAX_PLACE = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +206,62 @@ def cut_page(rows: Iterable[T], request: PageRequest) -> Page[T]:
 def by_number(column: str, *, descending: bool) -> Order:
     """Order by a numeric column that is never null."""
     return Order(column=column, parse=Decimal, descending=descending)
+
+
+def by_place(column: str, *, descending: bool = False) -> Order:
+    """Order by a whole number from 0 that is never null, as positions in a file are."""
+    return Order(column=column, parse=_parse_place, descending=descending)
+
+
+def _parse_place(text: str) -> int:
+    place = int(text)
+    if not 0 <= place <= MAX_PLACE:
+        raise ValueError(text)
+    return place
+
+
+@dataclass(frozen=True, slots=True)
+class CountedPage(Generic[T]):
+    """A slice, and the length of the whole list, which was known without counting."""
+
+    page: Page[T]
+    total_count: int
+
+
+def cut_places(places: Places, request: PageRequest) -> range:
+    """Return which of *places* a slice holds, as their indexes.
+
+    Args:
+        places: Ascending.
+        request: In the order of `by_place`.
+
+    Raises:
+        InvalidInputError: A cursor holds no place.
+    """
+    start = 0 if request.after is None else bisect_right(places, _place("after", request.after))
+    end = len(places)
+    if request.before is not None:
+        end = max(start, bisect_left(places, _place("before", request.before)))
+    if request.backward:
+        return range(max(start, end - request.size), end)
+    return range(start, min(end, start + request.size))
+
+
+def _place(name: str, mark: tuple[Any, UUID]) -> int:
+    place, _ = mark
+    if not isinstance(place, int):
+        raise InvalidInputError(f"{name}: it is not a cursor of this list")
+    return place
+
+
+def placed_page(rows: Sequence[T], cut: range, total: int, request: PageRequest) -> CountedPage[T]:
+    """Make a page of the rows that `cut_places` chose of *total*."""
+    return CountedPage(
+        Page(
+            rows=rows,
+            order=request.order,
+            has_next=cut.stop < total,
+            has_previous=cut.start > 0,
+        ),
+        total,
+    )

@@ -1,8 +1,9 @@
 """A snapshot's files: written to a directory, put into object storage, and read back checked."""
 
+import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,12 +13,14 @@ from uuid import UUID
 import orjson
 
 from db.models import DatasetSnapshot
+from db.records import Row
 from engine.canonical import canonical_json
 from engine.edits import Edit, apply_edits
 from engine.rows import read_line, row_line
 from engine.snapshot_format import (
     BLOCK_ROWS,
     HAS_EXPECTED,
+    INDEX_ROW,
     IS_VALIDATION,
     BlockTable,
     BlockTableWriter,
@@ -35,6 +38,19 @@ from resolvers.errors import CorruptSnapshotError, UnavailableError
 BLOCKS_AT_ONCE = 32
 # Where all of this is in object storage.
 FOLDER = "snapshots"
+# What of a snapshot's row a reader needs.
+READER_COLUMNS = frozenset(
+    {
+        "id",
+        "leaderboard_id",
+        "content_sha256",
+        "index_sha256",
+        "row_count",
+        "size_bytes",
+        "dropped",
+        "blocks",
+    }
+)
 # Why rows are left out of snapshots of every kind.
 EXCLUDED = "excluded"
 
@@ -229,10 +245,10 @@ class SnapshotReader:
 
     Args:
         objects: Where it is.
-        snapshot: Its row, with `blocks`.
+        snapshot: Its row, with `blocks`; of a light row the columns of `READER_COLUMNS`.
     """
 
-    def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot) -> None:
+    def __init__(self, objects: ObjectStore, snapshot: DatasetSnapshot | Row) -> None:
         self._objects = objects
         self._snapshot = snapshot
         self._key = lines_key(snapshot.leaderboard_id, snapshot.content_sha256)
@@ -281,23 +297,46 @@ class SnapshotReader:
             CorruptSnapshotError: The stored bytes were changed, or are gone.
             UnavailableError: The store can't be read now.
         """
-        key = index_key(self._snapshot.leaderboard_id, self._snapshot.id)
-        content = b"".join(await _whole(self._objects, key))
-        if hashlib.sha256(content).hexdigest() != self._snapshot.index_sha256:
-            raise CorruptSnapshotError(f"the index of snapshot {self._snapshot.id} was changed")
+        snapshot = self._snapshot
+        content = bytearray(snapshot.row_count * INDEX_ROW.itemsize)
+        size, digest = 0, hashlib.sha256()
+        try:
+            async for chunk in self._objects.stream(
+                index_key(snapshot.leaderboard_id, snapshot.id)
+            ):
+                size += len(chunk)
+                if size > len(content):
+                    break
+                content[size - len(chunk) : size] = chunk
+                await asyncio.to_thread(digest.update, chunk)
+        except ObjectError as error:
+            raise _translated(error) from error
+        if size != len(content) or digest.hexdigest() != snapshot.index_sha256:
+            raise CorruptSnapshotError(f"the index of snapshot {snapshot.id} was changed")
         return read_index(content)
 
-    async def dropped(self) -> AsyncIterator[bytes]:
-        """Yield the lines that name the rows which the snapshot leaves out."""
+    async def dropped(self, first: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the lines that name the rows which the snapshot leaves out, from line *first* on.
+
+        Raises:
+            CorruptSnapshotError: They are gone.
+            UnavailableError: The store can't be read now.
+        """
         if not self._snapshot.dropped:
             return
         key = dropped_key(self._snapshot.leaderboard_id, self._snapshot.id)
-        rest = b""
+        rest, passed = b"", 0
         try:
             async for chunk in self._objects.stream(key):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
+                content = rest + chunk
+                ends = content.count(b"\n")
+                if passed + ends <= first:
+                    rest = content[content.rfind(b"\n") + 1 :]
+                else:
+                    *lines, rest = content.split(b"\n")
+                    for line in lines[max(first - passed, 0) :]:
+                        yield line
+                passed += ends
         except ObjectError as error:
             raise _translated(error) from error
 
@@ -312,13 +351,6 @@ class SnapshotReader:
         except ChangedBytesError as error:
             raise CorruptSnapshotError(f"snapshot {self._snapshot.id}: {error}") from error
         return contents
-
-
-async def _whole(objects: ObjectStore, key: str) -> list[bytes]:
-    try:
-        return [chunk async for chunk in objects.stream(key)]
-    except ObjectError as error:
-        raise _translated(error) from error
 
 
 def _translated(error: ObjectError) -> CorruptSnapshotError | UnavailableError:

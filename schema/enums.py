@@ -365,3 +365,22 @@ class IntegrationProvider(Enum):
 
     OPENROUTER = enum_value("openrouter", description="OpenRouter.")
     HUGGINGFACE = enum_value("huggingface", description="Hugging Face.")
+
+
+@strawberry.enum(description="Which side of the split a row is on for ever, as its input decides.")
+class DatasetSide(Enum):
+    """`resolvers.stored_rows.PlacedRow.side`."""
+
+    TRAIN = enum_value("TRAIN", description="Models may be trained on it.")
+    VALIDATION = enum_value(
+        "VALIDATION", description="Models are judged on it, and never trained on it."
+    )
+
+
+@strawberry.enum(description="Why a snapshot leaves a row out.")
+class DropReason(Enum):
+    """`resolvers.dropped_rows.DroppedRow.reason`."""
+
+    EXCLUDED = enum_value("excluded", description="Somebody excluded it.")
+    NEAR_DUPLICATE = enum_value("near_duplicate", description="It is near to a row that stays.")
+    OVER_LIMIT = enum_value("over_limit", description="There were more rows than are kept.")

@@ -1,6 +1,6 @@
 """Connections: the slice of a list that is asked for, in Relay's form."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
@@ -9,7 +9,17 @@ import strawberry
 
 from compiled_graphql.batch import BatchResolver
 from compiled_graphql.selection import selected_names
-from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, Order, Page, read_page, write_cursor
+from resolvers.errors import AppError
+from resolvers.paging import (
+    NEWEST_FIRST,
+    OLDEST_FIRST,
+    CountedPage,
+    Order,
+    Page,
+    by_place,
+    read_page,
+    write_cursor,
+)
 from schema.context import Info
 from schema.enums import ListOrder
 
@@ -26,6 +36,11 @@ Before = Annotated[str | None, strawberry.argument(description="End before this 
 OrderBy = Annotated[ListOrder, strawberry.argument(description="The order of the list.")]
 
 ORDERS = {ListOrder.NEWEST_FIRST: NEWEST_FIRST, ListOrder.OLDEST_FIRST: OLDEST_FIRST}
+# Of what is numbered as it comes.
+BY_NUMBER = {
+    ListOrder.NEWEST_FIRST: by_place("number", descending=True),
+    ListOrder.OLDEST_FIRST: by_place("number"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +116,25 @@ def slice_of(page: Page[Any], count: Callable[..., Awaitable[int]], *args: objec
     return Slice(page, partial(count, *args))
 
 
+def counted_slice(page: CountedPage[Any]) -> Slice:
+    """Return the source of a connection whose length is known."""
+    return slice_of(page.page, _known, page.total_count)
+
+
+def counted_slices(pages: Sequence[CountedPage[Any] | AppError]) -> Sequence[Slice | AppError]:
+    """Return the sources of such connections, or why there is none."""
+    return [each if isinstance(each, AppError) else counted_slice(each) for each in pages]
+
+
+async def _known(total_count: int) -> int:
+    return total_count
+
+
 def slices_by(
     list_pages: Callable[..., Awaitable[Sequence[Page[Any]]]],
     count: Callable[..., Awaitable[int]],
     type_name: str,
+    orders: Mapping[ListOrder, Order] = ORDERS,
 ) -> BatchResolver:
     """Return the resolver of a list that every source has, by age.
 
@@ -113,6 +143,7 @@ def slices_by(
             wanted; returns a page for each id.
         count: Takes a context and one id; returns the length of its whole list.
         type_name: The object type of the items.
+        orders: What each order is.
     """
 
     async def resolve(
@@ -127,7 +158,7 @@ def slices_by(
     ) -> Sequence[Slice]:
         ctx, ids = info.context.ctx, [root.id for root in roots]
         request = read_page(
-            first=first, after=after, last=last, before=before, order=ORDERS[order_by]
+            first=first, after=after, last=last, before=before, order=orders[order_by]
         )
         pages = await list_pages(ctx, ids, request, selected_names(info, type_name))
         return [slice_of(page, count, ctx, key) for page, key in zip(pages, ids, strict=True)]

@@ -8,10 +8,13 @@ import strawberry
 from compiled_graphql.selection import selected_names
 from db.models import Workspace as WorkspaceRow
 from db.records import Row
+from resolvers import datasets as dataset_cases
 from resolvers import hub_check as hub_check_cases
 from resolvers import leaderboards as leaderboard_cases
 from resolvers import run_comparisons as comparison_cases
 from resolvers import runs as run_cases
+from resolvers import snapshot_diffs as snapshot_diff_cases
+from resolvers import snapshot_rows as snapshot_row_cases
 from resolvers import traces as trace_cases
 from resolvers import workspaces as workspace_cases
 from resolvers.auth import Principal
@@ -19,6 +22,8 @@ from resolvers.hub_check import HubCheck
 from resolvers.inputs import HubFile
 from resolvers.paging import read_page
 from resolvers.run_comparisons import ComparedRuns
+from resolvers.snapshot_diffs import ComparedSnapshots
+from resolvers.stored_rows import PlacedRow
 from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import ListOrder
@@ -37,9 +42,12 @@ from schema.paging import (
 )
 from schema.scalars import read_id
 from schema.types.comparison import RunComparison
+from schema.types.dataset import DatasetRow, DatasetSnapshot
 from schema.types.hub_check import HuggingFaceCheck
 from schema.types.leaderboard import Leaderboard
 from schema.types.run import Run
+from schema.types.snapshot_diff import SnapshotDiff
+from schema.types.snapshot_rows import read_row_id
 from schema.types.trace import Trace
 from schema.types.workspace import Viewer, Workspace
 
@@ -101,6 +109,35 @@ async def run_comparison(
     return await comparison_cases.compare_runs(ctx, read_id("a", a), read_id("b", b))
 
 
+async def dataset_snapshot(info: Info, id: Id) -> Row:
+    """Return one snapshot."""
+    columns = selected_names(info, "DatasetSnapshot")
+    return await dataset_cases.get_snapshot(info.context.ctx, read_id("id", id), columns)
+
+
+async def dataset_row(
+    info: Info,
+    id: Annotated[
+        strawberry.ID, strawberry.argument(description="Its snapshot's id and its position.")
+    ],
+) -> PlacedRow:
+    """Return one row of a snapshot."""
+    columns = selected_names(info, "DatasetRow")
+    return await snapshot_row_cases.get_snapshot_row(info.context.ctx, *read_row_id(id), columns)
+
+
+async def snapshot_diff(
+    info: Info,
+    a: Annotated[strawberry.ID, strawberry.argument(description="The first snapshot.")],
+    b: Annotated[strawberry.ID, strawberry.argument(description="The second snapshot.")],
+) -> ComparedSnapshots:
+    """Compare two snapshots."""
+    columns = selected_names(info, "DatasetSnapshot")
+    return await snapshot_diff_cases.compare_snapshots(
+        info.context.ctx, read_id("a", a), read_id("b", b), columns
+    )
+
+
 async def trace(info: Info, id: Id) -> Row:
     """Return one trace."""
     columns = selected_names(info, "Trace")
@@ -153,6 +190,15 @@ class Query:
     run: Run = resolved(run, "One run, or an error coded not_found.")
     run_comparison: RunComparison = resolved(
         run_comparison, "What has changed between two runs of a leaderboard, losses first."
+    )
+    dataset_snapshot: DatasetSnapshot = resolved(
+        dataset_snapshot, "One snapshot of a dataset, or an error coded not_found."
+    )
+    dataset_row: DatasetRow = resolved(
+        dataset_row, "One row of a snapshot, or an error coded not_found."
+    )
+    snapshot_diff: SnapshotDiff = resolved(
+        snapshot_diff, "What differs between two snapshots of a leaderboard."
     )
     trace: Trace = resolved(trace, "One trace, or an error coded not_found.")
     traces: Connection[Trace] = resolved(traces, "The workspace's model calls, newest first.")

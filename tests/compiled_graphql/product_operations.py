@@ -8,6 +8,7 @@ from typing import Any
 
 from graphql import (
     GraphQLArgument,
+    GraphQLBoolean,
     GraphQLEnumType,
     GraphQLField,
     GraphQLInputObjectType,
@@ -23,6 +24,8 @@ from graphql import (
 from tests.factories import TWO_ROWS_URL
 
 DEEPEST = 9
+# What fields compare two of.
+COMPARED = {"runComparison": "run", "snapshotDiff": "datasetSnapshot"}
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,9 @@ class OperationWriter:
             return rng.choice(["2020-01-01T00:00:00Z", "2100-01-01T00:00:00+02:00"])
         if name == "url":
             return rng.choice([TWO_ROWS_URL, TWO_ROWS_URL.replace("two", "bad-line"), "no url"])
-        kind = of if name == "id" else name.removesuffix("Id")
+        if type_ is GraphQLBoolean:
+            return rng.random() < 0.5
+        kind = COMPARED.get(of, of) if name in {"id", "a", "b"} else name.removesuffix("Id")
         known = self.ids.get(kind, [])
         others = ["00000000-0000-7000-8000-000000000000", "no id"]
         return rng.choice(known if known and rng.random() < 0.9 else others)

@@ -26,11 +26,14 @@ from tests.factories import (
     make_tenant,
     make_trace,
 )
+from tests.rest_compat.test_push import make_push_board, rows
+from tests.schema.test_snapshots import make_snapshot
 
 # Of a fixed seed in CI, of a fresh one with FUZZ_EXAMPLES.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 SEED = random.SystemRandom().getrandbits(32) if "FUZZ_EXAMPLES" in os.environ else 20_261_101
-IDS = """{ leaderboards { nodes { id runs { nodes { id } } candidates { id } } }
+IDS = """{ leaderboards(first: 9) { nodes { id runs(first: 9) { nodes { id } } candidates { id }
+    dataset { snapshots { nodes { id rows(first: 9) { edges { cursor node { id } } } } } } } }
   traces { nodes { id } edges { cursor } } other: leaderboards { edges { cursor } } }"""
 
 
@@ -49,7 +52,7 @@ async def interpreting_url(settings: Settings, process: Process) -> AsyncIterato
         yield url_of(listener)
 
 
-async def fill(process: Process, tenant: Tenant) -> None:
+async def fill(process: Process, tenant: Tenant, client: httpx2.AsyncClient) -> None:
     """Store what operations can find: also what is removed, and what is another workspace's."""
     for number in range(3):
         board = await make_leaderboard(process, tenant.workspace_id)
@@ -63,6 +66,9 @@ async def fill(process: Process, tenant: Tenant) -> None:
             for days in range(3):
                 await make_trace(session, board, candidates[0], days_ago=days)
     await make_leaderboard(process, tenant.workspace_id, name='empty "board" é\u2028')
+    pushed = await make_push_board(process, tenant, auto_limit_size=True, max_samples_to_gather=4)
+    for start in (0, 3):
+        await make_snapshot(client, pushed, rows(3, start=start))
     stranger = await make_tenant(process)
     other = await make_leaderboard(process, stranger.workspace_id)
     await make_ranked_run(process, other, [await make_candidate(process, other)])
@@ -72,13 +78,17 @@ async def written_over(client: httpx2.AsyncClient, schema: GraphQLSchema) -> Ope
     """Return a writer that knows the ids and cursors of what is stored."""
     data = (await ask(client, IDS))["data"]
     boards = data["leaderboards"]["nodes"]
+    snapshots = [each for board in boards for each in board["dataset"]["snapshots"]["nodes"]]
+    places = [edge for each in snapshots for edge in each["rows"]["edges"]]
     ids = {
         "leaderboard": [board["id"] for board in boards],
         "run": [run["id"] for board in boards for run in board["runs"]["nodes"]],
         "candidate": [each["id"] for board in boards for each in board["candidates"]],
         "trace": [trace["id"] for trace in data["traces"]["nodes"]],
+        "datasetSnapshot": [snapshot["id"] for snapshot in snapshots],
+        "datasetRow": [edge["node"]["id"] for edge in places],
     }
-    edges = [*data["traces"]["edges"][::4], *data["other"]["edges"]]
+    edges = [*data["traces"]["edges"][::4], *places[::6], *data["other"]["edges"]]
     return OperationWriter(schema, random.Random(SEED), ids, [edge["cursor"] for edge in edges])
 
 
@@ -122,7 +132,7 @@ async def test_operations_are_answered_alike_with_and_without_compiling(
     interpreting_url: str,
 ) -> None:
     assert settings.graphql_compiled
-    await fill(process, tenant)
+    await fill(process, tenant, client)
     schema = build_schema(create_operations(settings).describe())
     writer = await written_over(client, schema)
     codes: Counter[str] = Counter()

@@ -24,6 +24,11 @@ EDGES = {
     "candidates": BOARDS % "candidates { id leaderboard { id } }",
     "production": BOARDS % "productionCandidate { id }",
     "dataset": BOARDS % "dataset { url latestSnapshot { number leakage { leakingRowCount } } }",
+    "snapshots": BOARDS
+    % """dataset { snapshots(first: 2) { totalCount nodes { number leaderboard { id }
+         rows(first: 3) { totalCount nodes { input key } }
+         labelled: rows(first: 3, filter: {labelled: true}) { totalCount nodes { side } }
+         droppedRows(first: 3) { totalCount nodes { key } } } } }""",
     "ranking": BOARDS % "ranking { run { id } entries { rank candidate { displayName } } }",
     "runs": BOARDS % "runs(first: 2) { totalCount nodes { id leaderboard { id } } }",
     "run edges": BOARDS
@@ -31,7 +36,8 @@ EDGES = {
          ranking { id } candidates { id } } }""",
     "results": BOARDS
     % """runs(first: 1) { nodes { results(first: 3, orderBy: BEST_FIRST) { totalCount
-         nodes { output row { input } candidate { id } trace { output } } } } }""",
+         nodes { output row { input } whole: row { key } candidate { id }
+                 trace { output } } } } }""",
     "traces": BOARDS % "traces(first: 3) { totalCount nodes { input output } }",
     "trace edges": TRACES
     % "messages expected leaderboard { id } candidate { id } run { id leaderboard { id } }",
