@@ -39,6 +39,9 @@ CONSOLIDATIONS_AT_ONCE = 2
 
 # Each takes a processor, and some hundred megabytes of a snapshot of a million rows.
 LEAK_SEARCHES_AT_ONCE = 1
+# Each takes 49 bytes a row.
+INDEXES_AT_ONCE = 4
+
 # Each takes a processor for a second, and 200 MB, where the snapshots have a million rows.
 SNAPSHOT_DIFFS_AT_ONCE = 2
 
@@ -129,6 +132,7 @@ class Process:
             consolidation_slots=asyncio.Semaphore(CONSOLIDATIONS_AT_ONCE),
             leak_searches=SingleFlight(),
             leak_slots=asyncio.Semaphore(LEAK_SEARCHES_AT_ONCE),
+            index_slots=asyncio.Semaphore(INDEXES_AT_ONCE),
             snapshot_diff_slots=asyncio.Semaphore(SNAPSHOT_DIFFS_AT_ONCE),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             limits=_limits(settings),

@@ -77,6 +77,7 @@ class Services:
     consolidation_slots: asyncio.Semaphore
     leak_searches: SingleFlight[tuple[UUID, float], None]
     leak_slots: asyncio.Semaphore
+    index_slots: asyncio.Semaphore
     snapshot_diff_slots: asyncio.Semaphore
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits

@@ -21,8 +21,8 @@ from resolvers.stored_rows import (
     PLACE_COLUMNS,
     AskedRows,
     PlacedRow,
+    ask_index,
     few_at_once,
-    find_index,
     read_rows,
     table_indexes,
 )
@@ -129,8 +129,9 @@ async def _cut_each(
     async def cut(snapshot: Row) -> _Cut:
         if snapshot.index_sha256 is None:
             return _cut(snapshot, in_table.get(snapshot.id, ()), request)
-        index = await find_index(ctx, snapshot)
-        return _cut(snapshot, where.places_in(index), request, index)
+        return await ask_index(
+            ctx, snapshot, lambda index: _cut(snapshot, where.places_in(index), request, index)
+        )
 
     return await few_at_once(cut, snapshots)
 

@@ -44,7 +44,7 @@ TABLE_COLUMNS = frozenset(
 # What the place tells by itself, and what the index alone tells; a row's line tells the rest.
 PLACE_COLUMNS = frozenset({"snapshot_id", "position"})
 INDEX_COLUMNS = frozenset({"key", "side"})
-# One that is read has its index or some blocks in memory: tens of megabytes where it is large.
+# One that is read has some blocks in memory.
 SNAPSHOTS_AT_ONCE = 4
 BATCH_ROWS = 500
 
@@ -156,7 +156,10 @@ async def _from_files(
     if not columns & INDEX_COLUMNS or not rows:
         return rows
     if records is None:
-        records = (await reader.index())[np.asarray(positions)]
+        own: IndexArray = await ask_index(
+            ctx, asked.snapshot, lambda index: index[np.asarray(positions)]
+        )
+        records = own
     return [_with_record(row, record) for row, record in zip(rows, records, strict=True)]
 
 
@@ -256,3 +259,21 @@ async def find_index(ctx: Context, snapshot: Row) -> IndexArray:
     async for _, index in table_indexes(ctx, [snapshot.id]):
         return index
     return read_index(b"")
+
+
+async def ask_index(ctx: Context, snapshot: Row, ask: Callable[[IndexArray], R]) -> R:
+    """Return what *ask* makes of a snapshot's index, which is forgotten again.
+
+    Few are in memory at a time, whoever asks.
+
+    Args:
+        ctx: Whose object storage it is.
+        snapshot: Its row, with `snapshot_files.READER_COLUMNS`.
+        ask: Must keep nothing of the index.
+
+    Raises:
+        CorruptSnapshotError: The stored bytes were changed, or are gone.
+        UnavailableError: Object storage can't be read now.
+    """
+    async with ctx.services.index_slots:
+        return ask(await find_index(ctx, snapshot))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
@@ -20,7 +20,7 @@ from schema.types.dataset import DatasetRow, DatasetSnapshot
 from schema.types.refs import RunRef
 
 
-async def rows_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+async def rows_of(roots: Sequence[Row], info: Info) -> Sequence[Any]:
     """Return the rows that changes are about."""
     places = [(root.improvement_id, root.position) for root in roots]
     columns = selected_names(info, "DatasetRow")

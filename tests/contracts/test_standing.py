@@ -103,6 +103,7 @@ PLUMBING = {
     "snapshot_storage.read_snapshot",
     "snapshot_storage.require_snapshot",
     "snapshot_storage.store_snapshot",
+    "stored_rows.ask_index",
     "stored_rows.few_at_once",
     "stored_rows.find_index",
     "stored_rows.read_rows",
