@@ -56,7 +56,8 @@ async def edit(process: Process, board: Leaderboard, row: dict[str, Any], **valu
             dataset.last_edit += 1
             session.add(
                 DatasetEdit(
-                    leaderboard_id=board.id, number=dataset.last_edit, field=field, value=value,
+                    workspace_id=board.workspace_id, leaderboard_id=board.id,
+                    number=dataset.last_edit, field=field, value=value,
                     row_key=row_key(normalize_row(row)), origin="human",
                     provenance={"reason": "I know better"},
                 )
