@@ -44,10 +44,16 @@ async def rows_of(
 
 
 async def dropped_rows_of(
-    roots: Sequence[Row], info: Info, *, first: First = None, after: After = None
+    roots: Sequence[Row],
+    info: Info,
+    *,
+    first: First = None,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Sequence[Slice | AppError]:
     """Return a slice of the rows that each snapshot leaves out."""
-    request = read_page(first=first, after=after, last=None, before=None, order=DROPPED_ORDER)
+    request = read_page(first=first, after=after, last=last, before=before, order=DROPPED_ORDER)
     pages = await dropped_rows.list_dropped_rows(
         info.context.ctx,
         [root.id for root in roots],
