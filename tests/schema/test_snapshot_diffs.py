@@ -15,7 +15,7 @@ from tests.conftest import SqlLog, ask
 from tests.factories import Tenant, make_leaderboard, make_ranked_run, make_tenant
 from tests.rest_compat.test_consolidation import consolidate
 from tests.rest_compat.test_push import make_push_board, push, rows
-from tests.schema.test_snapshots import edit, make_snapshot, read, read_rows
+from tests.schema.test_snapshots import edit_alike, make_snapshot, named, read, read_rows
 
 COUNTS = "addedCount removedCount changedCount unchangedCount"
 DIFF = """query Q($a: ID!, $b: ID!, $first: Int, $after: String) { snapshotDiff(a: $a, b: $b) {
@@ -40,12 +40,11 @@ async def test_rows_that_came_went_and_changed_are_told_apart(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
     board = await make_push_board(process, tenant)
-    given = rows(12)
+    given = named(12)
     first = await make_snapshot(client, board, given[:8])
     await push(client, board, given[8:])
-    await edit(process, board, given[0], excluded=True)
-    for row in given[1:4]:
-        await edit(process, board, row, expected="no")
+    await edit_alike(client, board, given[:1], excluded=True)
+    await edit_alike(client, board, given[1:4], expected="no")
     second = (await consolidate(client, board))["snapshot"]
     found = await diff(client, first["id"], second["id"])
     assert (found["a"], found["b"]) == ({"number": 1}, {"number": 2, "parent": {"number": 1}})
@@ -82,10 +81,9 @@ async def test_each_list_is_read_page_by_page(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
     board = await make_push_board(process, tenant)
-    first = await make_snapshot(client, board, rows(10))
-    for row in rows(10):
-        await edit(process, board, row, quality=0.5)
-    second = await make_snapshot(client, board, rows(10, start=10))
+    first = await make_snapshot(client, board, named(10))
+    await edit_alike(client, board, named(10), quality=0.5)
+    second = await make_snapshot(client, board, named(10, start=10))
     for name in ("added", "changed"):
         seen, after, whole = [], None, (await diff(client, first["id"], second["id"]))[name]
         for size in (4, 4, 2):
@@ -163,10 +161,9 @@ async def test_statements_do_not_grow_with_the_rows_that_differ(
     counts = []
     for size in (2, 150):
         board = await make_push_board(process, tenant)
-        first = await make_snapshot(client, board, rows(size))
-        for row in rows(size)[: size // 2]:
-            await edit(process, board, row, expected="no")
-        second = await make_snapshot(client, board, rows(size, start=size))
+        first = await make_snapshot(client, board, named(size))
+        await edit_alike(client, board, named(size // 2), expected="no")
+        second = await make_snapshot(client, board, named(size, start=size))
         with sql.record() as seen:
             found = await diff(client, first["id"], second["id"], first=100)
         assert found["addedCount"] == size

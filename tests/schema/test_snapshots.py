@@ -12,7 +12,7 @@ import pytest
 
 from app.services import Process
 from app.settings import Settings
-from db.models import Dataset, DatasetEdit, Leaderboard
+from db.models import Leaderboard
 from engine.rows import normalize_row, row_key
 from engine.splits import is_validation
 from resolvers.snapshot_files import dropped_key, index_key, lines_key
@@ -27,6 +27,7 @@ from tests.factories import (
 )
 from tests.rest_compat.test_consolidation import consolidate
 from tests.rest_compat.test_push import make_push_board, push, rows
+from tests.schema.test_dataset_edits import edit
 
 ROWS = """query Q($id: ID!, $first: Int, $after: String, $last: Int, $before: String,
   $filter: SnapshotRowFilterInput) { datasetSnapshot(id: $id) {
@@ -34,8 +35,8 @@ ROWS = """query Q($id: ID!, $first: Int, $after: String, $last: Int, $before: St
     nodes { id position key externalId input expected hasExpected side weight quality labels tags
             metadata rubric messages }
     pageInfo { startCursor endCursor hasNextPage hasPreviousPage } } } }"""
-DROPPED = """query Q($id: ID!, $first: Int, $after: String) { datasetSnapshot(id: $id) {
-  droppedRows(first: $first, after: $after) { totalCount
+DROPPED = """query Q($id: ID!, $first: Int, $after: String, $last: Int) { datasetSnapshot(id: $id) {
+  droppedRows(first: $first, after: $after, last: $last) { totalCount
     nodes { key externalId reason of similarity } pageInfo { endCursor hasNextPage } } } }"""
 
 
@@ -48,20 +49,16 @@ async def make_snapshot(
     return (await consolidate(client, board))["snapshot"]
 
 
-async def edit(process: Process, board: Leaderboard, row: dict[str, Any], **values: Any) -> None:
-    """Store a person's edits of a row, as those are stored that come over the API."""
-    async with process.database.write() as session:
-        dataset = await session.get_one(Dataset, board.id)
-        for field, value in values.items():
-            dataset.last_edit += 1
-            session.add(
-                DatasetEdit(
-                    workspace_id=board.workspace_id, leaderboard_id=board.id,
-                    number=dataset.last_edit, field=field, value=value,
-                    row_key=row_key(normalize_row(row)), origin="human",
-                    provenance={"reason": "I know better"},
-                )
-            )  # fmt: skip
+def named(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """Return rows by whose ids they can be edited."""
+    return [{**row, "id": row["input"]} for row in rows(count, start=start)]
+
+
+async def edit_alike(
+    client: httpx2.AsyncClient, board: Leaderboard, given: Sequence[Any], **changes: Any
+) -> None:
+    """Edit the same fields of some rows."""
+    await edit(client, board, *({"externalId": row["id"], **changes} for row in given))
 
 
 def stored_lines(settings: Settings, board: Leaderboard, snapshot: Any) -> list[Any]:
@@ -169,10 +166,10 @@ async def test_a_row_says_what_was_edited_and_by_whom(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
     board = await make_push_board(process, tenant)
-    given = rows(3)
+    given = named(3)
     snapshot = await make_snapshot(client, board, given)
     changes = {"input": "another question", "expected": "no", "weight": 2.5, "quality": 0.4}
-    await edit(process, board, given[1], **changes)
+    await edit_alike(client, board, given[1:2], **changes, reason="I know better")
     edited = (await consolidate(client, board))["snapshot"]
     before, after = [
         {row["key"]: row for row in (await read_rows(client, each["id"]))["nodes"]}
@@ -183,7 +180,8 @@ async def test_a_row_says_what_was_edited_and_by_whom(
     assert key == row_key(normalize_row(given[1])).hex()
     row = after[key]
     assert {name: row[name] for name in changes} == changes
-    assert row["labels"]["weight"] == {"origin": "human", "reason": "I know better"}
+    assert (row["labels"].keys(), row["labels"]["weight"]["origin"]) == (changes.keys(), "human")
+    assert row["labels"]["weight"]["reason"] == "I know better"
     # Its side is that of the input that came, whatever it says now.
     assert row["side"] == before[key]["side"]
 
@@ -301,7 +299,7 @@ async def test_what_is_left_out_is_listed_with_its_reason(
         *rows(4),
     ]
     await push(client, board, given)
-    await edit(process, board, given[2], excluded=True)
+    await edit_alike(client, board, given[2:3], excluded=True)
     snapshot = (await consolidate(client, board))["snapshot"]
     query = "query Q($id: ID!) { datasetSnapshot(id: $id) { dropped { reason count } } }"
     counts = (await read(client, query, id=snapshot["id"]))["datasetSnapshot"]["dropped"]
@@ -318,6 +316,8 @@ async def test_what_is_left_out_is_listed_with_its_reason(
         assert page["pageInfo"]["hasNextPage"] is (size == 2)
         found += page["nodes"]
         after = page["pageInfo"]["endCursor"]
+    tail = (await read(client, DROPPED, id=snapshot["id"], last=3))["datasetSnapshot"]
+    assert tail["droppedRows"]["nodes"] == found[2:]
     by_reason = {each["reason"]: each for each in found}
     assert by_reason["EXCLUDED"]["externalId"] == "hidden"
     keys = {name: row_key(normalize_row(given[n])).hex() for n, name in enumerate("ab")}
