@@ -39,6 +39,7 @@ CONSOLIDATIONS_AT_ONCE = 2
 
 # Each takes a processor, and some hundred megabytes of a snapshot of a million rows.
 LEAK_SEARCHES_AT_ONCE = 1
+
 # Each takes 49 bytes a row.
 INDEXES_AT_ONCE = 4
 
