@@ -1,13 +1,16 @@
 """Hypothesis settings for the tests of address rules, and a server that speaks S3."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,8 @@ import httpx2
 import pytest
 from hypothesis import settings
 
-from providers.object_store import ObjectStoreOptions
+from providers.base import ObjectError
+from providers.object_store import ObjectStoreOptions, open_object_store
 
 # No deadline: how long one example takes is the machine's business, not a claim.
 settings.register_profile("providers", deadline=None, max_examples=100)
@@ -25,6 +29,7 @@ settings.load_profile("providers")
 WEED = Path(sys.executable).with_name("weed")
 SERVICES = ("master", "volume", "filer", "s3")
 S3_START_SECONDS = 60
+BUCKET = "gero-tests"
 WRITER = {"accessKey": "writer-key-id", "secretKey": "writer-secret"}
 READER = {"accessKey": "reader-key-id", "secretKey": "reader-secret"}
 IDENTITIES = {
@@ -71,6 +76,20 @@ def is_ready(s3_url: str, master_url: str) -> bool:
     return bool(topology["Topology"].get("DataCenters"))
 
 
+async def make_bucket(server: S3Server) -> None:
+    """Put something into the bucket of the tests, which makes it."""
+    with tempfile.NamedTemporaryFile() as file:
+        store = open_object_store(f"s3://{BUCKET}/made", options=server.options())
+        async with asyncio.timeout(S3_START_SECONDS):
+            while True:
+                try:
+                    await store.put_file("here", Path(file.name))
+                except ObjectError:  # it is served, and has no volume yet
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     work_dir = tmp_path_factory.mktemp("seaweedfs")
@@ -97,6 +116,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             assert process.poll() is None, log_path.read_text()[-2000:]
             assert time.monotonic() < deadline, log_path.read_text()[-2000:]
             time.sleep(0.05)
+        # Reading from a bucket that nobody has put anything into is another failure.
+        with ThreadPoolExecutor(1) as aside:  # the tests' loop is this thread's
+            aside.submit(asyncio.run, make_bucket(server)).result()
         yield server
     finally:
         # Asked to stop, it waits some twenty seconds for peers that it does not have; killed, it
