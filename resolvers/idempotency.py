@@ -190,7 +190,7 @@ async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
 
 @credentialed
 async def release_key(ctx: Context, claim: Claim) -> None:
-    """Let go of a key whose request failed, so that a repeat is a fresh try."""
+    """Let go of a key whose request was refused, so that a repeat is a fresh try."""
     async with ctx.database.write() as session:
         await session.execute(
             delete(IdempotencyKey).where(
@@ -198,6 +198,25 @@ async def release_key(ctx: Context, claim: Claim) -> None:
                 IdempotencyKey.key == claim.key,
                 IdempotencyKey.answer_status.is_(None),
             )
+        )
+
+
+@credentialed
+async def yield_claim(ctx: Context, claim: Claim) -> None:
+    """Let a repeat take over at once a request that failed, and may have done its work.
+
+    As after a crash, what was made is found by the claim's id. That is so when the database went
+    away: who sees a commit fail can't know whether it was made.
+    """
+    async with ctx.database.write() as session:
+        await session.execute(
+            update(IdempotencyKey)
+            .where(
+                IdempotencyKey.workspace_id == ctx.workspace_id,
+                IdempotencyKey.key == claim.key,
+                IdempotencyKey.answer_status.is_(None),
+            )
+            .values(claimed_until=datetime.now(UTC))
         )
 
 

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from typing_extensions import override
 
 from resolvers.auth import SYSTEM_PRINCIPAL, Principal, demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
-from resolvers.errors import NotFoundError, UnauthenticatedError
+from resolvers.errors import AppError, NotFoundError, UnauthenticatedError
 from resolvers.idempotency import (
     Claim,
     StoredAnswer,
@@ -22,6 +25,7 @@ from resolvers.idempotency import (
     keep_answer,
     keeping_claim,
     release_key,
+    yield_claim,
 )
 
 TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key", "X-Dr.Gero-Push-Token")
@@ -30,6 +34,8 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 # Belong to one answer, and are made anew for a repeat.
 UNKEPT_HEADERS = frozenset({"content-length", "x-request-id"})
 CLIENT_ERROR = 400
+# After any other error it is not known what was done.
+REFUSALS = (AppError, ValidationError, RequestValidationError, HTTPException)
 
 
 def find_credential(headers: Mapping[str, str]) -> str | None:
@@ -119,9 +125,10 @@ NewId = Annotated[UUID | None, Depends(new_resource_id)]
 class RepeatableRoute(APIRoute):
     """A route whose POST creates or spends: it honours `Idempotency-Key`.
 
-    The first successful answer is kept for a day. A failed request keeps
-    nothing, so its repeat is a fresh try. Other methods take no key: a read
-    must show what is there now, and the rest come to the same when repeated.
+    The first successful answer is kept for a day. A refused request keeps
+    nothing, so its repeat is a fresh try; one that failed may have done its
+    work, which its repeat finds. Other methods take no key: a read must show
+    what is there now, and the rest come to the same when repeated.
     """
 
     @override
@@ -141,8 +148,11 @@ class RepeatableRoute(APIRoute):
             try:
                 async with keeping_claim(ctx, claim):
                     response = await handle(request)
-            except BaseException:
+            except REFUSALS:
                 await release_key(ctx, claim)
+                raise
+            except BaseException:
+                await yield_claim(ctx, claim)
                 raise
             await _keep(ctx, claim, response)
             return response
