@@ -23,36 +23,43 @@ CONSOLIDATE = "dataset.consolidate"
 # How exactly a push token's last use is known.
 NOTED_USE = timedelta(minutes=1)
 
+# In one order for everybody, so that nobody waits in a circle; the same for their locks below.
 CREATE_DATASETS = text("""
 INSERT INTO dataset (leaderboard_id, workspace_id)
-SELECT id, workspace_id FROM leaderboard WHERE id = ANY(:ids)
+SELECT id, workspace_id FROM leaderboard WHERE id = ANY(:ids) ORDER BY id
 ON CONFLICT DO NOTHING
 """).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
-# In one order for everybody, so that nobody waits in a circle.
+# Plans are kept, also those that were made while the table was small: none may read all of it.
 LOCK_DATASETS = text("""
-SELECT dataset.*, leaderboard.dataset_type, leaderboard.push, leaderboard.deleted_at
+SELECT dataset.*, leaderboard.dataset_type, leaderboard.push, leaderboard.deleted_at,
+       set_config('enable_seqscan', 'off', true)
 FROM dataset JOIN leaderboard ON leaderboard.id = dataset.leaderboard_id
 WHERE dataset.leaderboard_id = ANY(:ids)
 ORDER BY dataset.leaderboard_id
 FOR NO KEY UPDATE OF dataset
 """).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
+# Each row is looked up by itself: joined, all of the table may be read for one.
 FIND_KEYS = text("""
-SELECT leaderboard_id, row_key FROM pushed_row
-JOIN unnest(:ids, :keys) AS wanted (id, key)
-  ON leaderboard_id = wanted.id AND row_key = wanted.key
+SELECT wanted.* FROM unnest(:ids, :keys) AS wanted (leaderboard_id, row_key)
+CROSS JOIN LATERAL (
+  SELECT FROM pushed_row
+  WHERE leaderboard_id = wanted.leaderboard_id AND row_key = wanted.row_key
+  LIMIT 1
+) AS found
 """).bindparams(
     bindparam("ids", type_=ARRAY(Uuid())), bindparam("keys", type_=ARRAY(LargeBinary()))
 )
 
 COUNT_CONTENTS = text("""
-SELECT leaderboard_id, content_hash, count(*) AS row_count,
-       count(*) FILTER (WHERE NOT has_id) AS unnamed_count
-FROM pushed_row
-JOIN unnest(:ids, :hashes) AS wanted (id, hash)
-  ON leaderboard_id = wanted.id AND content_hash = wanted.hash
-GROUP BY leaderboard_id, content_hash
+SELECT * FROM unnest(:ids, :hashes) AS wanted (leaderboard_id, content_hash)
+CROSS JOIN LATERAL (
+  SELECT count(*) AS row_count, count(*) FILTER (WHERE NOT has_id) AS unnamed_count
+  FROM pushed_row
+  WHERE leaderboard_id = wanted.leaderboard_id AND content_hash = wanted.content_hash
+) AS found
+WHERE row_count > 0
 """).bindparams(
     bindparam("ids", type_=ARRAY(Uuid())), bindparam("hashes", type_=ARRAY(LargeBinary()))
 )
@@ -90,28 +97,47 @@ async def store_pushes(database: Database, queue: JobQueue, pushes: Sequence[Pus
     The rows of the datasets are locked first, so that counting and storing are one step for
     whoever pushes to them: a quota can't be passed by two who look at once.
     """
-    now = datetime.now(UTC)
     for push in pushes:
         # They may be stored by themselves now, after they failed together with others.
         push.receipt = push.problem = None
+    ids = {"ids": sorted({push.leaderboard_id for push in pushes})}
     async with database.write() as session:
-        datasets = await _lock(session, pushes, now)
-        await _answer_repeats(session, pushes)
-        fresh = [push for push in pushes if push.receipt is None and push.problem is None]
-        known = await _find_known(session, fresh)
-        stored = [row for push in fresh for row in _take(push, datasets, known, now)]
-        await _write(session, datasets, stored, now)
-        await _keep_receipts(session, fresh)
-        await _note_use(session, fresh, now)
-        for dataset in datasets.values():
-            if dataset.falls_due():
-                await queue.enqueue(
-                    session,
-                    CONSOLIDATE,
-                    workspace_id=dataset.workspace_id,
-                    subject_id=dataset.leaderboard_id,
-                    arguments=[{}],
-                )
+        locked = (await session.execute(LOCK_DATASETS, ids)).mappings().all()
+        if len(locked) == len(ids["ids"]):
+            await _store(session, queue, pushes, locked)
+            return
+    # By itself: whoever waits for a dataset that another makes must hold none meanwhile.
+    async with database.write() as session:
+        await session.execute(CREATE_DATASETS, ids)
+    async with database.write() as session:
+        locked = (await session.execute(LOCK_DATASETS, ids)).mappings().all()
+        await _store(session, queue, pushes, locked)
+
+
+async def _store(
+    session: WriteSession, queue: JobQueue, pushes: Sequence[Push], locked: Sequence[RowMapping]
+) -> None:
+    # Not before: whoever had the locks may have begun another day.
+    now = datetime.now(UTC)
+    datasets = {row["leaderboard_id"]: _LockedDataset(row, now) for row in locked}
+    for push in pushes:
+        push.problem = _find_problem(push, datasets.get(push.leaderboard_id))
+    await _answer_repeats(session, pushes)
+    fresh = [push for push in pushes if push.receipt is None and push.problem is None]
+    known = await _find_known(session, fresh)
+    stored = [row for push in fresh for row in _take(push, datasets, known, now)]
+    await _write(session, datasets, stored, now)
+    await _keep_receipts(session, fresh)
+    await _note_use(session, fresh, now)
+    for dataset in datasets.values():
+        if dataset.falls_due():
+            await queue.enqueue(
+                session,
+                CONSOLIDATE,
+                workspace_id=dataset.workspace_id,
+                subject_id=dataset.leaderboard_id,
+                arguments=[{}],
+            )
 
 
 class _LockedDataset:
@@ -125,6 +151,8 @@ class _LockedDataset:
     def __init__(self, row: RowMapping, now: datetime) -> None:
         self.leaderboard_id: UUID = row["leaderboard_id"]
         self.workspace_id: UUID = row["workspace_id"]
+        self.is_deleted = row["deleted_at"] is not None
+        self.takes_pushes = row["dataset_type"] == "PUSH"
         self.settings: Mapping[str, Any] = row["push"] or {}
         self.last_sequence: int = row["last_sequence"]
         self.taken = 0
@@ -192,27 +220,18 @@ def is_due(
     return hours is not None and now - consolidated_at >= timedelta(hours=hours)
 
 
-async def _lock(
-    session: WriteSession, pushes: Sequence[Push], now: datetime
-) -> dict[UUID, _LockedDataset]:
-    """Lock the datasets of *pushes*; a push that has none is told so."""
-    ids = sorted({push.leaderboard_id for push in pushes})
-    locked = (await session.execute(LOCK_DATASETS, {"ids": ids})).mappings().all()
-    if len(locked) < len(ids):
-        await session.execute(CREATE_DATASETS, {"ids": ids})
-        locked = (await session.execute(LOCK_DATASETS, {"ids": ids})).mappings().all()
-    found = {row["leaderboard_id"]: row for row in locked}
-    for push in pushes:
-        row = found.get(push.leaderboard_id)
-        is_there = row is not None and row["workspace_id"] == push.workspace_id
-        if row is None or not is_there or row["deleted_at"] is not None:
-            push.problem = NotFoundError(f"leaderboard {push.leaderboard_id} does not exist")
-        elif row["dataset_type"] != "PUSH":
-            push.problem = ConflictError(
-                f"leaderboard {push.leaderboard_id} reads its dataset from a URL: only one whose "
-                "dataset_type is PUSH takes rows"
-            )
-    return {key: _LockedDataset(row, now) for key, row in found.items()}
+def _find_problem(
+    push: Push, dataset: _LockedDataset | None
+) -> NotFoundError | ConflictError | None:
+    """Return why *push* can't be taken at all, if so."""
+    if dataset is None or dataset.workspace_id != push.workspace_id or dataset.is_deleted:
+        return NotFoundError(f"leaderboard {push.leaderboard_id} does not exist")
+    if not dataset.takes_pushes:
+        return ConflictError(
+            f"leaderboard {push.leaderboard_id} reads its dataset from a URL: only one whose "
+            "dataset_type is PUSH takes rows"
+        )
+    return None
 
 
 async def _answer_repeats(session: WriteSession, pushes: Sequence[Push]) -> None:

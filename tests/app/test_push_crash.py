@@ -298,9 +298,12 @@ MOMENTS = {
 }
 # Changes nothing, and has edits read.
 EDIT_OF_NO_ROW = """
-WITH edited AS (UPDATE dataset SET last_edit = 1 WHERE leaderboard_id = $1)
-INSERT INTO dataset_edit (leaderboard_id, number, row_key, field, value, origin, provenance)
-VALUES ($1, 1, 'nobody', 'weight', '2', 'human', '{}')
+WITH edited AS (
+  UPDATE dataset SET last_edit = 1 WHERE leaderboard_id = $1 RETURNING leaderboard_id, workspace_id
+)
+INSERT INTO dataset_edit
+  (id, leaderboard_id, workspace_id, number, row_key, field, value, origin, provenance)
+SELECT gen_random_uuid(), edited.*, 1, 'nobody', 'weight', '2', 'human', '{}' FROM edited
 """
 HELD_UP = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 SNAPSHOTS = "SELECT count(*) FROM dataset_snapshot WHERE leaderboard_id = $1"
