@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from bench.graphql.scene import Scene
 
-OK = 200
+SUCCESSES = range(200, 300)
 LONGEST_ANSWER_SECONDS = 30
 
 
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             return
         status = self._parser.get_status_code()
-        if status == OK:
+        if status in SUCCESSES:
             self._answer.set_result(body)
         else:
             self._answer.set_exception(LoadError(f"answered {status}: {body[:500]!r}"))
