@@ -113,6 +113,12 @@ def test_folded_text_has_single_spaces_and_none_at_its_ends(text: str) -> None:
     assert folded == " ".join(folded.split())
 
 
+@given(st.text(st.characters(codec="ascii")))
+def test_plain_text_is_folded_as_any_other_is(text: str) -> None:
+    other = "\u5317"  # which no folding changes
+    assert fold_text(f"{text} {other}") == f"{fold_text(text)} {other}".lstrip()
+
+
 @given(st.text())
 def test_texts_of_every_script_are_in_nfkc(text: str) -> None:
     assert compatibility_form(text) == unicodedata.normalize("NFKC", text)
