@@ -130,7 +130,10 @@ class Process:
             ),
             objects=open_object_store(settings.object_store, options=settings.object_store_options),
             consolidations=SingleFlight(),
-            consolidation_slots=asyncio.Semaphore(CONSOLIDATIONS_AT_ONCE),
+            # Each holds a connection and needs another: one must always be left.
+            consolidation_slots=asyncio.Semaphore(
+                min(CONSOLIDATIONS_AT_ONCE, settings.database_pool_size - 1)
+            ),
             leak_searches=SingleFlight(),
             leak_slots=asyncio.Semaphore(LEAK_SEARCHES_AT_ONCE),
             index_slots=asyncio.Semaphore(INDEXES_AT_ONCE),

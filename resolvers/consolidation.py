@@ -1,13 +1,12 @@
 """Consolidation: what was pushed and edited becomes a snapshot, once, however many ask for it."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
@@ -30,6 +29,7 @@ from resolvers.snapshot_files import (
     SnapshotRow,
     SnapshotWriter,
     WrittenSnapshot,
+    snapshot_directory,
     with_edits,
 )
 from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
@@ -113,11 +113,33 @@ async def _extents(session: ReadSession, leaderboard_id: UUID) -> tuple[_Extent,
 
 async def _consolidate(ctx: Context, leaderboard_id: UUID) -> DatasetSnapshot:
     """Make the snapshot, or find that another process has."""
-    async with (
-        ctx.services.consolidation_slots,
-        _alone(ctx, leaderboard_id),
-        ctx.database.read() as session,
-    ):
+    async with ctx.services.consolidation_slots, _alone(ctx, leaderboard_id):
+        with snapshot_directory() as directory:
+            found = await _read(ctx, leaderboard_id, directory)
+            if isinstance(found, DatasetSnapshot):
+                return found
+            if not found.written.row_count:
+                raise InvalidDatasetError(
+                    f"leaderboard {leaderboard_id}: every row of the dataset is left out"
+                )
+            return await store_snapshot(ctx, found.board, found.written, found.source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a snapshot is to hold."""
+
+    board: Leaderboard
+    written: WrittenSnapshot
+    source: SnapshotSource
+
+
+async def _read(ctx: Context, leaderboard_id: UUID, directory: Path) -> DatasetSnapshot | _Found:
+    """Write what is pending into *directory*; or return the snapshot that covers it already.
+
+    The transaction ends here: however long storing takes, it keeps no connection, nor old rows.
+    """
+    async with ctx.database.read() as session:
         # What is read must be one moment's, however long reading takes.
         await session.execute(REPEATABLE_READ)
         pushed, covered = await _extents(session, leaderboard_id)
@@ -125,14 +147,9 @@ async def _consolidate(ctx: Context, leaderboard_id: UUID) -> DatasetSnapshot:
         if latest is not None and covered.covers(pushed):
             return latest
         board = await session.get_one(Leaderboard, leaderboard_id)
-        with tempfile.TemporaryDirectory(prefix="gero-snapshot-") as directory:
-            written = await _Reading(session, board, pushed).write(Path(directory))
-            if not written.row_count:
-                raise InvalidDatasetError(
-                    f"leaderboard {leaderboard_id}: every row of the dataset is left out"
-                )
-            source = SnapshotSource(last_sequence=pushed.sequence, last_edit=pushed.edit)
-            return await store_snapshot(ctx, board, written, source)
+        written = await _Reading(session, board, pushed).write(directory)
+    source = SnapshotSource(last_sequence=pushed.sequence, last_edit=pushed.edit)
+    return _Found(board, written, source)
 
 
 @asynccontextmanager
@@ -225,41 +242,58 @@ class _Reading:
 
     async def _near_duplicates(self, directory: Path) -> dict[int, NearDuplicate]:
         """Return the rows that are near to an earlier one that stays, by their places."""
-        with TextFile(directory / "inputs", self._extent.sequence) as inputs:
-            return await self._find_near(directory, inputs)
-
-    async def _find_near(self, directory: Path, inputs: TextFile) -> dict[int, NearDuplicate]:
-        bands = np.memmap(
-            directory / "bands",
-            dtype=np.uint64,
-            mode="w+",
-            shape=(max(self._extent.sequence, 1), BAND_COUNT),
-        )
-        places: list[int] = []
-        seen = 0
-        async for batch in self._rows():
-            kept = [row.input for row in batch if not row.is_excluded]
-            places.extend(seen + offset for offset, row in enumerate(batch) if not row.is_excluded)
-            seen += len(batch)
-            bands[inputs.count : inputs.count + len(kept)] = await asyncio.to_thread(
-                band_keys, kept
-            )
-            inputs.add(kept)
-        threshold = self._threshold or 1.0
-        found = await asyncio.to_thread(
-            lambda: list(
-                find_near_duplicates(bands[: inputs.count], inputs.read, threshold=threshold)
-            )
-        )
-        return {
-            places[each.index]: NearDuplicate(
-                places[each.index], places[each.of_index], each.similarity
-            )
-            for each in found
-        }
+        with _Sketches(directory, self._extent.sequence) as sketches:
+            seen = 0
+            async for batch in self._rows():
+                await asyncio.to_thread(sketches.add, batch, seen)
+                seen += len(batch)
+            return await asyncio.to_thread(sketches.find_near, self._threshold or 1.0)
 
 
 def _edited(
     part: Sequence[RowTuple[bytes, int, bytes]], edits: Mapping[bytes, Sequence[Edit]]
 ) -> list[SnapshotRow]:
     return [with_edits(key, sequence, line, edits.get(key, ())) for key, sequence, line in part]
+
+
+class _Sketches:
+    """The inputs of rows and their sketches, in files.
+
+    These are written as files are, and only read as memory: a full disk is an error to whoever
+    writes to a file, and the end of the process to whoever writes to memory that is one.
+    """
+
+    def __init__(self, directory: Path, capacity: int) -> None:
+        self._files = ExitStack()
+        self._bands_path = directory / "bands"
+        self._bands = self._files.enter_context(self._bands_path.open("wb"))
+        self._inputs = self._files.enter_context(TextFile(directory / "inputs", capacity))
+        self._places = np.zeros(capacity, np.int64)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def add(self, rows: Sequence[SnapshotRow], first: int) -> None:
+        """Take those of *rows* that are not excluded, of which the first has the place *first*."""
+        kept = [(place, row) for place, row in enumerate(rows, first) if not row.is_excluded]
+        inputs = [row.input for _, row in kept]
+        count = self._inputs.count
+        self._bands.write(band_keys(inputs).tobytes())
+        self._places[count : count + len(kept)] = [place for place, _ in kept]
+        self._inputs.add(inputs)
+
+    def find_near(self, threshold: float) -> dict[int, NearDuplicate]:
+        """Return the rows that are near to an earlier one that stays, by their places."""
+        if not self._inputs.count:
+            return {}
+        self._bands.flush()
+        shape = (self._inputs.count, BAND_COUNT)
+        bands = np.memmap(self._bands_path, dtype=np.uint64, mode="r", shape=shape)
+        found: dict[int, NearDuplicate] = {}
+        for each in find_near_duplicates(bands, self._inputs.read, threshold=threshold):
+            place, of_place = int(self._places[each.index]), int(self._places[each.of_index])
+            found[place] = NearDuplicate(place, of_place, each.similarity)
+        return found

@@ -1,8 +1,6 @@
 """Dataset use cases: reading a source into an immutable snapshot, and a snapshot's rows."""
 
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from uuid import UUID
 
 import orjson
@@ -33,7 +31,13 @@ from resolvers.loaders.datasets import (
 )
 from resolvers.loaders.runs import RunById
 from resolvers.paging import Page, PageRequest
-from resolvers.snapshot_files import EXCLUDED, SnapshotRow, SnapshotWriter, with_edits
+from resolvers.snapshot_files import (
+    EXCLUDED,
+    SnapshotRow,
+    SnapshotWriter,
+    snapshot_directory,
+    with_edits,
+)
 from resolvers.snapshot_rows import find_snapshot_rows
 from resolvers.snapshot_storage import (
     SnapshotSource,
@@ -235,10 +239,7 @@ async def _read_source(
                 "exact evaluation compares with"
             )
         return latest
-    with (
-        tempfile.TemporaryDirectory(prefix="gero-snapshot-") as directory,
-        SnapshotWriter(Path(directory)) as writer,
-    ):
+    with snapshot_directory() as directory, SnapshotWriter(directory) as writer:
         async for batch in _in_batches(_read_rows(ctx, pinned.url, url)):
             for row, number in await _edited(ctx, leaderboard, batch, last_edit):
                 if row.is_excluded:

@@ -1,9 +1,14 @@
 """A snapshot's files: written to a directory, put into object storage, and read back checked."""
 
 import asyncio
+import errno
 import hashlib
+import shutil
+import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -51,8 +56,34 @@ READER_COLUMNS = frozenset(
         "blocks",
     }
 )
+DIRECTORY_PREFIX = "gero-snapshot-"
+# Longer than anything is made in such a directory, whose time is that of its first files.
+ABANDONED_SECONDS = 24 * 3600.0
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Why rows are left out of snapshots of every kind.
 EXCLUDED = "excluded"
+
+
+@contextmanager
+def snapshot_directory() -> Iterator[Path]:
+    """Make a directory for a snapshot's files, which is gone after the block.
+
+    Those that killed processes left are deleted.
+
+    Raises:
+        UnavailableError: There is no room for the files.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{DIRECTORY_PREFIX}*"):
+        with suppress(OSError):  # another process clears up as well
+            if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)  # it may be somebody else's
+    try:
+        with tempfile.TemporaryDirectory(prefix=DIRECTORY_PREFIX) as directory:
+            yield Path(directory)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UnavailableError(f"the snapshot can't be written: {error.strerror}") from error
 
 
 def lines_key(leaderboard_id: UUID, content_sha256: str) -> str:
@@ -200,8 +231,9 @@ class SnapshotWriter:
         self._close()
 
     def _close(self) -> None:
-        for file in (self._lines, self._index, self._dropped):
-            file.close()
+        with ExitStack() as files:  # of which the others are closed also when one can't be
+            for file in (self._lines, self._index, self._dropped):
+                files.callback(file.close)
 
     def add(self, row: SnapshotRow) -> None:
         """Write the next row."""
