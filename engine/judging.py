@@ -1,23 +1,20 @@
 """What a judge model's reply amounts to: read strictly, put together, named by its content."""
 
 import hashlib
-import json
 import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from engine.canonical import canonical_json
+from engine.json_replies import UNSTORABLE, ReplyError, read_json_object, shown
 from engine.judge_prompts import Preference, Question, Scale
 
 REASON_MAX_CHARACTERS = 2_000
 """Kept of a reason; the rest is cut off."""
 
-_FENCE = "```"
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL text holds neither
-_SHOWN_CHARACTERS = 60
 _PREFERENCES: Mapping[object, Preference] = {"first": "first", "second": "second", "tie": "tie"}
 _LEADING_LETTERS = re.compile(r"[a-z]+")
 
@@ -72,9 +69,9 @@ def read_score(text: str, scale: Scale) -> ScoreVerdict:
     verdict = _read_verdict(text, "score")
     score = verdict["score"]
     if isinstance(score, bool) or not isinstance(score, int | float):
-        raise VerdictError(f"score must be a number, not {_shown(score)}")
+        raise VerdictError(f"score must be a number, not {shown(score)}")
     if not scale.low <= score <= scale.high:
-        raise VerdictError(f"score {_shown(score)} is not from {scale.low} to {scale.high}")
+        raise VerdictError(f"score {shown(score)} is not from {scale.low} to {scale.high}")
     return ScoreVerdict(float(score), _read_reason(verdict))
 
 
@@ -94,7 +91,7 @@ def read_preference(text: str) -> PreferenceVerdict:
     verdict = _read_verdict(text, "preferred")
     preferred = verdict["preferred"]
     if not isinstance(preferred, str) or preferred not in _PREFERENCES:
-        raise VerdictError(f"preferred must be first, second or tie, not {_shown(preferred)}")
+        raise VerdictError(f"preferred must be first, second or tie, not {shown(preferred)}")
     return PreferenceVerdict(_PREFERENCES[preferred], _read_reason(verdict))
 
 
@@ -230,50 +227,17 @@ def model_family(model_id: str) -> str:
 def _read_verdict(text: str, name: str) -> dict[str, object]:
     """Read a reply as one JSON object of exactly `reason` and *name*."""
     try:
-        value: object = _JSON.decode(_without_fence(text))
-    except (ValueError, RecursionError) as error:
-        raise VerdictError(f"the reply can't be read as one JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise VerdictError(f"the reply must be a JSON object, not {_shown(value)}")
+        value = read_json_object(text)
+    except ReplyError as error:
+        raise VerdictError(str(error)) from error
     # No other key: a `final_score` beside a `score` would leave open which of them is meant.
     if value.keys() != {"reason", name}:
-        raise VerdictError(f"the keys must be reason and {name}, not {_shown(', '.join(value))}")
+        raise VerdictError(f"the keys must be reason and {name}, not {shown(', '.join(value))}")
     return value
-
-
-def _without_fence(text: str) -> str:
-    stripped = text.strip()
-    if not stripped.startswith(_FENCE):
-        return stripped
-    opening, _, rest = stripped.partition("\n")
-    if opening.strip().lower() not in {_FENCE, f"{_FENCE}json"} or not rest.endswith(_FENCE):
-        raise VerdictError("its code fence must stand on lines of its own, around everything")
-    return rest.removesuffix(_FENCE)
 
 
 def _read_reason(verdict: Mapping[str, object]) -> str:
     reason = verdict["reason"]
     if not isinstance(reason, str):
-        raise VerdictError(f"reason must be a string, not {_shown(reason)}")
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", reason[:REASON_MAX_CHARACTERS])
-
-
-def _shown(value: object) -> str:
-    """Quote what was found, briefly: it may be long or deep, and goes into messages and logs."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    return repr(value)[:_SHOWN_CHARACTERS]
-
-
-def _object_of_distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key stands in it twice")
-    return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"JSON has no number {name}")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object_of_distinct, parse_constant=_refuse_constant)
+        raise VerdictError(f"reason must be a string, not {shown(reason)}")
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", reason[:REASON_MAX_CHARACTERS])

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from app.sandbox.models import FAIR_JUDGE, SimulatedModel
 from app.sandbox.simulation import Completion, draw, finish
 from app.sandbox.tasks import find_task, normalise_answer
-from engine.judge_prompts import PAIRWISE_SYSTEM, Preference, begin_mark, end_mark
+from engine.judge_prompts import PAIRWISE_SYSTEM, Preference
+from engine.marked_blocks import begin_mark, end_mark
 
 MUMBLED_SHARE = 1 / 3
 """Of the prompts, those that Mumbling Judge does not answer well the first time."""

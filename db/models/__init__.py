@@ -15,6 +15,7 @@ from db.models.idempotency import IdempotencyKey
 from db.models.improvement import Improvement, ProposedChange
 from db.models.integration import Integration
 from db.models.job import Job
+from db.models.label import LabelJob, LabelResult
 from db.models.leaderboard import Leaderboard
 from db.models.persisted_document import PersistedDocument
 from db.models.provider import ProviderLease, ProviderState
@@ -46,6 +47,8 @@ __all__ = [
     "Integration",
     "Job",
     "JudgeVerdict",
+    "LabelJob",
+    "LabelResult",
     "Leaderboard",
     "Member",
     "PersistedDocument",
