@@ -1,6 +1,8 @@
-"""From whatever was raised to the application error it amounts to."""
+"""From what went wrong to what is told of it: an application error, or the reason of many."""
 
 import logging
+from collections import Counter
+from collections.abc import Iterable
 
 import asyncpg
 from pydantic import ValidationError
@@ -47,3 +49,15 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, OUTAGES)
+
+
+def explain_errors(errors: Iterable[str | None]) -> str | None:
+    """Say what went wrong most often where every call failed; None when there was no call."""
+    reasons = Counter(error or "unknown" for error in errors)
+    if not reasons:
+        return None
+    # In a fixed order, so that of two that are as common the same one is named.
+    reason, times = min(reasons.items(), key=lambda item: (-item[1], item[0]))
+    total = reasons.total()
+    share = "" if times == total else f", {times} of them"
+    return f"all {total} calls failed{share} with {reason}"

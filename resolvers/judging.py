@@ -33,6 +33,7 @@ from engine.judging import (
     verdict_key,
 )
 from providers.base import ChatTarget
+from resolvers.ceilings import release_costs
 from resolvers.context import Context
 from resolvers.model_calls import (
     CallOutcome,
@@ -40,8 +41,8 @@ from resolvers.model_calls import (
     CallSubject,
     trace_values,
 )
-from resolvers.run_calls import call_for_run
-from resolvers.run_costs import release_costs, sum_usd
+from resolvers.run_calls import call_for
+from resolvers.run_costs import sum_usd
 from resolvers.run_storage import store_patiently
 
 # A judge whose reply can't be read is asked again so often.
@@ -250,7 +251,7 @@ class Bench:
         costs: list[Decimal | None] = []
         complaint = ""
         for _ in range(REPLY_RETRIES + 1):
-            call = call_for_run(
+            call = call_for(
                 self._ctx, self._run, self.judge.target, messages, params, stopped=self._stopped
             )
             async with call as (outcome, released_usd):
@@ -319,7 +320,7 @@ class Bench:
                 values = {**row, "trace_id": trace["id"]}
                 await session.execute(insert(JudgeVerdict).values(values).on_conflict_do_nothing())
             if stored is not None and released_usd:
-                await release_costs(session, [(self._run.id, released_usd)])
+                await release_costs(session, Run, [(self._run.id, released_usd)])
 
         await store_patiently(self._ctx.database, store)
 

@@ -1,4 +1,4 @@
-"""One call of a run, of a candidate or of its judge, within its ceiling if it has one."""
+"""One call of a run or of a labelling job, within its ceiling if it has one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -6,24 +6,22 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-from db.models import Run
 from providers.base import ChatTarget
 from resolvers.call_bounds import bound_call
+from resolvers.ceilings import ZERO, Spender, commit_cost, kind_of, release_costs
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
 from resolvers.model_calls import CallOutcome, CallStoppedError, call_model
-from resolvers.run_costs import commit_cost, release_costs
 
 RETRIES = 4
 # So often it is tried again to find room under a ceiling.
 ROOM_SECONDS = 0.1
-ZERO = Decimal(0)
 
 
 @asynccontextmanager
-async def call_for_run(
+async def call_for(
     ctx: Context,
-    run: Run,
+    spender: Spender,
     target: ChatTarget,
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
@@ -37,20 +35,20 @@ async def call_for_run(
 
     Raises:
         CallStoppedError: *stopped* was set before the model was asked, or asked again.
-        BudgetExceededError: The run's ceiling leaves no room for the call.
+        BudgetExceededError: The spender's ceiling leaves no room for the call.
     """
-    if run.max_cost_usd is None:
-        yield await _call(ctx, run, target, messages, params, stopped), ZERO
+    if spender.max_cost_usd is None:
+        yield await _call(ctx, spender, target, messages, params, stopped), ZERO
         return
     default = ctx.services.limits.default_max_tokens
     bounded = bound_call(target, messages, params, default_max_tokens=default)
-    await _set_aside(ctx, run, bounded.most_usd, stopped)
-    with ctx.services.runs_under_way.one_more(run.id):
+    await _set_aside(ctx, spender, bounded.most_usd, stopped)
+    with ctx.services.runs_under_way.one_more(spender.id):
         try:
-            outcome = await _call(ctx, run, target, messages, bounded.params, stopped)
+            outcome = await _call(ctx, spender, target, messages, bounded.params, stopped)
         except CallStoppedError:
             async with ctx.database.write() as session:  # nothing was generated
-                await release_costs(session, [(run.id, bounded.most_usd)])
+                await release_costs(session, kind_of(spender), [(spender.id, bounded.most_usd)])
             raise
         cost_usd = outcome.cost_usd
         yield outcome, ZERO if cost_usd is None else bounded.most_usd - cost_usd
@@ -58,7 +56,7 @@ async def call_for_run(
 
 async def _call(
     ctx: Context,
-    run: Run,
+    spender: Spender,
     target: ChatTarget,
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
@@ -71,11 +69,13 @@ async def _call(
         params,
         retries=RETRIES,
         stopped=stopped,
-        endpoint=ctx.services.health.of(run.workspace_id, target, stopped),
+        endpoint=ctx.services.health.of(spender.workspace_id, target, stopped),
     )
 
 
-async def _set_aside(ctx: Context, run: Run, most_usd: Decimal, stopped: asyncio.Event) -> None:
+async def _set_aside(
+    ctx: Context, spender: Spender, most_usd: Decimal, stopped: asyncio.Event
+) -> None:
     """Set the most that a call may cost aside, once there is room for it.
 
     What calls under way do not cost comes back when they are stored.
@@ -85,9 +85,9 @@ async def _set_aside(ctx: Context, run: Run, most_usd: Decimal, stopped: asyncio
         CallStoppedError: *stopped* was set meanwhile.
     """
     while True:
-        others = ctx.services.runs_under_way.count(run.id)
+        others = ctx.services.runs_under_way.count(spender.id)
         try:
-            await commit_cost(ctx, run.id, most_usd)
+            await commit_cost(ctx, spender, most_usd)
         except BudgetExceededError:
             if not others:
                 raise

@@ -1,7 +1,6 @@
 """What follows when all queued calls of a run are stored: more of them, or its end and ranking."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,15 +21,22 @@ from engine.racing import RacingRule, find_beaten
 from engine.ranking import CandidateFigures, RankedCandidate, rank_candidates
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
+from resolvers.failures import explain_errors
 from resolvers.improvement_proposals import write_proposal
 from resolvers.improvements import complete_improvement
 from resolvers.loaders.runs import counted_score
 from resolvers.review_counts import count_reviews, settle_preferences
-from resolvers.run_execution import count_unfinished_shards
 from resolvers.run_judging import WORTH
-from resolvers.run_lifecycle import await_review, finish_run, lock_leaderboard, lock_run
+from resolvers.run_lifecycle import (
+    RUN_SHARD,
+    await_review,
+    finish_run,
+    lock_leaderboard,
+    lock_run,
+)
 from resolvers.run_preparation import enqueue_shards, read_positions
 from resolvers.run_ranking import store_ranking
+from resolvers.shards import count_unfinished_shards
 
 AT_WORK = ("running", "awaiting_review")
 READ_RESULTS = 5_000
@@ -49,7 +55,7 @@ async def advance_run(ctx: Context, run_id: UUID) -> None:
         run = await session.get(Run, run_id)
         if run is None or run.status not in AT_WORK or run.snapshot_id is None:
             return
-        if await count_unfinished_shards(session, run_id):
+        if await count_unfinished_shards(session, run_id, kind=RUN_SHARD):
             return  # somebody else has let it go on
         scores = await _read_scores(session, run) if run.stops_early else None
     if scores is not None and await _race_on(ctx, run, scores):
@@ -122,7 +128,7 @@ async def _race_on(ctx: Context, run: Run, scores: _Scores) -> bool:
         locked = await lock_run(session, run.id)
         if locked is None or locked.status != "running":
             return True
-        if await count_unfinished_shards(session, run.id):
+        if await count_unfinished_shards(session, run.id, kind=RUN_SHARD):
             return True
         racing = await _racing(session, run.id)
         columns = [scores.candidate_ids.index(candidate_id) for candidate_id in racing]
@@ -274,11 +280,4 @@ async def _find_unjudged(session: ReadSession, run_id: UUID) -> str | None:
 async def _explain_failure(session: ReadSession, run_id: UUID) -> str:
     """Say what went wrong most often in a run whose every call failed."""
     errors = await session.scalars(select(RunResult.error).where(RunResult.run_id == run_id))
-    reasons = Counter(error or "unknown" for error in errors)
-    if not reasons:
-        return "there is no result to rank"
-    # In a fixed order, so that of two that are as common the same one is named.
-    reason, times = min(reasons.items(), key=lambda item: (-item[1], item[0]))
-    total = reasons.total()
-    share = "" if times == total else f", {times} of them"
-    return f"all {total} calls failed{share} with {reason}"
+    return explain_errors(errors) or "there is no result to rank"

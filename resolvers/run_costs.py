@@ -1,51 +1,33 @@
-"""What a run costs: what it is expected to, what it can at most, and the ceiling that holds it."""
+"""What a run costs: what it is expected to, and what it can at most."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, true, update
+from sqlalchemy import func, select, true
 
 from db.models import Candidate, DatasetSnapshot, JudgeVerdict, Run, RunCandidate, RunResult
-from db.session import ReadSession, WriteSession
-from engine.money import plain_usd
+from db.session import ReadSession
 from engine.prompts import render_prompt
 from providers.base import ChatTarget
-from resolvers.call_bounds import MILLION, bound_call
+from resolvers.call_totals import SHOWN_PLACES, ZERO, CallTotal, Expectation
 from resolvers.context import Context
-from resolvers.errors import BudgetExceededError, InvalidInputError
+from resolvers.errors import InvalidInputError
 from resolvers.snapshot_storage import read_inputs
 
-ZERO = Decimal(0)
 READ_ROWS = 500
-# For a call that nothing has been seen of: a byte-level tokenizer makes about one token of four
-# characters of English, and an answer is taken for a paragraph.
-CHARACTERS_A_TOKEN = 4
-ASSUMED_COMPLETION_TOKENS = 200
-# Of an expectation, in US dollars.
-SHOWN_PLACES = 9
 # A candidate's latest answers, from which its next ones are expected.
 SEEN_RESULTS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateEstimate:
-    """What a run's calls of one candidate may cost, in US dollars.
-
-    Attributes:
-        expected_usd: None when its prices are not known.
-        most_usd: The most that they can cost; None when its prices are not known.
-        basis: Whether the expectation rests on its earlier answers, or on assumptions.
-    """
+class CandidateEstimate(Expectation):
+    """What a run's calls of one candidate may cost."""
 
     candidate_id: UUID
-    expected_usd: Decimal | None
-    most_usd: Decimal | None
-    basis: Literal["measured", "assumed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,41 +73,6 @@ def sum_usd(parts: Sequence[Decimal | None]) -> Decimal | None:
     return sum(known, ZERO) if len(known) == len(parts) else None
 
 
-async def commit_cost(ctx: Context, run_id: UUID, most_usd: Decimal) -> None:
-    """Set the most that a call may cost aside, before it is made.
-
-    Raises:
-        BudgetExceededError: That could pass the run's ceiling.
-    """
-    async with ctx.database.write() as session:
-        committed = await session.scalar(
-            update(Run)
-            .where(Run.id == run_id, Run.committed_usd + most_usd <= Run.max_cost_usd)
-            .values(committed_usd=Run.committed_usd + most_usd)
-            .returning(Run.id)
-        )
-        if committed is not None:
-            return
-        run = await session.get_one(Run, run_id)
-        raise BudgetExceededError(
-            f"the run stopped before its ceiling of {plain_usd(run.max_cost_usd or ZERO)} USD: its "
-            f"calls may have cost {plain_usd(run.committed_usd)} USD, and the next one may cost "
-            f"{plain_usd(most_usd)} USD"
-        )
-
-
-async def release_costs(session: WriteSession, released: Sequence[tuple[UUID, Decimal]]) -> None:
-    """Give back what calls did not cost of what was set aside for them, by their runs."""
-    amounts: dict[UUID, Decimal] = defaultdict(Decimal)
-    for run_id, amount_usd in released:
-        amounts[run_id] += amount_usd
-    # In one order everywhere, so that two batches can't deadlock.
-    for run_id, amount_usd in sorted(amounts.items()):
-        await session.execute(
-            update(Run).where(Run.id == run_id).values(committed_usd=Run.committed_usd - amount_usd)
-        )
-
-
 async def estimate_calls(
     ctx: Context, run: Run, snapshot: DatasetSnapshot, positions: Sequence[int]
 ) -> RunEstimate:
@@ -156,10 +103,11 @@ async def estimate_entrants(
     positions: Sequence[int],
 ) -> RunEstimate:
     """Work out what calling *entrants* on rows of a snapshot may cost; see `estimate_calls`."""
-    totals = [_Total(entrant) for entrant in entrants]
+    most = ctx.services.limits.default_max_tokens
+    totals = [CallTotal(_target_of(entrant), default_max_tokens=most) for entrant in entrants]
     for start in range(0, len(positions), READ_ROWS):
         inputs = await read_inputs(ctx, snapshot, positions[start : start + READ_ROWS])
-        await asyncio.to_thread(_add_rows, totals, system_prompt, inputs, ctx)
+        await asyncio.to_thread(_add_rows, totals, system_prompt, inputs)
     async with ctx.database.read() as session:
         seen = await _mean_costs(session, [each.candidate_id for each in entrants])
         judge_usd = await _judge_cost(
@@ -169,7 +117,8 @@ async def estimate_entrants(
         row_count=len(positions),
         call_count=len(positions) * len(entrants),
         candidates=[
-            total.estimate(len(positions), seen[total.entrant.candidate_id]) for total in totals
+            _of_candidate(total, seen[entrant.candidate_id], len(positions), entrant.candidate_id)
+            for entrant, total in zip(entrants, totals, strict=True)
         ],
         judge_usd=judge_usd,
         is_judged="judge" in evaluation,
@@ -223,60 +172,32 @@ async def _judge_cost(
     return None if mean_usd is None else round(mean_usd * verdicts, SHOWN_PLACES)
 
 
-class _Total:
-    """What one candidate's calls amount to, row by row."""
-
-    def __init__(self, entrant: RunCandidate) -> None:
-        self.entrant = entrant
-        self.target = ChatTarget(
-            provider=entrant.provider,
-            model_id=entrant.model_id,
-            url=entrant.endpoint_url,
-            headers={},
-            params=entrant.params,
-            timeout_seconds=entrant.timeout_seconds,
-            input_price_per_million_usd=entrant.input_price_per_million_usd,
-            output_price_per_million_usd=entrant.output_price_per_million_usd,
-        )
-        self.is_priced = None not in (
-            entrant.input_price_per_million_usd,
-            entrant.output_price_per_million_usd,
-        )
-        self.most_usd = self.assumed_usd = ZERO
-
-    def add(self, prompt: str, default_max_tokens: int) -> None:
-        """Add the call of one row."""
-        messages = [{"role": "user", "content": prompt}]
-        bounded = bound_call(self.target, messages, {}, default_max_tokens=default_max_tokens)
-        self.most_usd += bounded.most_usd
-        tokens = len(prompt) // CHARACTERS_A_TOKEN
-        cost = (self.target.input_price_per_million_usd or ZERO) * tokens
-        cost += (self.target.output_price_per_million_usd or ZERO) * ASSUMED_COMPLETION_TOKENS
-        self.assumed_usd += cost / MILLION
-
-    def estimate(self, row_count: int, mean_usd: Decimal | None) -> CandidateEstimate:
-        """Return the whole."""
-        most_usd = self.most_usd if self.is_priced else None
-        if mean_usd is not None:
-            expected_usd: Decimal | None = round(mean_usd * row_count, SHOWN_PLACES)
-            if most_usd is not None and expected_usd is not None:
-                expected_usd = min(expected_usd, most_usd)
-            return CandidateEstimate(
-                self.entrant.candidate_id, expected_usd, most_usd, basis="measured"
-            )
-        expected_usd = min(self.assumed_usd, self.most_usd) if self.is_priced else None
-        return CandidateEstimate(self.entrant.candidate_id, expected_usd, most_usd, basis="assumed")
+def _of_candidate(
+    total: CallTotal, mean_usd: Decimal | None, count: int, candidate_id: UUID
+) -> CandidateEstimate:
+    found = total.expect(mean_usd, count)
+    return CandidateEstimate(found.expected_usd, found.most_usd, found.basis, candidate_id)
 
 
-def _add_rows(
-    totals: Sequence[_Total], system_prompt: str, inputs: Sequence[str], ctx: Context
-) -> None:
-    default_max_tokens = ctx.services.limits.default_max_tokens
+def _target_of(entrant: RunCandidate) -> ChatTarget:
+    """Return an entrant as its calls are priced; it can't be called."""
+    return ChatTarget(
+        provider=entrant.provider,
+        model_id=entrant.model_id,
+        url=entrant.endpoint_url,
+        headers={},
+        params=entrant.params,
+        timeout_seconds=entrant.timeout_seconds,
+        input_price_per_million_usd=entrant.input_price_per_million_usd,
+        output_price_per_million_usd=entrant.output_price_per_million_usd,
+    )
+
+
+def _add_rows(totals: Sequence[CallTotal], system_prompt: str, inputs: Sequence[str]) -> None:
     for text in inputs:
-        prompt = render_prompt(system_prompt, text)
+        messages = [{"role": "user", "content": render_prompt(system_prompt, text)}]
         for total in totals:
-            if total.is_priced:
-                total.add(prompt, default_max_tokens)
+            total.add(messages)
 
 
 def require_prices(

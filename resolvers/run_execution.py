@@ -1,6 +1,5 @@
 """The work of a run: making the calls of its rows, and storing each answer once."""
 
-import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,8 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Uuid, bindparam, select, update
 
 from db.base import new_id
 from db.models import (
@@ -29,17 +27,15 @@ from resolvers.auth import SYSTEM, requires
 from resolvers.candidates import chat_target
 from resolvers.columns import kept_query
 from resolvers.context import Context
-from resolvers.failures import is_outage
 from resolvers.judging import Bench, Judge
 from resolvers.model_calls import (
     CallOutcome,
     CallResult,
-    CallStoppedError,
     CallSubject,
     trace_values,
 )
 from resolvers.paging import AnySelect
-from resolvers.run_calls import call_for_run
+from resolvers.run_calls import call_for
 from resolvers.run_judging import RowComparison, find_judge, list_pending, score_result
 from resolvers.run_lifecycle import (
     ADVANCE_RUN,
@@ -51,9 +47,7 @@ from resolvers.run_lifecycle import (
 )
 from resolvers.run_rescoring import rescore_rows
 from resolvers.run_scoring import score_output
-
-# Within a second of a run's end, and it costs one read of a row, no further call begins.
-STOP_POLL_SECONDS = 0.5
+from resolvers.shards import ShardWork, count_unfinished_shards, note_progress
 
 
 @requires(SYSTEM)
@@ -82,7 +76,7 @@ async def execute_shard(ctx: Context, job: Job) -> None:
         await fail_run(ctx, run_id, "the leaderboard was deleted")
         return
     if job.attempts > 1:
-        await _note_progress(ctx, job, len(missing), of=len(positions) * len(pairs))
+        await note_progress(ctx, job, len(missing), of=len(positions) * len(pairs))
     subjects = {how.candidate_id: _subject(run, how, candidate) for how, candidate in pairs}
     shard = _Shard(ctx, run, judge)
     if run.kind == "rescore":
@@ -91,21 +85,9 @@ async def execute_shard(ctx: Context, job: Job) -> None:
         targets = {
             how.candidate_id: await chat_target(ctx, how, candidate) for how, candidate in pairs
         }
-        await shard.work([shard.call(targets[key], subjects[key], row) for key, row in missing])
-    await shard.work(await shard.list_judging(positions, subjects))
+        await shard.work.do([shard.call(targets[key], subjects[key], row) for key, row in missing])
+    await shard.work.do(await shard.list_judging(positions, subjects))
     await _finish_shard(ctx, run, job.id)
-
-
-async def _note_progress(ctx: Context, job: Job, left: int, *, of: int) -> None:
-    """Let a shard's attempts count anew if it has come on since the last one.
-
-    A worker that dies with it is then no sign that the shard kills its workers.
-    """
-    values: dict[str, Any] = {"arguments": {**job.arguments, "left": left}}
-    if left < job.arguments.get("left", of):
-        values["attempts"] = 1
-    async with ctx.database.write() as session:
-        await session.execute(update(Job).where(Job.id == job.id).values(values))
 
 
 async def _candidates(
@@ -165,61 +147,19 @@ def _write_status() -> AnySelect:
 
 
 class _Shard:
-    """The calls of a shard, a bounded number at once; each answer is stored as it comes back.
-
-    After a failure, and once the run has ended, no further call begins, and
-    those under way still finish: their answers are paid for.
-    """
+    """The calls of a shard; each answer is stored as it comes back."""
 
     def __init__(self, ctx: Context, run: Run, judge: Judge | None) -> None:
         self._ctx = ctx
         self._run = run
-        self._failures: list[Exception] = []
-        self._stopped = asyncio.Event()
+        self.work = ShardWork(self._is_running)
+        self._stopped = self.work.stopped
         self._bench = None if judge is None else Bench(ctx, run, judge, self._stopped)
 
-    async def work(self, pieces: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Do *pieces* at once, unless the run ends meanwhile.
-
-        Raises:
-            Exception: What the first one that failed raised.
-        """
-        watch = asyncio.create_task(self._watch())
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for piece in pieces:
-                    tasks.create_task(self._attempt(piece))
-        finally:
-            watch.cancel()
-        if self._failures:
-            raise self._failures[0]
-
-    async def _watch(self) -> None:
-        """Stop the calls once the run has ended, as when it is cancelled."""
-        while not self._stopped.is_set():
-            await asyncio.sleep(STOP_POLL_SECONDS)
-            try:
-                # Beside the sessions, which may all be taken by what is under way.
-                (row,) = await self._ctx.database.fetch(kept_query(_write_status), id=self._run.id)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
-                if not is_outage(error):
-                    self._fail(error)
-                continue  # what is under way waits for the database by itself
-            if row.status != "running":
-                self._stopped.set()
-
-    def _fail(self, error: Exception) -> None:
-        self._failures.append(error)
-        self._stopped.set()
-
-    async def _attempt(self, piece: Coroutine[Any, Any, None]) -> None:
-        try:
-            await piece
-        except CallStoppedError as error:
-            if not self._stopped.is_set():  # it was not this run that ended
-                self._fail(error)
-        except Exception as error:  # noqa: BLE001 - raised once the others have finished
-            self._fail(error)
+    async def _is_running(self) -> bool:
+        # Beside the sessions, which may all be taken by what is under way.
+        (row,) = await self._ctx.database.fetch(kept_query(_write_status), id=self._run.id)
+        return bool(row.status == "running")
 
     async def call(self, target: ChatTarget, subject: CallSubject, row: DatasetRow) -> None:
         """Ask one candidate one row, and have its answer scored if a judge scores each."""
@@ -264,7 +204,7 @@ class _Shard:
         """Ask one candidate one row, store its answer, and return it."""
         run = self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
-        call = call_for_run(self._ctx, run, target, messages, {}, stopped=self._stopped)
+        call = call_for(self._ctx, run, target, messages, {}, stopped=self._stopped)
         async with call as (outcome, released_usd):
             result = _result(run, target, subject, row, messages, outcome)
             stored = replace(result, released_usd=released_usd)
@@ -333,20 +273,8 @@ async def _finish_shard(ctx: Context, run: Run, job_id: UUID) -> None:
             .where(Job.id == job_id)
             .values(status="succeeded", finished_at=datetime.now(UTC))
         )
-        if not await count_unfinished_shards(session, run.id):
+        if not await count_unfinished_shards(session, run.id, kind=RUN_SHARD):
             await queue_step(ctx, session, ADVANCE_RUN, run.workspace_id, run.id)
-
-
-async def count_unfinished_shards(session: ReadSession, run_id: UUID) -> int:
-    """Return how many of a run's shards have not ended."""
-    statement = (
-        select(func.count())
-        .select_from(Job)
-        .where(
-            Job.subject_id == run_id, Job.kind == RUN_SHARD, Job.status.in_(["queued", "running"])
-        )
-    )
-    return await session.scalar(statement) or 0
 
 
 @requires(SYSTEM)

@@ -18,7 +18,7 @@ RUN_SHARD = "run.shard"
 ADVANCE_RUN = "run.advance"
 # Its payloads are the ids of runs that have changed.
 RUN_CHANNEL = "gero_run"
-NOTIFY = text("SELECT pg_notify(:channel, :run_id)")
+NOTIFY = text("SELECT pg_notify(:channel, :key)")
 UNFINISHED = ("queued", "running", "awaiting_review")
 
 
@@ -35,7 +35,7 @@ async def lock_leaderboard(session: WriteSession, leaderboard_id: UUID) -> Leade
 
 async def notify_run(session: WriteSession, run_id: UUID) -> None:
     """Wake those who follow a run, when *session* commits."""
-    await session.execute(NOTIFY, {"channel": RUN_CHANNEL, "run_id": str(run_id)})
+    await session.execute(NOTIFY, {"channel": RUN_CHANNEL, "key": str(run_id)})
 
 
 async def has_to_wait(session: ReadSession, run: Run) -> bool:

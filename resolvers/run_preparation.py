@@ -13,11 +13,12 @@ from db.session import ReadSession, WriteSession
 from engine.money import plain_usd
 from engine.selection import RowSelection, select_positions, shuffle_positions
 from resolvers.auth import SYSTEM, requires
+from resolvers.ceilings import ZERO
 from resolvers.context import Context
 from resolvers.datasets import take_snapshot
 from resolvers.errors import BudgetExceededError, ConflictError
 from resolvers.row_selection import select_rows
-from resolvers.run_costs import ZERO, estimate_calls
+from resolvers.run_costs import estimate_calls
 from resolvers.run_lifecycle import (
     RUN_SHARD,
     has_to_wait,
@@ -25,13 +26,9 @@ from resolvers.run_lifecycle import (
     lock_run,
     notify_run,
 )
+from resolvers.shards import shard_size
 from resolvers.snapshot_storage import bring_rows
 
-# Large enough to keep every call slot busy; and a small run has several all the same, so that
-# workers share it: one of them takes four at a time.
-SHARD_ROWS = 50
-FEWEST_SHARD_ROWS = 10
-SHARDS_TO_SHARE = 16
 # A run that stops early looks at its scores after so many rows, which several workers share.
 WAVE_ROWS = 50
 WAVE_SHARD_ROWS = 10
@@ -135,7 +132,7 @@ async def enqueue_shards(
 ) -> None:
     """Queue the calls of the rows behind the first *asked*: all of them, or the next wave."""
     rows = positions[asked:]
-    size = max(min(math.ceil(len(rows) / SHARDS_TO_SHARE), SHARD_ROWS), FEWEST_SHARD_ROWS)
+    size = shard_size(len(rows))
     if run.stops_early:
         rows, size = rows[:WAVE_ROWS], WAVE_SHARD_ROWS
     await ctx.services.queue.enqueue(

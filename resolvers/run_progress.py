@@ -1,6 +1,5 @@
-"""Following a run while it works, from any replica and from any moment on."""
+"""Following a run while it works."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,23 +7,16 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import case, func, select, text, true
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.models import Run, RunCandidate, RunResult
 from db.session import ReadSession
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
-from resolvers.failures import is_outage
+from resolvers.following import follow
 from resolvers.loaders.runs import counted_score, known_cost_usd
 from resolvers.run_lifecycle import UNFINISHED
-from resolvers.waiting import wait_for_event
 
-# A run stores dozens of results a second: nobody reads as many states.
-SHORTEST_WAIT_SECONDS = 0.25
-# A notification can be lost with the connection that brings it.
-LONGEST_WAIT_SECONDS = 2.0
-OUTAGE_WAIT_SECONDS = 1.0
 # The speed is that of the latest seconds.
 SPEED_SECONDS = 10
 
@@ -84,37 +76,15 @@ async def follow_run(ctx: Context, run_id: UUID) -> AsyncGenerator[RunState, Non
     async with ctx.database.read() as session:
         if await _find(session, ctx.workspace_id, run_id) is None:
             raise NotFoundError(f"run {run_id} does not exist")
-    return _states(ctx, run_id)
 
+    async def read() -> RunState:
+        async with ctx.database.read() as session:
+            run = await _find(session, ctx.workspace_id, run_id)
+            if run is None:
+                raise NotFoundError(f"run {run_id} does not exist")
+            return await read_state(session, run)
 
-async def _states(ctx: Context, run_id: UUID) -> AsyncGenerator[RunState, None]:
-    shown: RunState | None = None
-    # Watched before it is looked at: what changes in between is not missed.
-    with ctx.services.run_changes.watch(str(run_id)) as changed:
-        while shown is None or not shown.has_ended:
-            changed.clear()
-            state = await _read_patiently(ctx, run_id)
-            if state != shown:
-                yield state
-                shown = state
-            if not state.has_ended:
-                await asyncio.sleep(SHORTEST_WAIT_SECONDS)
-                await wait_for_event(changed, LONGEST_WAIT_SECONDS - SHORTEST_WAIT_SECONDS)
-
-
-async def _read_patiently(ctx: Context, run_id: UUID) -> RunState:
-    """Return a run's state, once the database is there to be asked."""
-    while True:
-        try:
-            async with ctx.database.read() as session:
-                run = await _find(session, ctx.workspace_id, run_id)
-                if run is None:
-                    raise NotFoundError(f"run {run_id} does not exist")
-                return await read_state(session, run)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            if not is_outage(error):
-                raise
-            await asyncio.sleep(OUTAGE_WAIT_SECONDS)
+    return follow(ctx.services.run_changes, run_id, read)
 
 
 async def _find(session: ReadSession, workspace_id: UUID, run_id: UUID) -> Run | None:

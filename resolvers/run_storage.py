@@ -8,11 +8,11 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.bulk import column_arrays, insert_from_arrays
-from db.models import RunResult, Trace
+from db.models import Run, RunResult, Trace
 from db.session import Database, WriteSession
+from resolvers.ceilings import release_costs
 from resolvers.failures import is_outage
 from resolvers.model_calls import CallResult
-from resolvers.run_costs import release_costs
 from resolvers.run_lifecycle import notify_run
 
 # Answers that are paid for are held so long for a database that is away.
@@ -71,6 +71,7 @@ async def _store(session: WriteSession, results: Sequence[CallResult]) -> None:
     stored = set(await session.scalars(STORE_AND_TELL, rows))
     await release_costs(
         session,
+        Run,
         [
             (each.result["run_id"], each.released_usd)
             for each in results

@@ -18,9 +18,10 @@ from starlette.responses import Response
 from app.services import Process
 from app.settings import Settings
 from engine.instants import rfc3339
+from resolvers.following import SHORTEST_WAIT_SECONDS
 from resolvers.inputs import NewRun
 from resolvers.run_lifecycle import notify_run
-from resolvers.run_progress import SHORTEST_WAIT_SECONDS, RunState, follow_run
+from resolvers.run_progress import RunState, follow_run
 from resolvers.run_requests import cancel_run, start_run
 from tests.app.test_processes import variables
 from tests.app.test_up import GERO, LONGEST_SECONDS, environment, invoke

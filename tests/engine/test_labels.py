@@ -91,7 +91,7 @@ def test_good_labels_are_read_tidied_and_without_what_could_not_be_told() -> Non
     }  # fmt: skip
     fenced = f"```json\n{json.dumps({'tags': [' a ', 'a', ' ', 'b'], 'quality': 0})}\n```"
     assert read_labels(fenced, [TAGS, QUALITY]) == {TAGS: ["a", "b"], QUALITY: 0}
-    nothing = {"expected": None, "tags": [], "quality": None, "rubric": " \n"}
+    nothing: dict[str, Any] = {"expected": None, "tags": [], "quality": None, "rubric": " \n"}
     assert read_labels(json.dumps(nothing), LABELLED_FIELDS) == {}
 
 
