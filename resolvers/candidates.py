@@ -13,12 +13,11 @@ from db.records import Row
 from db.session import ReadSession
 from providers.base import CatalogueModel, ChatTarget, ProviderError
 from resolvers.auth import Scope, requires
-from resolvers.catalogue import require_model
+from resolvers.catalogue import model_headers, require_model
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import NewCandidate
-from resolvers.integrations import get_integration_key
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.candidates import CandidateById, CandidatesByLeaderboard
 from resolvers.production import change_production, find_winner
@@ -232,9 +231,7 @@ async def _credential(
     ctx: Context, how: Row | RunCandidate, candidate: Row | Candidate
 ) -> dict[str, str]:
     if how.provider == "openrouter":
-        if ctx.services.chat.is_offline(how.model_id or ""):
-            return {}
-        return {"Authorization": f"Bearer {await get_integration_key(ctx, 'openrouter')}"}
+        return await model_headers(ctx, how.model_id or "")
     if candidate.auth_token_box is None:
         return {}
     secret = ctx.services.vault.open(candidate.auth_token_box, owner=_owner(candidate.id))

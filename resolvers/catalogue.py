@@ -1,4 +1,4 @@
-"""Looking a model up in OpenRouter's catalogue."""
+"""OpenRouter's models: looking one up, and the key that it is called with."""
 
 from providers.base import CatalogueModel, ProviderError
 from resolvers.context import Context
@@ -30,3 +30,16 @@ async def require_model(ctx: Context, model_id: str, *, field: str) -> Catalogue
     if model is None:
         raise InvalidInputError(f"{field}: OpenRouter has no model {model_id!r}")
     return model
+
+
+async def model_headers(
+    ctx: Context, model_id: str, *, provider: str = "openrouter"
+) -> dict[str, str]:
+    """Return the headers that a call of a provider's model needs.
+
+    Raises:
+        IntegrationMissingError: It needs a key, and none is saved.
+    """
+    if ctx.services.chat.is_offline(model_id):
+        return {}
+    return {"Authorization": f"Bearer {await get_integration_key(ctx, provider)}"}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,8 @@ SHORTEST_WAIT_SECONDS = 0.25
 # A notification can be lost with the connection that brings it.
 LONGEST_WAIT_SECONDS = 2.0
 OUTAGE_WAIT_SECONDS = 1.0
+# The speed is that of the latest seconds.
+SPEED_SECONDS = 10
 
 
 class State(Protocol):
@@ -62,3 +65,23 @@ async def _read_patiently(read: Callable[[], Awaitable[S]]) -> S:
             if not is_outage(error):
                 raise
             await asyncio.sleep(OUTAGE_WAIT_SECONDS)
+
+
+def measure_speed(started_at: datetime | None, recent_count: int) -> float:
+    """Return the calls a second of the latest seconds, or of those since the beginning.
+
+    Args:
+        started_at: The beginning; None before it.
+        recent_count: Calls of the latest `SPEED_SECONDS`.
+    """
+    if started_at is None:
+        return 0.0
+    age = (datetime.now(UTC) - started_at).total_seconds()
+    return round(recent_count / min(max(age, 1.0), SPEED_SECONDS), 1)
+
+
+def estimate_seconds_left(done: int, total: int | None, speed: float) -> float | None:
+    """Return how long the rest takes at a speed; None when that is not known."""
+    if total is None or not speed:
+        return None
+    return round((total - done) / speed, 1)

@@ -3,12 +3,11 @@
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, select, update
+from sqlalchemy import Uuid, bindparam, select
 
 from db.base import new_id
 from db.models import (
@@ -47,7 +46,7 @@ from resolvers.run_lifecycle import (
 )
 from resolvers.run_rescoring import rescore_rows
 from resolvers.run_scoring import score_output
-from resolvers.shards import ShardWork, count_unfinished_shards, note_progress
+from resolvers.shards import ShardWork, count_unfinished_shards, end_shard, note_progress
 
 
 @requires(SYSTEM)
@@ -259,20 +258,12 @@ def _result(
 
 
 async def _finish_shard(ctx: Context, run: Run, job_id: UUID) -> None:
-    """Mark a shard done; the last one lets the run go on to what is next.
-
-    The run's row is locked first: of two shards that end together, the later
-    one sees the other done.
-    """
+    """Mark a shard done; the last one lets the run go on to what is next."""
     async with ctx.database.write() as session:
         locked = await lock_run(session, run.id)
         if locked is None or locked.status != "running":
             return
-        await session.execute(
-            update(Job)
-            .where(Job.id == job_id)
-            .values(status="succeeded", finished_at=datetime.now(UTC))
-        )
+        await end_shard(session, job_id)
         if not await count_unfinished_shards(session, run.id, kind=RUN_SHARD):
             await queue_step(ctx, session, ADVANCE_RUN, run.workspace_id, run.id)
 

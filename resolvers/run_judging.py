@@ -23,8 +23,8 @@ from engine.judge_prompts import Question, read_scale
 from engine.judging import combine_orders
 from engine.prompts import render_prompt
 from providers.base import ChatTarget
+from resolvers.catalogue import model_headers
 from resolvers.context import Context
-from resolvers.integrations import get_integration_key
 from resolvers.judging import Asker, Bench, Judge, JudgeFailedError, Verdict
 from resolvers.model_calls import CallSubject
 from resolvers.run_costs import sum_usd
@@ -45,9 +45,8 @@ async def find_judge(ctx: Context, run: Run) -> Judge | None:
     if told is None:
         return None
     headers = {}
-    # Scoring again asks nobody.
-    if run.kind != "rescore" and not ctx.services.chat.is_offline(told["model"]):
-        headers = {"Authorization": f"Bearer {await get_integration_key(ctx, told['provider'])}"}
+    if run.kind != "rescore":  # scoring again asks nobody
+        headers = await model_headers(ctx, told["model"], provider=told["provider"])
     return Judge(
         target=ChatTarget(
             provider=told["provider"],

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,12 +12,14 @@ from db.session import ReadSession
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
-from resolvers.following import follow
+from resolvers.following import (
+    SPEED_SECONDS,
+    estimate_seconds_left,
+    follow,
+    measure_speed,
+)
 from resolvers.loaders.runs import counted_score, known_cost_usd
 from resolvers.run_lifecycle import UNFINISHED
-
-# The speed is that of the latest seconds.
-SPEED_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ async def read_state(session: ReadSession, run: Run) -> RunState:
     done = sum(row[2] for row in rows)
     has_ended = run.status not in UNFINISHED
     total = done if run.status == "completed" else _total(run, [row[1] for row in rows])
-    speed = 0.0 if has_ended else _speed(run, sum(row[6] for row in rows))
+    speed = 0.0 if has_ended else measure_speed(run.started_at, sum(row[6] for row in rows))
     return RunState(
         run_id=run.id,
         status=run.status,
@@ -131,7 +132,7 @@ async def read_state(session: ReadSession, run: Run) -> RunState:
         # A run that scores another one's answers again has paid for none of them.
         cost_usd=Decimal(0) if run.kind == "rescore" else sum((row[5] for row in rows), Decimal(0)),
         calls_per_second=speed,
-        seconds_left=0.0 if has_ended else _seconds_left(done, total, speed),
+        seconds_left=0.0 if has_ended else estimate_seconds_left(done, total, speed),
         scores=[PartialScore(row[0], row[4], row[2], row[3]) for row in rows],
     )
 
@@ -140,17 +141,3 @@ def _total(run: Run, asked_row_counts: Sequence[int | None]) -> int | None:
     if run.row_count is None:
         return None
     return sum(run.row_count if count is None else count for count in asked_row_counts)
-
-
-def _speed(run: Run, recent_count: int) -> float:
-    """Return the calls a second of the latest seconds, or of those since the run began."""
-    if run.started_at is None:
-        return 0.0
-    age = (datetime.now(UTC) - run.started_at).total_seconds()
-    return round(recent_count / min(max(age, 1.0), SPEED_SECONDS), 1)
-
-
-def _seconds_left(done: int, total: int | None, speed: float) -> float | None:
-    if total is None or not speed:
-        return None
-    return round((total - done) / speed, 1)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.models import Job
-from db.session import ReadSession
+from db.session import ReadSession, WriteSession
 from resolvers.context import Context
 from resolvers.failures import is_outage
 from resolvers.model_calls import CallStoppedError
@@ -111,3 +112,16 @@ async def count_unfinished_shards(session: ReadSession, subject_id: UUID, *, kin
         )
     )
     return await session.scalar(statement) or 0
+
+
+async def end_shard(session: WriteSession, shard_id: UUID) -> None:
+    """Mark a shard done.
+
+    The row of what it is part of is locked before: of two shards that end together, the later one
+    sees the other done.
+    """
+    await session.execute(
+        update(Job)
+        .where(Job.id == shard_id)
+        .values(status="succeeded", finished_at=datetime.now(UTC))
+    )

@@ -11,11 +11,13 @@ from starlette.responses import Response
 
 from app.sandbox.faults import FAULTS, create_fault, has_once_fault
 from app.sandbox.judges import complete_verdict, is_mumbled
+from app.sandbox.labellers import complete_labels
 from app.sandbox.ledger import CallLedger
 from app.sandbox.models import (
     BALANCED,
     BROKEN_JUDGE,
     JUDGES,
+    LABELLER,
     MODELS,
     MUMBLING_JUDGE,
     SimulatedModel,
@@ -24,6 +26,9 @@ from app.sandbox.simulation import Completion, complete, count_tokens
 
 REQUEST_MAX_BYTES = 8 * 1024 * 1024
 """Larger than any prompt that fits the largest context."""
+
+KNOWN = {**MODELS, **JUDGES, LABELLER.name: LABELLER}
+"""Whom requests can name."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Status of an answer that nobody reads, as nginx logs it."""
@@ -64,8 +69,8 @@ class Desk:
         Args:
             request: The HTTP request, to notice that its client has gone.
             chat: What was asked.
-            name: A model's, judge's or fault's name, without `sandbox/`; any other is Balanced
-                Medium.
+            name: A model's, judge's, labeller's or fault's name, without `sandbox/`; any other is
+                Balanced Medium.
             called_as: What the ledger counts the call under.
 
         Returns:
@@ -79,7 +84,7 @@ class Desk:
             fault = create_fault(name, latency_scale=self._latency_scale)
             if fault is not None:
                 return fault
-        model = MODELS.get(name) or JUDGES.get(name, BALANCED)
+        model = KNOWN.get(name, BALANCED)
         if chat.prompt_tokens > model.context_tokens:
             raise HTTPException(
                 400,
@@ -106,6 +111,16 @@ class Desk:
             )
             if completion is not None:
                 return completion
+        if model is LABELLER:
+            labels = complete_labels(
+                model,
+                chat.system_text,
+                chat.last_user_text,
+                prompt_tokens=chat.prompt_tokens,
+                max_tokens=chat.max_tokens,
+            )
+            if labels is not None:
+                return labels
         return complete(
             model,
             chat.last_user_text,

@@ -166,13 +166,28 @@ JUDGES: dict[str, SimulatedModel] = {
 Asked anything but to judge, each answers like any other model.
 """
 
+LABELLER = SimulatedModel(
+    name="labeller",
+    title="Labeller",
+    character="Labels rows that hold the sandbox's tasks, and is right about most of them.",
+    context_tokens=200_000,
+    max_completion_tokens=4096,
+    prompt_price_usd=Decimal("0.0000005"),
+    completion_price_usd=Decimal("0.000002"),
+    accuracy=0.95,
+    latency_median_ms=45,
+    latency_spread=0.30,
+    wordiness=0,
+)
+"""The simulated labeller. Asked anything but to label, it answers like any other model."""
+
 
 def list_catalogue() -> list[dict[str, Any]]:
     """List the models in the shape of OpenRouter's catalogue, prices in USD per token.
 
     Source: https://openrouter.ai/docs/models (model object schema).
     """
-    return [_catalogue_entry(model) for model in (*MODELS.values(), FAIR_JUDGE)]
+    return [_catalogue_entry(model) for model in (*MODELS.values(), FAIR_JUDGE, LABELLER)]
 
 
 def _catalogue_entry(model: SimulatedModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from app.sandbox.desk import Desk, parse_chat, read_json_object
 from app.sandbox.faults import FAULTS, NO_USAGE_FAULT, JsonResponse, error_response
-from app.sandbox.models import JUDGES, MODELS, list_catalogue
+from app.sandbox.models import JUDGES, LABELLER, MODELS, list_catalogue
 from app.sandbox.simulation import Completion
 
 SANDBOX_KEY = "sk-sandbox"
@@ -19,7 +19,7 @@ SANDBOX_KEY = "sk-sandbox"
 
 _BEARER = "Bearer "
 _ID_PREFIX = "sandbox/"
-_MODEL_IDS = frozenset(f"{_ID_PREFIX}{name}" for name in (*MODELS, *JUDGES, *FAULTS))
+_MODEL_IDS = frozenset(f"{_ID_PREFIX}{name}" for name in (*MODELS, *JUDGES, LABELLER.name, *FAULTS))
 
 
 class OpenRouterRoutes:

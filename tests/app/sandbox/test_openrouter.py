@@ -31,8 +31,9 @@ async def test_the_catalogue_has_openrouters_shape_and_no_faults(
         "sandbox/quick-small",
         "sandbox/erratic-mini",
         "sandbox/fair-judge",
+        "sandbox/labeller",
     ]
-    erratic = entries[-2]
+    erratic = entries[-3]
     assert erratic["pricing"] == {
         "prompt": "0.00000005",
         "completion": "0.0000002",
