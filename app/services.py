@@ -20,6 +20,7 @@ from resolvers.call_gate import CallGate
 from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
+from resolvers.label_lifecycle import JOB_CHANNEL
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
 from resolvers.push_storage import store_pushes
@@ -139,6 +140,7 @@ class Process:
             index_slots=asyncio.Semaphore(INDEXES_AT_ONCE),
             snapshot_diff_slots=asyncio.Semaphore(SNAPSHOT_DIFFS_AT_ONCE),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
+            job_changes=Listener(settings.dsn, JOB_CHANNEL),
             limits=_limits(settings),
         )
 

@@ -90,7 +90,8 @@ class Settings(BaseSettings):
     judge_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("anthropic/claude-opus-4.5", "openai/gpt-5.2", "google/gemini-3-pro-preview"),
         description="Judges that `judge_auto` picks from, the best first, with commas between; "
-        "one of another family than any candidate is taken.",
+        "one of another family than any candidate is taken. Auto-labels ask the same one, or "
+        "else the first, when no model is named.",
     )
     worker_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         default=10,

@@ -3,6 +3,7 @@
 from app.services import Process
 from app.settings import Settings
 from jobs.datasets import HANDLERS as DATASET_HANDLERS
+from jobs.labels import HANDLERS as LABEL_HANDLERS
 from jobs.queue import Sweep, Worker, requeue_lost_jobs
 from jobs.runs import HANDLERS as RUN_HANDLERS
 from resolvers.budgets import release_expired_holds
@@ -25,7 +26,7 @@ def create_worker(process: Process, settings: Settings) -> Worker:
         process.background_database,
         settings.dsn,
         make_context=process.system_context,
-        handlers={**RUN_HANDLERS, **DATASET_HANDLERS},
+        handlers={**RUN_HANDLERS, **DATASET_HANDLERS, **LABEL_HANDLERS},
         sweeps=SWEEPS,
         timeout_seconds=settings.worker_timeout_seconds,
     )

@@ -71,6 +71,7 @@ class Services:
     runs_under_way: RunsUnderWay
     run_results: GroupCommit[CallResult]
     run_changes: Listener
+    job_changes: Listener
     pushes: GroupCommit["Push"]
     objects: ObjectStore
     consolidations: SingleFlight[UUID, Any]

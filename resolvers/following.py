@@ -1,6 +1,7 @@
 """Following what changes, from any replica and from any moment on, to its end."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -25,6 +26,7 @@ class State(Protocol):
     """How far something has come."""
 
     @property
+    @abstractmethod
     def has_ended(self) -> bool:
         """Whether nothing more will come."""
 

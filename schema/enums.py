@@ -269,6 +269,42 @@ class ComparisonMethod(Enum):
     )
 
 
+@strawberry.enum(description="What a job does.")
+class JobKind(Enum):
+    """Of the jobs that users ask for."""
+
+    AUTO_LABELS = enum_value("auto_labels", description="A model labels a dataset's rows.")
+
+
+@strawberry.enum(description="How far a job has come.")
+class JobStatus(Enum):
+    """`LabelJob.status`."""
+
+    QUEUED = enum_value("queued", description="Its rows are not chosen yet.")
+    RUNNING = enum_value("running", description="Its calls are being made.")
+    COMPLETED = enum_value("completed", description="Every row is dealt with.")
+    FAILED = enum_value("failed", description="It can't go on; its error says why.")
+    CANCELLED = enum_value("cancelled", description="Somebody ended it; what was done stays.")
+
+
+@strawberry.enum(description="Which labels a model is asked for.")
+class LabelMode(Enum):
+    """`LabelJob.mode`."""
+
+    MISSING = enum_value("missing", description="What rows lack.")
+    ALL = enum_value("all", description="Also anew what a model said earlier.")
+
+
+@strawberry.enum(description="What a model can label.")
+class LabelField(Enum):
+    """`engine.label_prompts.LABELLED_FIELDS`."""
+
+    EXPECTED = enum_value("expected", description="What models should answer.")
+    TAGS = enum_value("tags", description="Its tags.")
+    QUALITY = enum_value("quality", description="How good an example it is.")
+    RUBRIC = enum_value("rubric", description="By what a judge judges.")
+
+
 @strawberry.enum(description="What an expected cost rests on.")
 class EstimateBasis(Enum):
     """`resolvers.run_costs.CandidateEstimate.basis`."""

@@ -8,6 +8,7 @@ import strawberry
 from compiled_graphql.selection import selected_names
 from db.models import Workspace as WorkspaceRow
 from db.records import Row
+from resolvers import auto_labels as label_cases
 from resolvers import datasets as dataset_cases
 from resolvers import hub_check as hub_check_cases
 from resolvers import leaderboards as leaderboard_cases
@@ -44,6 +45,7 @@ from schema.scalars import read_id
 from schema.types.comparison import RunComparison
 from schema.types.dataset import DatasetRow, DatasetSnapshot
 from schema.types.hub_check import HuggingFaceCheck
+from schema.types.job import Job
 from schema.types.leaderboard import Leaderboard
 from schema.types.run import Run
 from schema.types.snapshot_diff import SnapshotDiff
@@ -97,6 +99,12 @@ async def run(info: Info, id: Id) -> Row:
     """Return one run."""
     columns = selected_names(info, "Run")
     return await run_cases.get_run(info.context.ctx, read_id("id", id), columns)
+
+
+async def job(info: Info, id: Id) -> Row:
+    """Return one job."""
+    columns = selected_names(info, "Job")
+    return await label_cases.get_job(info.context.ctx, read_id("id", id), columns)
 
 
 async def run_comparison(
@@ -188,6 +196,7 @@ class Query:
     )
     leaderboards: Connection[Leaderboard] = resolved(leaderboards, "The workspace's leaderboards.")
     run: Run = resolved(run, "One run, or an error coded not_found.")
+    job: Job = resolved(job, "One job, or an error coded not_found.")
     run_comparison: RunComparison = resolved(
         run_comparison, "What has changed between two runs of a leaderboard, losses first."
     )

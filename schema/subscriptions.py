@@ -1,17 +1,18 @@
 """The Subscription root: what can be followed while it changes."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from decimal import Decimal
 from typing import Annotated, Any
 
 import strawberry
 
-from resolvers import candidates, run_progress, runs
+from resolvers import auto_labels, candidates, label_progress, run_progress, runs
 from schema.context import Info
-from schema.enums import RunStatus
+from schema.enums import JobStatus, RunStatus
 from schema.fields import referred
 from schema.scalars import read_id
-from schema.types.refs import CandidateRef, RunRef
+from schema.types.refs import CandidateRef, JobRef, RunRef
 
 
 @strawberry.type(description="What a candidate has scored so far.")
@@ -56,14 +57,51 @@ async def follow_run(
 ) -> AsyncGenerator[RunState, None]:
     """Follow a run."""
     states = await run_progress.follow_run(info.context.ctx, read_id("runId", run_id))
-    try:
+    async with aclosing(states):
         async for state in states:
             # What was read for the last state is not to be shown with this one.
             info.context.forget()
             source: Any = state
             yield source
-    finally:
-        await states.aclose()
+
+
+@strawberry.type(description="How far a job has come.")
+class JobState:
+    """Over `resolvers.label_progress.JobState`."""
+
+    status: JobStatus = strawberry.field(description="The job's status.")
+    error: str | None = strawberry.field(description="Why it failed.")
+    done: int = strawberry.field(
+        description="Rows that are dealt with, the failed ones among them."
+    )
+    failed: int = strawberry.field(
+        description="Rows whose call failed, or of which no reply can be used."
+    )
+    total: int | None = strawberry.field(
+        description="Rows that are asked for; null until they are chosen."
+    )
+    cost_usd: Decimal = strawberry.field(
+        description="US dollars so far, of the calls whose cost is known."
+    )
+    rows_per_second: float = strawberry.field(description="Over the latest 10 seconds.")
+    seconds_left: float | None = strawberry.field(
+        description="At that speed; null when it is not known, 0 once the job has ended."
+    )
+    job: JobRef | None = referred(auto_labels.find_jobs, "Job", "job_id", "The job, as it is now.")
+
+
+async def follow_job(
+    info: Info,
+    job_id: Annotated[strawberry.ID, strawberry.argument(description="The job.")],
+) -> AsyncGenerator[JobState, None]:
+    """Follow a job."""
+    states = await label_progress.follow_job(info.context.ctx, read_id("jobId", job_id))
+    async with aclosing(states):
+        async for state in states:
+            # What was read for the last state is not to be shown with this one.
+            info.context.forget()
+            source: Any = state
+            yield source
 
 
 @strawberry.type(description="What can be followed.")
@@ -73,5 +111,10 @@ class Subscription:
     run_progress: AsyncGenerator[RunState, None] = strawberry.subscription(
         resolver=follow_run,
         description="A run's state now, and again whenever it changes, until it has ended. "
+        "Whoever comes late is told the state first.",
+    )
+    job_progress: AsyncGenerator[JobState, None] = strawberry.subscription(
+        resolver=follow_job,
+        description="A job's state now, and again whenever it changes, until it has ended. "
         "Whoever comes late is told the state first.",
     )

@@ -12,6 +12,7 @@ from resolvers.inputs.dataset import (
 )
 from resolvers.inputs.hub_file import HubFile
 from resolvers.inputs.integration import NewIntegration
+from resolvers.inputs.labels import NewAutoLabels
 from resolvers.inputs.leaderboard import (
     Evaluation,
     LeaderboardChanges,
@@ -33,6 +34,7 @@ __all__ = [
     "HubFile",
     "Input",
     "LeaderboardChanges",
+    "NewAutoLabels",
     "NewCandidate",
     "NewFeedback",
     "NewImprovement",

@@ -32,6 +32,7 @@ from schema.inputs.leaderboard import (
 )
 from schema.mutations import datasets as dataset_mutations
 from schema.mutations import improvements as improvement_mutations
+from schema.mutations import labels as label_mutations
 from schema.mutations import production as production_mutations
 from schema.mutations import reviews as review_mutations
 from schema.mutations import runs as run_mutations
@@ -46,6 +47,7 @@ from schema.mutations.datasets import (
     RevokePushTokensPayload,
 )
 from schema.mutations.improvements import ImprovementPayload
+from schema.mutations.labels import EstimateAutoLabelsPayload, JobPayload
 from schema.mutations.production import RollBackProductionPayload
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
@@ -304,6 +306,19 @@ class Mutation:
     )
     reject_changes: ImprovementPayload = resolved(
         improvement_mutations.reject_changes, "Reject changes that a run proposes."
+    )
+    start_auto_labels: JobPayload = resolved(
+        label_mutations.start_auto_labels,
+        "Have a model label rows, never over what they came with or a person said; the next "
+        "snapshot carries it.",
+    )
+    estimate_auto_labels: EstimateAutoLabelsPayload = resolved(
+        label_mutations.estimate_auto_labels,
+        "Work out what that would cost; no model is called.",
+    )
+    cancel_job: JobPayload = resolved(
+        label_mutations.cancel_job,
+        "End a job: no further call begins within a second, and what is done stays.",
     )
     create_push_token: CreatePushTokenPayload = resolved(
         dataset_mutations.create_push_token,

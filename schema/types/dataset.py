@@ -9,11 +9,12 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import dataset_edits, datasets, improvements, leaderboards
+from resolvers import auto_labels, dataset_edits, datasets, improvements, leaderboards
 from schema.context import Info
 from schema.enums import DatasetSide, DatasetType, EditField, EditOrigin
 from schema.fields import batched, referred, resolved
 from schema.paging import BY_NUMBER, Connection, slices_by
+from schema.types.job import Job
 from schema.types.leakage import SnapshotLeakage, leakages
 from schema.types.push import (
     DatasetStatus,
@@ -195,6 +196,10 @@ class Dataset:
     improvements: Connection[ImprovementRef] = batched(
         slices_by(improvements.list_improvements, improvements.count_improvements, "Improvement"),
         "What runs proposed to change about it.",
+    )
+    jobs: Connection[Job] = batched(
+        slices_by(auto_labels.list_jobs, auto_labels.count_jobs, "Job"),
+        "The long work that was asked for on its rows.",
     )
     latest_snapshot: DatasetSnapshot | None = batched(
         latest_snapshots, "The newest snapshot; null before the first run."

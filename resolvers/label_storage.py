@@ -1,0 +1,182 @@
+"""Storing what a labelling model replied: once, with its labels, and never over a person's word."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, or_
+from sqlalchemy.dialects.postgresql import insert
+
+from db.models import LabelJob, LabelResult
+from db.session import ReadSession, WriteSession
+from engine.edits import EditField, EditOrigin
+from engine.instants import rfc3339
+from engine.labels import find_open
+from engine.rows import DatasetRow
+from resolvers.ceilings import release_costs
+from resolvers.context import Context
+from resolvers.edit_storage import NewEdit, edits_by_key, lock_dataset, store_edits
+from resolvers.label_lifecycle import notify_job
+from resolvers.run_storage import store_patiently
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRow:
+    """A row that a model is asked to label.
+
+    Attributes:
+        key: Who it is; see `engine.rows.row_key`.
+        fields: What is asked for.
+        replies: How often the model has replied already.
+    """
+
+    position: int
+    key: bytes
+    row: DatasetRow
+    fields: Sequence[EditField]
+    replies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReply:
+    """What came of asking once.
+
+    Attributes:
+        number: How often the model has replied by now.
+        labels: Empty when the reply can't be used, or tells nothing.
+        error: Why there are no labels, as `code: message`.
+        is_final: Whether the row is asked no more.
+        released_usd: What the call did not cost of what was set aside for it.
+    """
+
+    number: int
+    labels: Mapping[EditField, Any]
+    error: str | None
+    is_final: bool
+    cost_usd: Decimal | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_ms: float = 0.0
+    released_usd: Decimal = Decimal(0)
+
+
+async def find_open_fields(
+    session: ReadSession,
+    job: LabelJob,
+    fields: Mapping[bytes, Sequence[EditField]],
+    *,
+    seen: int,
+    until: int,
+) -> dict[bytes, frozenset[EditField]]:
+    """Return what labels may still be stored for, by the rows' keys.
+
+    Args:
+        session: Where to read.
+        job: The job.
+        fields: What is asked for, by the rows' keys.
+        seen: The newest edit in what the model was shown.
+        until: The newest edit of all.
+    """
+    edits = await edits_by_key(session, job.leaderboard_id, list(fields), until=until)
+    return {
+        key: find_open(wanted, edits.get(key, ()), seen=seen, replaces=job.mode == "all")
+        for key, wanted in fields.items()
+    }
+
+
+async def store_reply(
+    ctx: Context, job: LabelJob, asked: AskedRow, reply: LabelReply, *, seen: int
+) -> None:
+    """Store a reply with its labels in one transaction; one that is stored already changes nothing.
+
+    What a person, or an accepted improvement, has said of the row meanwhile stands: whoever edits
+    locks the dataset's row, so that nothing can come between this look at the edits and the commit.
+
+    Raises:
+        SQLAlchemyError: The database refused it, or did not come back in time.
+    """
+
+    async def store(session: WriteSession) -> None:
+        labels = await _keep_open(session, ctx, job, asked, reply.labels, seen)
+        if not await _store_result(session, job.id, asked.position, reply, list(labels)):
+            return
+        if labels:
+            said = _provenance(job)
+            edits = [NewEdit(asked.key, name, value, said) for name, value in labels.items()]
+            await store_edits(session, ctx, job.leaderboard_id, edits, EditOrigin.MODEL)
+        if reply.released_usd:
+            await release_costs(session, LabelJob, [(job.id, reply.released_usd)])
+        await notify_job(session, job.id)
+
+    await store_patiently(ctx.database, store)
+
+
+async def _keep_open(
+    session: WriteSession,
+    ctx: Context,
+    job: LabelJob,
+    asked: AskedRow,
+    labels: Mapping[EditField, Any],
+    seen: int,
+) -> Mapping[EditField, Any]:
+    """Return those of *labels* that may be stored, with the dataset's row locked."""
+    if not labels:
+        return {}
+    dataset = await lock_dataset(session, ctx, job.leaderboard_id)
+    fields = {asked.key: list(labels)}
+    still_open = await find_open_fields(session, job, fields, seen=seen, until=dataset.last_edit)
+    return {name: value for name, value in labels.items() if name in still_open[asked.key]}
+
+
+async def _store_result(
+    session: WriteSession,
+    job_id: UUID,
+    position: int,
+    reply: LabelReply,
+    labelled: Sequence[EditField],
+) -> bool:
+    """Store what came of a row, unless it, or what came later, is stored; tell whether it was."""
+    statement = insert(LabelResult).values(
+        job_id=job_id,
+        position=position,
+        replies=reply.number,
+        is_pending=not reply.is_final,
+        labelled=[field.value for field in labelled],
+        error=reply.error,
+        cost_usd=reply.cost_usd,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        latency_ms=reply.latency_ms,
+    )
+    new = statement.excluded
+    names = ("replies", "is_pending", "labelled", "error", "latency_ms", "created_at")
+    sums = ("cost_usd", "prompt_tokens", "completion_tokens")
+    is_news = or_(LabelResult.replies < new.replies, ~new.is_pending)
+    stored = await session.scalar(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "position"],
+            set_={
+                **{name: new[name] for name in names},
+                **{name: _sum_of_known(getattr(LabelResult, name), new[name]) for name in sums},
+            },
+            where=LabelResult.is_pending & is_news,
+        ).returning(LabelResult.position)
+    )
+    return stored is not None
+
+
+def _sum_of_known(one: Any, other: Any) -> Any:
+    """Return the sum of two columns of which either may not be known."""
+    return func.coalesce(one + other, one, other)
+
+
+def _provenance(job: LabelJob) -> dict[str, Any]:
+    return {
+        "model": job.label_model,
+        "prompt_version": job.prompt_version,
+        "job_id": str(job.id),
+        "at": rfc3339(datetime.now(UTC)),
+    }
