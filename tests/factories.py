@@ -16,6 +16,8 @@ from db.models import (
     Candidate,
     DatasetRow,
     DatasetSnapshot,
+    LabelJob,
+    LabelResult,
     Leaderboard,
     Ranking,
     RankingEntry,
@@ -172,6 +174,36 @@ async def make_ranked_run(
                     )
                 )  # fmt: skip
     return run
+
+
+async def make_label_job(process: Process, board: Leaderboard, **columns: Any) -> LabelJob:
+    """Store a completed job of one row."""
+    job = LabelJob(
+        id=new_id(),
+        workspace_id=board.workspace_id,
+        leaderboard_id=board.id,
+        **{
+            "status": "completed",
+            "mode": "missing",
+            "fields": ["tags"],
+            "provider": "openrouter",
+            "label_model": "sandbox/labeller",
+            "system_prompt": board.system_prompt,
+            "prompt_version": "label-1",
+            "row_count": 1,
+            **columns,
+        },
+    )
+    async with process.database.write() as session:
+        session.add(job)
+        await session.flush()
+        session.add(
+            LabelResult(
+                job_id=job.id, position=0, replies=1, labelled=["tags"], latency_ms=1.0,
+                cost_usd=Decimal("0.001"),
+            )
+        )  # fmt: skip
+    return job
 
 
 async def make_trace(

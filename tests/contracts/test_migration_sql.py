@@ -34,7 +34,7 @@ EXCEPTIONS = {
         "prefer-bigint-over-int",  # the job engine's own statements, which have to be as
         "prefer-identity",  # it installs them
     },
-    "0012": {
+    "0015": {
         "prefer-bigint-over-int",  # rows, replies, and tokens of one call
     },
     "0011": {

@@ -16,7 +16,14 @@ from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import PageRequest
 from resolvers.where import NOTHING
 from tests.conftest import SqlLog, ask
-from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_tenant
+from tests.factories import (
+    Tenant,
+    make_candidate,
+    make_label_job,
+    make_leaderboard,
+    make_ranked_run,
+    make_tenant,
+)
 
 BOARDS = "{ leaderboards(first: 50) { nodes { %s } } }"
 TRACES = "{ traces(first: 50) { nodes { %s } } }"
@@ -29,6 +36,9 @@ EDGES = {
          rows(first: 3) { totalCount nodes { input key } }
          labelled: rows(first: 3, filter: {labelled: true}) { totalCount nodes { side } }
          droppedRows(first: 3) { totalCount nodes { key } } } } }""",
+    "jobs": BOARDS
+    % """dataset { jobs(first: 2) { totalCount nodes { costUsd progress { done total }
+         snapshot { number } leaderboard { id } } } }""",
     "ranking": BOARDS % "ranking { run { id } entries { rank candidate { displayName } } }",
     "runs": BOARDS % "runs(first: 2) { totalCount nodes { id leaderboard { id } } }",
     "run edges": BOARDS
@@ -48,7 +58,9 @@ async def make_boards(process: Process, tenant: Tenant, count: int) -> None:
     for _ in range(count):
         board = await make_leaderboard(process, tenant.workspace_id)
         candidates = [await make_candidate(process, board) for _ in range(2)]
-        await make_ranked_run(process, board, candidates)
+        run = await make_ranked_run(process, board, candidates)
+        for _ in range(2):
+            await make_label_job(process, board, snapshot_id=run.snapshot_id)
 
 
 async def statements(
