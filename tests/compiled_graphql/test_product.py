@@ -92,16 +92,16 @@ async def written_over(client: httpx2.AsyncClient, schema: GraphQLSchema) -> Ope
     return OperationWriter(schema, random.Random(SEED), ids, [edge["cursor"] for edge in edges])
 
 
-def shown(answer: Any) -> tuple[str, list[str], int]:
+def shown(answer: Any) -> tuple[str, list[str], bool]:
     """Return an answer's data as it was sent, and its errors in one order.
 
-    Where several fields fail below what becomes null, which of them is told is a matter
-    of time: such an error is counted only.
+    Where several fields fail below what becomes null, which of them are told is a matter
+    of time: it is only compared whether one is.
     """
     errors = answer.get("errors", [])
     own = [error for error in errors if not is_below_null(answer.get("data"), error.get("path"))]
     told = sorted(json.dumps(error) for error in own)
-    return json.dumps(answer.get("data")), told, len(errors)
+    return json.dumps(answer.get("data")), told, bool(errors)
 
 
 def is_below_null(data: Any, path: list[str | int] | None) -> bool:

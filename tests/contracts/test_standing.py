@@ -57,7 +57,6 @@ PLUMBING = {
     "edit_storage.edits_by_key",
     "edit_storage.lock_dataset",
     "edit_storage.store_edits",
-    "edit_storage.lock_dataset",
     "improvement_proposals.write_proposal",
     "improvements.complete_improvement",
     "improvements.settle_improvement",

@@ -37,7 +37,6 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         "GERO_SECRET_KEY": SECRET_KEY,
         "GERO_SANDBOX_URL": settings.sandbox_url or "",
         "GERO_HUGGINGFACE_URL": settings.huggingface_url,
-        "GERO_OBJECT_STORE_URL": settings.object_store,
         "GERO_ALLOW_PRIVATE_ENDPOINTS": "true",
         "GERO_OBJECT_STORE_URL": settings.object_store,
         "GERO_RUN_CONCURRENCY": "4",

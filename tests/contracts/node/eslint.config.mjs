@@ -49,6 +49,7 @@ export default [
               "HuggingFaceProblem",
               "HuggingFaceRow",
               "HumanCheck",
+              "JobState",
               "MeanDifference",
               "PageInfo",
               "PartialScore",
