@@ -21,6 +21,7 @@ from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
 from resolvers.label_lifecycle import JOB_CHANNEL
+from resolvers.label_storage import store_replies
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
 from resolvers.push_storage import store_pushes
@@ -29,7 +30,7 @@ from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 
-# Results of runs that are paid for and not yet stored; then no further call begins.
+# Results of runs, or labels, that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
 
 # Pushes that wait to be stored; the next ones wait to wait.
@@ -95,14 +96,7 @@ class Process:
             database=self.database,
             queue=queue,
             vault=Vault(settings.vault_key),
-            chat=HttpChatProvider(
-                trusted=self._trusted,
-                guarded=self._guarded,
-                openrouter_url=settings.openrouter_url,
-                sandbox_url=settings.sandbox_url,
-                allow_private_endpoints=settings.allow_private_endpoints,
-                max_response_bytes=settings.max_provider_response_bytes,
-            ),
+            chat=self._chat(settings),
             catalogue=OpenRouterCatalogue(
                 self._trusted,
                 openrouter_url=settings.openrouter_url,
@@ -125,6 +119,9 @@ class Process:
             run_results=GroupCommit(
                 partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),
+            label_replies=GroupCommit(
+                partial(store_replies, self.database), max_waiting=MAX_UNSTORED_RESULTS
+            ),
             verdicts_under_way=SingleFlight(),
             pushes=GroupCommit(
                 partial(store_pushes, self.database, queue), max_waiting=MAX_UNSTORED_PUSHES
@@ -142,6 +139,16 @@ class Process:
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             job_changes=Listener(settings.dsn, JOB_CHANNEL),
             limits=_limits(settings),
+        )
+
+    def _chat(self, settings: Settings) -> HttpChatProvider:
+        return HttpChatProvider(
+            trusted=self._trusted,
+            guarded=self._guarded,
+            openrouter_url=settings.openrouter_url,
+            sandbox_url=settings.sandbox_url,
+            allow_private_endpoints=settings.allow_private_endpoints,
+            max_response_bytes=settings.max_provider_response_bytes,
         )
 
     def system_context(self, workspace_id: UUID | None = None) -> Context:

@@ -21,6 +21,7 @@ from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 
 if TYPE_CHECKING:
+    from resolvers.label_storage import RowReply
     from resolvers.push import Push
 
 
@@ -72,6 +73,7 @@ class Services:
     run_results: GroupCommit[CallResult]
     run_changes: Listener
     job_changes: Listener
+    label_replies: GroupCommit["RowReply"]
     pushes: GroupCommit["Push"]
     objects: ObjectStore
     consolidations: SingleFlight[UUID, Any]

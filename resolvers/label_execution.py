@@ -21,7 +21,7 @@ from resolvers.context import Context
 from resolvers.failures import explain_errors
 from resolvers.label_lifecycle import LABEL_SHARD, fail_job, finish_job, lock_job
 from resolvers.label_rows import REPLIES, fields_of, label_params, label_target
-from resolvers.label_storage import AskedRow, LabelReply, find_open_fields, store_reply
+from resolvers.label_storage import AskedRow, LabelReply, RowReply, find_open_fields
 from resolvers.model_calls import CallOutcome
 from resolvers.paging import AnySelect
 from resolvers.run_calls import call_for
@@ -153,7 +153,8 @@ class _Labelling:
         return reply.is_final
 
     async def _store(self, asked: AskedRow, reply: LabelReply) -> None:
-        await store_reply(self._ctx, self._job, asked, reply, seen=self._seen)
+        made = RowReply(self._ctx, self._job, asked, reply, self._seen)
+        await (await self._ctx.services.label_replies.offer(made))
 
 
 def _read_reply(asked: AskedRow, outcome: CallOutcome, number: int) -> LabelReply:

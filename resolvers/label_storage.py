@@ -1,9 +1,11 @@
-"""Storing what a labelling model replied: once, with its labels, and never over a person's word."""
+"""Storing what a labelling model replied: once, and never over a person's word."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +13,7 @@ from sqlalchemy import func, or_
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import LabelJob, LabelResult
-from db.session import ReadSession, WriteSession
+from db.session import Database, ReadSession, WriteSession
 from engine.edits import EditField, EditOrigin
 from engine.instants import rfc3339
 from engine.labels import find_open
@@ -63,6 +65,21 @@ class LabelReply:
     released_usd: Decimal = Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class RowReply:
+    """A reply about a row of a job, to be stored.
+
+    Attributes:
+        seen: The newest edit in what the model was shown.
+    """
+
+    ctx: Context
+    job: LabelJob
+    asked: AskedRow
+    reply: LabelReply
+    seen: int
+
+
 async def find_open_fields(
     session: ReadSession,
     job: LabelJob,
@@ -87,61 +104,74 @@ async def find_open_fields(
     }
 
 
-async def store_reply(
-    ctx: Context, job: LabelJob, asked: AskedRow, reply: LabelReply, *, seen: int
-) -> None:
-    """Store a reply with its labels in one transaction; one that is stored already changes nothing.
+async def store_replies(database: Database, replies: Sequence[RowReply]) -> None:
+    """Store replies with their labels in one transaction; what is stored already changes nothing.
 
-    What a person, or an accepted improvement, has said of the row meanwhile stands: whoever edits
+    What a person, or an accepted improvement, has said of a row meanwhile stands: whoever edits
     locks the dataset's row, so that nothing can come between this look at the edits and the commit.
 
     Raises:
-        SQLAlchemyError: The database refused it, or did not come back in time.
+        SQLAlchemyError: The database refused them, or did not come back in time.
     """
+    await store_patiently(database, partial(_store, replies=replies))
 
-    async def store(session: WriteSession) -> None:
-        labels = await _keep_open(session, ctx, job, asked, reply.labels, seen)
-        if not await _store_result(session, job.id, asked.position, reply, list(labels)):
-            return
-        if labels:
-            said = _provenance(job)
-            edits = [NewEdit(asked.key, name, value, said) for name, value in labels.items()]
-            await store_edits(session, ctx, job.leaderboard_id, edits, EditOrigin.MODEL)
-        if reply.released_usd:
-            await release_costs(session, LabelJob, [(job.id, reply.released_usd)])
-        await notify_job(session, job.id)
 
-    await store_patiently(ctx.database, store)
+async def _store(session: WriteSession, replies: Sequence[RowReply]) -> None:
+    of_jobs: dict[tuple[UUID, UUID], list[RowReply]] = defaultdict(list)
+    for each in replies:
+        of_jobs[each.job.leaderboard_id, each.job.id].append(each)
+    # In one order everywhere, so that two batches can't deadlock.
+    for key in sorted(of_jobs):
+        await _store_of_job(session, of_jobs[key])
+
+
+async def _store_of_job(session: WriteSession, replies: Sequence[RowReply]) -> None:
+    ctx, job = replies[0].ctx, replies[0].job
+    labels = await _keep_open(session, replies)
+    stored = [
+        each
+        for each in replies
+        if await _store_result(session, each, list(labels.get(each.asked.key, ())))
+    ]
+    said = _provenance(job)
+    edits = [
+        NewEdit(each.asked.key, name, value, said)
+        for each in stored
+        for name, value in labels.get(each.asked.key, {}).items()
+    ]
+    if edits:
+        await store_edits(session, ctx, job.leaderboard_id, edits, EditOrigin.MODEL)
+    released_usd = sum((each.reply.released_usd for each in stored), Decimal(0))
+    if released_usd:
+        await release_costs(session, LabelJob, [(job.id, released_usd)])
+    await notify_job(session, job.id)
 
 
 async def _keep_open(
-    session: WriteSession,
-    ctx: Context,
-    job: LabelJob,
-    asked: AskedRow,
-    labels: Mapping[EditField, Any],
-    seen: int,
-) -> Mapping[EditField, Any]:
-    """Return those of *labels* that may be stored, with the dataset's row locked."""
-    if not labels:
+    session: WriteSession, replies: Sequence[RowReply]
+) -> dict[bytes, Mapping[EditField, Any]]:
+    """Return the labels that may be stored, by the rows' keys, with the dataset's row locked."""
+    labelled = {each.asked.key: each.reply.labels for each in replies if each.reply.labels}
+    if not labelled:
         return {}
+    ctx, job, seen = replies[0].ctx, replies[0].job, replies[0].seen
     dataset = await lock_dataset(session, ctx, job.leaderboard_id)
-    fields = {asked.key: list(labels)}
+    fields = {key: list(labels) for key, labels in labelled.items()}
     still_open = await find_open_fields(session, job, fields, seen=seen, until=dataset.last_edit)
-    return {name: value for name, value in labels.items() if name in still_open[asked.key]}
+    return {
+        key: {name: value for name, value in labels.items() if name in still_open[key]}
+        for key, labels in labelled.items()
+    }
 
 
 async def _store_result(
-    session: WriteSession,
-    job_id: UUID,
-    position: int,
-    reply: LabelReply,
-    labelled: Sequence[EditField],
+    session: WriteSession, given: RowReply, labelled: Sequence[EditField]
 ) -> bool:
     """Store what came of a row, unless it, or what came later, is stored; tell whether it was."""
+    reply = given.reply
     statement = insert(LabelResult).values(
-        job_id=job_id,
-        position=position,
+        job_id=given.job.id,
+        position=given.asked.position,
         replies=reply.number,
         is_pending=not reply.is_final,
         labelled=[field.value for field in labelled],

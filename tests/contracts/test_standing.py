@@ -70,7 +70,7 @@ PLUMBING = {
     "label_rows.choose_rows",
     "label_rows.label_target",
     "label_storage.find_open_fields",
-    "label_storage.store_reply",
+    "label_storage.store_replies",
     "leaderboards.fetch_leaderboard",
     "leakage.read_leakage",
     "model_calls.call_model",

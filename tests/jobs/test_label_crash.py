@@ -19,7 +19,7 @@ from engine.rows import DatasetRow, id_key
 from resolvers.label_execution import execute_label_shard
 from resolvers.label_lifecycle import LABEL_SHARD
 from resolvers.label_preparation import prepare_labels
-from resolvers.label_storage import AskedRow, LabelReply, store_reply
+from resolvers.label_storage import AskedRow, LabelReply, RowReply, store_replies
 from tests.factories import Tenant
 from tests.jobs.labelling import LabelPeer, await_job, label_peer, start_labels
 from tests.jobs.test_auto_labels import GOOD, make_rows, questions, results
@@ -111,7 +111,7 @@ async def test_a_reply_that_is_stored_again_changes_nothing(
     # A worker that was taken for dead may come with its own first reply behind everything.
     late = replace(good, number=1, labels={EditField.RUBRIC: "late"})
     for reply in (bad, bad, good, good, bad, late):
-        await store_reply(ctx, job, asked, reply, seen=0)
+        await store_replies(process.database, [RowReply(ctx, job, asked, reply, seen=0)])
     (result,) = await results(process)
     assert (result.replies, result.is_pending, result.error) == (2, False, None)
     assert result.cost_usd == 2
@@ -132,7 +132,8 @@ async def test_a_row_that_was_asked_about_in_vain_is_asked_once_more_after_a_dea
     position, key = first.arguments["positions"][0], bytes.fromhex(first.arguments["keys"][0])
     asked = AskedRow(position, key, DatasetRow("x"), [EditField.TAGS])
     bad = LabelReply(1, {}, "unreadable_reply: x", is_final=False, cost_usd=Decimal(0))
-    await store_reply(ctx, job, asked, bad, seen=snapshot.last_edit)
+    given = RowReply(ctx, job, asked, bad, seen=snapshot.last_edit)
+    await store_replies(process.database, [given])
     peer.answer = lambda _: "Gladly!"
     for shard in shards:
         await execute_label_shard(ctx, shard)
