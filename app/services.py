@@ -1,6 +1,5 @@
 """Builds what a process shares among its requests, from the settings."""
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from uuid import UUID, uuid4
@@ -29,24 +28,13 @@ from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
+from resolvers.snapshot_work import SnapshotWork
 
 # Results of runs, or labels, that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
 
 # Pushes that wait to be stored; the next ones wait to wait.
 MAX_UNSTORED_PUSHES = 200
-
-# Each takes a processor, two database connections and some tens of megabytes.
-CONSOLIDATIONS_AT_ONCE = 2
-
-# Each takes a processor, and some hundred megabytes of a snapshot of a million rows.
-LEAK_SEARCHES_AT_ONCE = 1
-
-# Each takes 49 bytes a row.
-INDEXES_AT_ONCE = 4
-
-# Each takes a processor for a second, and 200 MB, where the snapshots have a million rows.
-SNAPSHOT_DIFFS_AT_ONCE = 2
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -127,15 +115,7 @@ class Process:
                 partial(store_pushes, self.database, queue), max_waiting=MAX_UNSTORED_PUSHES
             ),
             objects=open_object_store(settings.object_store, options=settings.object_store_options),
-            consolidations=SingleFlight(),
-            # Each holds a connection and needs another: one must always be left.
-            consolidation_slots=asyncio.Semaphore(
-                min(CONSOLIDATIONS_AT_ONCE, settings.database_pool_size - 1)
-            ),
-            leak_searches=SingleFlight(),
-            leak_slots=asyncio.Semaphore(LEAK_SEARCHES_AT_ONCE),
-            index_slots=asyncio.Semaphore(INDEXES_AT_ONCE),
-            snapshot_diff_slots=asyncio.Semaphore(SNAPSHOT_DIFFS_AT_ONCE),
+            snapshot_work=SnapshotWork(connections=settings.database_pool_size),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             job_changes=Listener(settings.dsn, JOB_CHANNEL),
             limits=_limits(settings),

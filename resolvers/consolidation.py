@@ -93,7 +93,7 @@ async def consolidate_dataset(ctx: Context, leaderboard_id: UUID) -> Consolidati
     if covered.covers(pushed):
         return Consolidation(latest, is_new=False)
     while True:
-        made = await ctx.services.consolidations.share(
+        made = await ctx.services.snapshot_work.consolidations.share(
             leaderboard_id, lambda: _consolidate(ctx, leaderboard_id)
         )
         if _Extent(made.last_sequence, made.last_edit).covers(pushed):
@@ -113,7 +113,7 @@ async def _extents(session: ReadSession, leaderboard_id: UUID) -> tuple[_Extent,
 
 async def _consolidate(ctx: Context, leaderboard_id: UUID) -> DatasetSnapshot:
     """Make the snapshot, or find that another process has."""
-    async with ctx.services.consolidation_slots, _alone(ctx, leaderboard_id):
+    async with ctx.services.snapshot_work.consolidation_slots, _alone(ctx, leaderboard_id):
         with snapshot_directory() as directory:
             found = await _read(ctx, leaderboard_id, directory)
             if isinstance(found, DatasetSnapshot):

@@ -1,6 +1,5 @@
 """What one request carries, and the process-wide services it borrows."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,7 @@ from resolvers.model_calls import CallResult
 from resolvers.provider_health import ProviderHealth
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
+from resolvers.snapshot_work import SnapshotWork
 
 if TYPE_CHECKING:
     from resolvers.label_storage import RowReply
@@ -76,12 +76,7 @@ class Services:
     label_replies: GroupCommit["RowReply"]
     pushes: GroupCommit["Push"]
     objects: ObjectStore
-    consolidations: SingleFlight[UUID, Any]
-    consolidation_slots: asyncio.Semaphore
-    leak_searches: SingleFlight[tuple[UUID, float], None]
-    leak_slots: asyncio.Semaphore
-    index_slots: asyncio.Semaphore
-    snapshot_diff_slots: asyncio.Semaphore
+    snapshot_work: SnapshotWork
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
     limits: Limits
 

@@ -166,7 +166,7 @@ async def read_leakage(
     known = await _read(ctx, snapshot, threshold, first)
     if known is not None:
         return known
-    await ctx.services.leak_searches.share(
+    await ctx.services.snapshot_work.leak_searches.share(
         (snapshot.id, threshold), lambda: _search(ctx, snapshot, threshold)
     )
     found = await _read(ctx, snapshot, threshold, first)
@@ -178,7 +178,7 @@ async def read_leakage(
 async def _search(ctx: Context, snapshot: DatasetSnapshot, threshold: float) -> None:
     """Look for a snapshot's leaks, and keep them."""
     reader = SnapshotReader(ctx.services.objects, snapshot)
-    async with ctx.services.leak_slots:
+    async with ctx.services.snapshot_work.leak_slots:
         with tempfile.TemporaryDirectory(prefix="gero-leaks-") as directory:
             made = Path(directory) / "leaks"
             with LeakSearch(Path(directory), await reader.index()) as search:

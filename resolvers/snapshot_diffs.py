@@ -90,7 +90,7 @@ async def compare_snapshots(
     a, b = await asyncio.gather(*(get_snapshot(ctx, each, columns) for each in (a_id, b_id)))
     if a.leaderboard_id != b.leaderboard_id:
         raise InvalidInputError(f"b: snapshot {b_id} is not of the leaderboard of snapshot {a_id}")
-    async with ctx.services.snapshot_diff_slots:
+    async with ctx.services.snapshot_work.diff_slots:
         before, after = await find_index(ctx, a), await find_index(ctx, b)
         difference = await asyncio.to_thread(compare_indexes, before, after)
     return ComparedSnapshots(a, b, difference)

@@ -275,5 +275,5 @@ async def ask_index(ctx: Context, snapshot: Row, ask: Callable[[IndexArray], R])
         CorruptSnapshotError: The stored bytes were changed, or are gone.
         UnavailableError: Object storage can't be read now.
     """
-    async with ctx.services.index_slots:
+    async with ctx.services.snapshot_work.index_slots:
         return ask(await find_index(ctx, snapshot))
