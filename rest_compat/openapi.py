@@ -68,6 +68,10 @@ ALSO: Final[dict[str, dict[int, str]]] = {
     "removeLeaderboardModel": {409: "It is pinned, or in a run under way."},
     "startRun": {409: "There are no candidate models, or no snapshot."},
     "improveDataset": {409: "There are no candidate models, or no snapshot."},
+    "startAutoLabels": {
+        409: "Another job labels the dataset, or a key at OpenRouter is needed.",
+        502: "OpenRouter's model list can't be read.",
+    },
     "infer": {
         402: "The token's budget can't cover the call.",
         409: "No ranking is complete.",
