@@ -10,6 +10,7 @@ import orjson
 MAX_JSON_DEPTH = 200
 """Levels of nesting accepted in a JSON value; orjson itself gives up at 254."""
 
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 _MAX_MARKS = 30  # in a row; far more than any language writes, says the annex named below
 _GRAPHEME_JOINER = "\u034f"  # invisible, and no mark is sorted past it
 _RUN_THAT_MAY_BE_MARKS = re.compile(rf"[^\x00-\u02ff]{{{_MAX_MARKS + 1},}}")
@@ -30,13 +31,21 @@ def canonical_json(value: object) -> bytes:
             that can't be encoded: a longer integer, an unpaired surrogate, a Decimal
             or other Python object, more than `MAX_JSON_DEPTH` levels.
     """
+    try:
+        encoded = orjson.dumps(value, option=_CANONICAL)
+    except orjson.JSONEncodeError as error:
+        _check_values(value)
+        raise ValueError(f"not a JSON value: {error}") from error
+    # What is not finite was written as null; and what is deep has many brackets.
+    if b"null" in encoded or encoded.count(b"{") + encoded.count(b"[") > MAX_JSON_DEPTH:
+        _check_values(value)
+    return encoded
+
+
+def _check_values(value: object) -> None:
     for scalar in iter_scalars(value):
         if isinstance(scalar, float) and not math.isfinite(scalar):
             raise ValueError(f"JSON has no number {scalar}")
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
-    except orjson.JSONEncodeError as error:
-        raise ValueError(f"not a JSON value: {error}") from error
 
 
 def iter_scalars(value: object) -> Iterator[object]:

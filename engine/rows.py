@@ -234,8 +234,11 @@ def rows_of_payload(payload: object) -> list[Any]:
 
 def _first_present(value: Mapping[str, Any], aliases: tuple[str, ...]) -> tuple[str, Any]:
     """Return the alias in use and its value, or the first alias and None."""
-    name = next((alias for alias in aliases if value.get(alias) is not None), aliases[0])
-    return name, value.get(name)
+    for alias in aliases:
+        found = value.get(alias)
+        if found is not None:
+            return alias, found
+    return aliases[0], None
 
 
 def _checked_input(
@@ -328,6 +331,8 @@ def _check_json(name: str, value: Any) -> None:
 
 
 def _check_storable(name: str, text: str) -> None:
+    if text.isascii() and "\x00" not in text:
+        return
     if found := _UNSTORABLE.search(text):
         what = "a NUL character" if found.group() == "\x00" else "an unpaired surrogate"
         raise RowError("invalid_text", f"{name} holds {what} at position {found.start()}")

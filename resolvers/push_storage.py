@@ -1,7 +1,7 @@
 """Storing pushes: those of many callers in one transaction, each within its dataset's quotas."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -125,7 +125,11 @@ async def _store(
     await _answer_repeats(session, pushes)
     fresh = [push for push in pushes if push.receipt is None and push.problem is None]
     known = await _find_known(session, fresh)
-    stored = [row for push in fresh for row in _take(push, datasets, known, now)]
+    stored = [
+        row
+        for push in fresh
+        for row in _take(push, datasets[push.leaderboard_id], known[push.leaderboard_id], now)
+    ]
     await _write(session, datasets, stored, now)
     await _keep_receipts(session, fresh)
     await _note_use(session, fresh, now)
@@ -250,55 +254,66 @@ async def _answer_repeats(session: WriteSession, pushes: Sequence[Push]) -> None
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Which of the pushed rows are there already; it grows as rows are taken.
+    """Which of a dataset's pushed rows are there already; it grows as rows are taken.
 
     Attributes:
-        keys: (leaderboard id, row key) of rows.
-        contents: How many rows there are of a (leaderboard id, content hash).
+        keys: Keys of rows.
+        contents: How many rows there are of a content hash.
         unnamed: How many of these have no id.
     """
 
-    keys: set[tuple[UUID, bytes]]
-    contents: Counter[tuple[UUID, bytes]]
-    unnamed: Counter[tuple[UUID, bytes]]
+    keys: set[bytes]
+    contents: Counter[bytes]
+    unnamed: Counter[bytes]
 
 
-async def _find_known(session: WriteSession, pushes: Sequence[Push]) -> _Known:
-    named = {(push.leaderboard_id, row.key) for push in pushes for row in push.rows if row.has_id}
-    contents = {(push.leaderboard_id, row.content_hash) for push in pushes for row in push.rows}
-    known = _Known(set(), Counter(), Counter())
+async def _find_known(session: WriteSession, pushes: Sequence[Push]) -> Mapping[UUID, _Known]:
+    known = {push.leaderboard_id: _Known(set(), Counter(), Counter()) for push in pushes}
+    named = _wanted(pushes, lambda row: row.key if row.has_id else None)
     if named:
-        ids, keys = zip(*named, strict=True)
-        found = await session.execute(FIND_KEYS, {"ids": list(ids), "keys": list(keys)})
-        known.keys.update((row.leaderboard_id, row.row_key) for row in found)
+        ids, keys = named
+        for found in await session.execute(FIND_KEYS, {"ids": ids, "keys": keys}):
+            known[found.leaderboard_id].keys.add(found.row_key)
+    contents = _wanted(pushes, lambda row: row.content_hash)
     if contents:
-        ids, hashes = zip(*contents, strict=True)
-        counted = await session.execute(COUNT_CONTENTS, {"ids": list(ids), "hashes": list(hashes)})
-        for row in counted:
-            known.contents[row.leaderboard_id, row.content_hash] = row.row_count
-            known.unnamed[row.leaderboard_id, row.content_hash] = row.unnamed_count
+        ids, hashes = contents
+        for found in await session.execute(COUNT_CONTENTS, {"ids": ids, "hashes": hashes}):
+            of_dataset = known[found.leaderboard_id]
+            of_dataset.contents[found.content_hash] = found.row_count
+            of_dataset.unnamed[found.content_hash] = found.unnamed_count
     return known
 
 
+def _wanted(
+    pushes: Sequence[Push], digest_of: Callable[[PushableRow], bytes | None]
+) -> tuple[list[UUID], list[bytes]] | None:
+    """Return what to look up, each digest once with its dataset; None when there is nothing."""
+    by_dataset: dict[UUID, set[bytes]] = defaultdict(set)
+    for push in pushes:
+        digests = map(digest_of, push.rows)
+        by_dataset[push.leaderboard_id].update(each for each in digests if each is not None)
+    ids = [key for key, digests in by_dataset.items() for _ in digests]
+    return (ids, [each for found in by_dataset.values() for each in found]) if ids else None
+
+
 def _take(
-    push: Push, datasets: Mapping[UUID, _LockedDataset], known: _Known, now: datetime
+    push: Push, dataset: _LockedDataset, known: _Known, now: datetime
 ) -> list[dict[str, Any]]:
     """Return what is stored of *push*, and give it its receipt."""
-    dataset = datasets[push.leaderboard_id]
     stored: list[dict[str, Any]] = []
     rejections = list(push.rejections)
     duplicates = 0
     for row in push.rows:
-        content = (push.leaderboard_id, row.content_hash)
-        if _is_known(push.leaderboard_id, row, known, takes_once=dataset.takes_once):
+        content = row.content_hash
+        if _is_known(row, known, takes_once=dataset.takes_once):
             duplicates += 1
             continue
         sequence = dataset.take()
         if sequence is None:
             rejections.append(_no_room(row.index, dataset))
             continue
-        key = row.key if row.has_id else repeated_key(row.content_hash, known.unnamed[content])
-        known.keys.add((push.leaderboard_id, key))
+        key = row.key if row.has_id else repeated_key(content, known.unnamed[content])
+        known.keys.add(key)
         known.contents[content] += 1
         known.unnamed[content] += not row.has_id
         stored.append(
@@ -327,10 +342,10 @@ def _take(
     return stored
 
 
-def _is_known(leaderboard_id: UUID, row: PushableRow, known: _Known, *, takes_once: bool) -> bool:
-    if row.has_id and (leaderboard_id, row.key) in known.keys:
+def _is_known(row: PushableRow, known: _Known, *, takes_once: bool) -> bool:
+    if row.has_id and row.key in known.keys:
         return True
-    return takes_once and known.contents[leaderboard_id, row.content_hash] > 0
+    return takes_once and known.contents[row.content_hash] > 0
 
 
 def _no_room(index: int, dataset: _LockedDataset) -> Rejection:
