@@ -77,6 +77,8 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_overhead
 	@$(BIN)/python -m bench.run_memory
 	@$(BIN)/python -m bench.run_faults
+	@$(BIN)/python -m bench.push
+	@$(BIN)/python -m bench.consolidation
 	@$(BIN)/python -m bench.statistics
 	@$(BIN)/python -m bench.racing
 	@$(BIN)/python -m bench.promotion
