@@ -27,8 +27,11 @@ JSON_LINES = "application/x-ndjson"
 PARQUET = "application/vnd.apache.parquet"
 LEAKING_ROWS = "X-Dr.Gero-Leaking-Rows"
 SKIPPED_ROWS = "X-Dr.Gero-Skipped-Rows"
-# One range of bytes, as players and download managers ask for; of several the whole is sent.
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+# One range of bytes, as players and download managers ask for; of several the whole is sent, and
+# of numbers that no size comes near to.
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+# A coding that its client refuses. Source: RFC 9110, section 12.4.2.
+NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 GZIP_LEVEL = 5
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {
@@ -101,7 +104,7 @@ async def _stored_lines(request: Request, found: Download) -> Response:
     if part is not None:
         return await _part(found, part, size, headers)
     chunks = await _begun(found.stream())
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _takes_gzip(request):
         headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{tag}"'}
         chunks = _gzipped(chunks)
     else:
@@ -125,7 +128,7 @@ async def _made_file(ctx: Context, request: Request, export: Export) -> Response
     chunks = await _begun(rows.chunks)
     if export.format is ExportFormat.PARQUET:  # which is compressed
         return StreamingResponse(chunks, headers=headers, media_type=PARQUET)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _takes_gzip(request):
         headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{export.tag}"'}
         chunks = _gzipped(chunks)
     return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
@@ -150,6 +153,13 @@ def _knows(given: str, tag: str) -> bool:
     """Tell whether If-None-Match names the content, compressed or not."""
     named = {each.strip().removeprefix("W/").strip('"') for each in given.split(",")}
     return tag in named or "*" in named
+
+
+def _takes_gzip(request: Request) -> bool:
+    """Tell whether Accept-Encoding names gzip, and not to refuse it."""
+    named = request.headers.get("accept-encoding", "").replace(" ", "").lower().split(",")
+    weights = dict(coding.partition(";")[::2] for coding in named)
+    return "gzip" in weights and NO_WEIGHT.fullmatch(weights["gzip"]) is None
 
 
 def _asked_range(request: Request, tag: str, size: int) -> tuple[int, int] | None:

@@ -182,6 +182,9 @@ async def test_a_download_is_answered_in_parts_compressed_or_not_at_all(
         assert got.headers["content-range"].endswith(f"/{size}")
     beyond = await download(client, board, headers={"Range": f"bytes={size}-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+    for huge in (f"bytes=0-{'9' * 5000}", f"bytes={'9' * 20}-", f"bytes=-{'9' * 5000}"):
+        got = await download(client, board, headers={"Range": huge})
+        assert (got.status_code, got.content) == (200, whole)
     changed = {"Range": "bytes=0-0", "If-Range": '"another"'}
     assert (await download(client, board, headers=changed)).status_code == 200
     async with client.stream(
@@ -190,6 +193,9 @@ async def test_a_download_is_answered_in_parts_compressed_or_not_at_all(
         raw = b"".join([chunk async for chunk in got.aiter_raw()])
     assert got.headers["content-encoding"] == "gzip"
     assert gzip.decompress(raw) == whole
+    for refusing in ("gzip;q=0", "br, GZIP; q=0.000", "identity"):
+        plain = await download(client, board, headers={"Accept-Encoding": refusing})
+        assert ("content-encoding" in plain.headers, plain.content) == (False, whole)
 
 
 async def test_hugging_face_datasets_reads_the_download(
