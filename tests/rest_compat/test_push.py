@@ -1,10 +1,12 @@
 """Pushing rows over REST: what is taken, what is refused and why, and who may push."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 from sqlalchemy import func, select, update
 
@@ -171,6 +173,28 @@ async def test_a_row_above_its_limit_is_rejected_by_name(
     board = await make_push_board(process, tenant)
     body = (await push(client, board, [{"input": "x" * 1_024}, ROW])).json()
     assert (body["accepted_rows"], body["rejections"][0]["code"]) == (1, "row_too_large")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"input": "n", "metadata": {"n": [1] * 1_000_000}}, {"input": "\ufdfa" * 300_000}],
+    ids=["many values", "a ligature of eighteen letters"],
+)
+async def test_a_row_that_takes_long_to_check_holds_nobody_up(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, row: Any
+) -> None:
+    board = await make_push_board(process, tenant)
+    body = orjson.dumps([row] * 2)
+    pushing = asyncio.create_task(
+        client.post(f"/v1/leaderboard/{board.id}/dataset/push", content=body)
+    )
+    longest = 0.0
+    while not pushing.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - began)
+    assert (await pushing).status_code == 202
+    assert longest < 0.5
 
 
 async def test_a_row_is_taken_once_by_its_id_and_by_its_content(
