@@ -31,9 +31,14 @@ class Download:
     reader: SnapshotReader
     system_prompt: str
 
-    def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from *start* up to *end*; see `SnapshotReader.stream`."""
-        return self.reader.stream(start, end)
+    async def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from *start* up to *end*; see `SnapshotReader.stream`.
+
+        A block of long rows comes in pieces, since who sends it copies each of them.
+        """
+        async for block in self.reader.stream(start, end):
+            for first in range(0, len(block), BATCH_BYTES):
+                yield block[first : first + BATCH_BYTES]
 
 
 async def line_batches(reader: SnapshotReader) -> AsyncIterator[tuple[int, bytes]]:

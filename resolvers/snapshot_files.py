@@ -39,8 +39,9 @@ from engine.splits import is_validation
 from providers.base import ObjectError, ObjectMissingError, ObjectStore
 from resolvers.errors import CorruptSnapshotError, UnavailableError
 
-# Blocks fetched together: a few megabytes, whatever the snapshot's size.
+# Blocks fetched together: some megabytes, whatever the snapshot's size, and always one.
 BLOCKS_AT_ONCE = 32
+BYTES_AT_ONCE = 16 * 1024 * 1024
 # Where all of this is in object storage.
 FOLDER = "snapshots"
 # What of a snapshot's row a reader needs.
@@ -292,17 +293,15 @@ class SnapshotReader:
             CorruptSnapshotError: The stored bytes were changed, or are gone.
             UnavailableError: The store can't be read now.
         """
-        by_block = [
-            (number, list(places))
+        by_block = {
+            number: list(places)
             for number, places in groupby(
                 sorted(set(positions)), key=lambda place: place // BLOCK_ROWS
             )
-        ]
-        for start in range(0, len(by_block), BLOCKS_AT_ONCE):
-            asked = by_block[start : start + BLOCKS_AT_ONCE]
-            contents = await self._blocks([number for number, _ in asked])
-            for (number, places), content in zip(asked, contents, strict=True):
-                for position, line in lines_at(content, number, places):
+        }
+        for numbers in self._few_at_once(by_block):
+            for number, content in zip(numbers, await self._blocks(numbers), strict=True):
+                for position, line in lines_at(content, number, by_block[number]):
                     yield position, line
 
     async def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -315,8 +314,7 @@ class SnapshotReader:
         """
         until = self._snapshot.size_bytes if end is None else end
         numbers = self._table.holding(start, until)
-        for first in range(numbers.start, numbers.stop, BLOCKS_AT_ONCE):
-            batch = range(first, min(first + BLOCKS_AT_ONCE, numbers.stop))
+        for batch in self._few_at_once(numbers):
             for number, content in zip(batch, await self._blocks(batch), strict=True):
                 begins, _ = self._table.range_of(number)
                 yield content[max(start - begins, 0) : until - begins]
@@ -371,17 +369,35 @@ class SnapshotReader:
         except ObjectError as error:
             raise _translated(error) from error
 
+    def _few_at_once(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        """Yield the blocks of *numbers* in batches that memory has room for."""
+        batch: list[int] = []
+        size_bytes = 0
+        for number in numbers:
+            _, length = self._table.range_of(number)
+            is_full = len(batch) == BLOCKS_AT_ONCE or size_bytes + length > BYTES_AT_ONCE
+            if batch and is_full:
+                yield batch
+                batch, size_bytes = [], 0
+            batch.append(number)
+            size_bytes += length
+        if batch:
+            yield batch
+
     async def _blocks(self, numbers: Sequence[int]) -> list[bytes]:
         ranges = [self._table.range_of(number) for number in numbers]
         try:
             contents = await self._objects.read_ranges(self._key, ranges)
-            for number, content in zip(numbers, contents, strict=True):
-                self._table.check(number, content)
+            await asyncio.to_thread(self._check, numbers, contents)
         except ObjectError as error:
             raise _translated(error) from error
         except ChangedBytesError as error:
             raise CorruptSnapshotError(f"snapshot {self._snapshot.id}: {error}") from error
         return contents
+
+    def _check(self, numbers: Sequence[int], contents: Sequence[bytes]) -> None:
+        for number, content in zip(numbers, contents, strict=True):
+            self._table.check(number, content)
 
 
 def _translated(error: ObjectError) -> CorruptSnapshotError | UnavailableError:

@@ -149,9 +149,11 @@ async def _from_files(
     ctx: Context, asked: AskedRows, columns: frozenset[str]
 ) -> Sequence[PlacedRow]:
     reader = SnapshotReader(ctx.services.objects, asked.snapshot)
-    positions, records, examples = asked.positions, asked.records, {}
+    positions, records = asked.positions, asked.records
+    examples: Mapping[int, Example] = {}
     if not columns <= PLACE_COLUMNS | INDEX_COLUMNS:
-        examples = {at: read_line(line) async for at, line in reader.lines(positions)}
+        lines = [(at, line) async for at, line in reader.lines(positions)]
+        examples = await asyncio.to_thread(_read_lines, lines)
     rows = [PlacedRow(asked.snapshot.id, at, examples.get(at)) for at in positions]
     if not columns & INDEX_COLUMNS or not rows:
         return rows
@@ -161,6 +163,10 @@ async def _from_files(
         )
         records = own
     return [_with_record(row, record) for row, record in zip(rows, records, strict=True)]
+
+
+def _read_lines(lines: Sequence[tuple[int, bytes]]) -> dict[int, Example]:
+    return {position: read_line(line) for position, line in lines}
 
 
 def _with_record(row: PlacedRow, record: np.void) -> PlacedRow:
