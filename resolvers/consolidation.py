@@ -35,8 +35,12 @@ from resolvers.snapshot_files import (
 from resolvers.snapshot_storage import SnapshotSource, latest_snapshot, store_snapshot
 from resolvers.text_files import TextFile
 
-# Read, edited and written at a time: some hundreds of kilobytes, and a few milliseconds.
+# Read, edited and written at a time: some hundreds of kilobytes, and a few milliseconds. Of rows of
+# a megabyte each, so many as are fetched at once.
 BATCH_ROWS = 1_000
+BATCH_BYTES = 16 * 1024 * 1024
+FETCHED_ROWS = 100
+PushedLine = RowTuple[bytes, int, bytes]
 LOCK_LOOK_SECONDS = 0.05
 REPEATABLE_READ = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 # Columns, and not attributes of a class: a fifth faster where rows are streamed.
@@ -228,10 +232,10 @@ class _Reading:
                 PUSHED.sequence <= self._extent.sequence,
             )
             .order_by(PUSHED.row_key)
-            .execution_options(yield_per=BATCH_ROWS)
+            .execution_options(yield_per=FETCHED_ROWS)
         )
         found = await self._session.stream(statement)
-        async for part in found.partitions():
+        async for part in _in_batches(found.partitions()):
             edits = await edits_by_key(
                 self._session,
                 self._board_id,
@@ -250,8 +254,24 @@ class _Reading:
             return await asyncio.to_thread(sketches.find_near, self._threshold or 1.0)
 
 
+async def _in_batches(
+    parts: AsyncIterator[Sequence[PushedLine]],
+) -> AsyncIterator[list[PushedLine]]:
+    """Join parts to batches of `BATCH_ROWS` rows, or of fewer that have `BATCH_BYTES`."""
+    batch: list[PushedLine] = []
+    size_bytes = 0
+    async for part in parts:
+        batch.extend(part)
+        size_bytes += sum(len(line) for _, _, line in part)
+        if len(batch) >= BATCH_ROWS or size_bytes >= BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
 def _edited(
-    part: Sequence[RowTuple[bytes, int, bytes]], edits: Mapping[bytes, Sequence[Edit]]
+    part: Sequence[PushedLine], edits: Mapping[bytes, Sequence[Edit]]
 ) -> list[SnapshotRow]:
     return [with_edits(key, sequence, line, edits.get(key, ())) for key, sequence, line in part]
 

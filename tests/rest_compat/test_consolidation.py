@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ async def test_many_who_consolidate_at_once_get_one_snapshot(
     assert len(ids) == 1
     async with process.database.read() as session:
         assert await session.scalar(select(func.count()).select_from(DatasetSnapshot)) == 1
+
+
+async def test_few_rows_are_held_at_once_however_long_they_are(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_push_board(process, tenant)
+    for start in range(0, 500, 20):
+        long = [{"input": f"{start + each} {'x' * 200_000}"} for each in range(20)]
+        await push(client, board, long)
+    tracemalloc.start()
+    made = (await consolidate(client, board))["snapshot"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made["row_count"] == 500
+    assert peak < made["size_bytes"]  # of each row there are a line, and its input twice
 
 
 async def test_near_duplicates_are_left_out_and_named(
