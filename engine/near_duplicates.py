@@ -43,6 +43,7 @@ _VALUES_PER_BAND = 6
 _SEED = 42  # stored band keys and those of tomorrow must be of one seed
 _SHINGLE_WORDS = 3
 _ROWS_AT_ONCE = 1000
+_CHARACTERS_AT_ONCE = 1_000_000  # their shingles take some twenty times as much memory
 _CACHED_SHINGLES = 200_000  # of some 130 bytes each
 
 Shingles = frozenset[str]
@@ -79,14 +80,25 @@ def band_keys(texts: Sequence[str]) -> BandKeys:
         UnicodeEncodeError: A text holds an unpaired surrogate.
     """
     keys = np.empty((len(texts), BAND_COUNT), np.uint64)
-    for start in range(0, len(texts), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    for rows in _few_at_once(texts):
         sketches = RMinHash.digest_matrix_from_token_sets(
             [list(_shingles(text)) for text in texts[rows]], BAND_COUNT * _VALUES_PER_BAND, _SEED
         )
         values = np.array(sketches.to_rows(), np.uint64)
         keys[rows] = hash_together(values.reshape(-1, BAND_COUNT, _VALUES_PER_BAND))
     return keys
+
+
+def _few_at_once(texts: Sequence[str]) -> Iterator[slice]:
+    """Yield the texts in slices whose shingles memory has room for."""
+    start = characters = 0
+    for end, text in enumerate(texts, start=1):
+        characters += len(text)
+        if end - start == _ROWS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            yield slice(start, end)
+            start, characters = end, 0
+    if start < len(texts):
+        yield slice(start, len(texts))
 
 
 def find_near_duplicates(

@@ -1,5 +1,6 @@
 """Near-duplicates among texts, and across two sets of them."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,17 @@ def test_a_text_has_the_same_keys_in_any_batch() -> None:
         [band_keys(texts[:7]), band_keys(texts[7:1999]), band_keys(texts[1999:])]
     )
     assert (together == apart).all()
+
+
+def test_few_long_texts_are_sketched_at_once() -> None:
+    words = [str(number) for number in range(200_000)]
+    texts = [" ".join(words[start:]) for start in range(12)]
+    tracemalloc.start()
+    keys = band_keys(texts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(keys, np.concatenate([band_keys([text]) for text in texts]))
+    assert peak < 100_000_000
 
 
 def test_an_unpaired_surrogate_is_refused() -> None:
