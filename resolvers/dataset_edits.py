@@ -82,11 +82,14 @@ async def _keys_of(ctx: Context, leaderboard_id: UUID, edits: Sequence[RowEdit])
 def _read_row_id(index: int, row_id: str) -> tuple[UUID, int]:
     snapshot_id, _, position = row_id.partition(":")
     try:
-        return UUID(snapshot_id), int(position)
-    except ValueError as error:
-        raise InvalidInputError(
-            f"rows.{index}.row_id: {row_id!r} is not a snapshot's id, a colon and a position"
-        ) from error
+        # int() reads white space, underscores and other digits too.
+        if position.isascii() and position.isdecimal():
+            return UUID(snapshot_id), int(position)
+    except ValueError:
+        pass
+    raise InvalidInputError(
+        f"rows.{index}.row_id: {row_id!r} is not a snapshot's id, a colon and a position"
+    )
 
 
 async def _keys_at(

@@ -110,6 +110,8 @@ async def test_rows_that_are_read_from_a_url_are_edited_too(
         ({"externalId": "z", "expected": "1"}, "rows.0.external_id: 'z' is not a row"),
         ({"rowId": "x:1", "expected": "1"}, "rows.0.row_id: 'x:1' is not a snapshot's id"),
         ({"rowId": "00000000-0000-7000-8000-000000000000:0", "expected": "1"}, "is not a row"),
+        ({"rowId": "00000000-0000-7000-8000-000000000000:1_0", "expected": "1"}, "and a position"),
+        ({"rowId": "00000000-0000-7000-8000-000000000000:-1", "expected": "1"}, "and a position"),
         ({"externalId": "a"}, "nothing of the row is edited"),
         ({"expected": "1"}, "one of row_id and external_id"),
         ({"externalId": "a", "rowId": "x:1", "expected": "1"}, "one of row_id and external_id"),
