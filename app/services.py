@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 from app.settings import Settings
@@ -35,6 +36,8 @@ MAX_UNSTORED_RESULTS = 200
 
 # Pushes that wait to be stored; the next ones wait to wait.
 MAX_UNSTORED_PUSHES = 200
+# Of pushes that share a transaction: a crowd of large ones would run out of time together.
+MAX_PUSHED_BYTES = 16 * 1024 * 1024
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -112,7 +115,10 @@ class Process:
             ),
             verdicts_under_way=SingleFlight(),
             pushes=GroupCommit(
-                partial(store_pushes, self.database, queue), max_waiting=MAX_UNSTORED_PUSHES
+                partial(store_pushes, self.database, queue),
+                max_waiting=MAX_UNSTORED_PUSHES,
+                size_of=attrgetter("size_bytes"),
+                max_batch_bytes=MAX_PUSHED_BYTES,
             ),
             objects=open_object_store(settings.object_store, options=settings.object_store_options),
             snapshot_work=SnapshotWork(connections=settings.database_pool_size),

@@ -270,9 +270,7 @@ async def _in_batches(
         yield batch
 
 
-def _edited(
-    part: Sequence[PushedLine], edits: Mapping[bytes, Sequence[Edit]]
-) -> list[SnapshotRow]:
+def _edited(part: Sequence[PushedLine], edits: Mapping[bytes, Sequence[Edit]]) -> list[SnapshotRow]:
     return [with_edits(key, sequence, line, edits.get(key, ())) for key, sequence, line in part]
 
 

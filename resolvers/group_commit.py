@@ -18,12 +18,21 @@ class GroupCommit(Generic[T]):
     Args:
         store: Stores a batch in one transaction, all of it or nothing.
         max_waiting: Items held at most, whether they wait or are being stored.
+        size_of: Of an item, in bytes.
+        max_batch_bytes: From which size on the next items wait for the next batch.
     """
 
     def __init__(
-        self, store: Callable[[Sequence[T]], Awaitable[None]], *, max_waiting: int
+        self,
+        store: Callable[[Sequence[T]], Awaitable[None]],
+        *,
+        max_waiting: int,
+        size_of: Callable[[T], int] = lambda _: 0,
+        max_batch_bytes: int = 1,
     ) -> None:
         self._store = store
+        self._size_of = size_of
+        self._max_batch_bytes = max_batch_bytes
         self._room = asyncio.Semaphore(max_waiting)
         self._waiting: list[tuple[T, asyncio.Future[None]]] = []
         self._storing: asyncio.Task[None] | None = None
@@ -45,10 +54,19 @@ class GroupCommit(Generic[T]):
     async def _store_waiting(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await self._store_batch(batch)
+                await self._store_batch(self._next_batch())
         finally:
             self._storing = None
+
+    def _next_batch(self) -> list[tuple[T, "asyncio.Future[None]"]]:
+        count = size_bytes = 0
+        for item, _ in self._waiting:
+            count += 1
+            size_bytes += self._size_of(item)
+            if size_bytes >= self._max_batch_bytes:
+                break
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
 
     async def _store_batch(self, batch: Sequence[tuple[T, "asyncio.Future[None]"]]) -> None:
         """Store *batch*; when one of its items can't be stored, the others still are."""

@@ -95,6 +95,11 @@ class Push:
     receipt: PushReceipt | None = field(default=None)
     problem: NotFoundError | ConflictError | None = field(default=None)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its rows."""
+        return sum(len(row.line) for row in self.rows)
+
 
 @credentialed
 async def push_rows(

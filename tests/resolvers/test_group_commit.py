@@ -41,6 +41,15 @@ async def test_what_comes_while_a_batch_is_stored_shares_the_next_one() -> None:
     assert shelf.batches == [[1], [2, 3, 4]]
 
 
+async def test_large_items_share_no_more_than_they_may() -> None:
+    shelf = Shelf()
+    commits = GroupCommit(shelf.store, max_waiting=10, size_of=abs, max_batch_bytes=5)
+    stored = await offer_all(commits, [9, 2, 3, 1, 7, 1, 1])
+    shelf.open.set()
+    await asyncio.gather(*stored)
+    assert shelf.batches == [[9], [2, 3], [1, 7], [1, 1]]
+
+
 async def test_an_item_that_is_refused_fails_alone() -> None:
     shelf = Shelf(refused=frozenset({2}))
     commits = GroupCommit(shelf.store, max_waiting=10)

@@ -188,13 +188,13 @@ async def test_a_row_that_takes_long_to_check_holds_nobody_up(
     pushing = asyncio.create_task(
         client.post(f"/v1/leaderboard/{board.id}/dataset/push", content=body)
     )
-    longest = 0.0
+    pauses = []
     while not pushing.done():
         began = time.perf_counter()
         await asyncio.sleep(0)
-        longest = max(longest, time.perf_counter() - began)
+        pauses.append(time.perf_counter() - began)
     assert (await pushing).status_code == 202
-    assert longest < 0.5
+    assert max(pauses) < sum(pauses) / 2
 
 
 async def test_a_row_is_taken_once_by_its_id_and_by_its_content(
