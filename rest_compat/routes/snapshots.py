@@ -158,8 +158,10 @@ def _knows(given: str, tag: str) -> bool:
 def _takes_gzip(request: Request) -> bool:
     """Tell whether Accept-Encoding names gzip, and not to refuse it."""
     named = request.headers.get("accept-encoding", "").replace(" ", "").lower().split(",")
-    weights = dict(coding.partition(";")[::2] for coding in named)
-    return "gzip" in weights and NO_WEIGHT.fullmatch(weights["gzip"]) is None
+    weights = [
+        weight for name, _, weight in (each.partition(";") for each in named) if name == "gzip"
+    ]
+    return bool(weights) and NO_WEIGHT.fullmatch(weights[0]) is None
 
 
 def _asked_range(request: Request, tag: str, size: int) -> tuple[int, int] | None:
