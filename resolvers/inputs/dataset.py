@@ -22,6 +22,8 @@ def end_of(value: object) -> object:
             last = date.fromisoformat(value)
         except ValueError:
             return value
+        if last == date.max:  # for ever: no day comes after it
+            return datetime.max.replace(tzinfo=UTC)
         return datetime.combine(last, time(), tzinfo=UTC) + timedelta(days=1)
     return value
 

@@ -165,6 +165,8 @@ async def test_settings_change_one_by_one_and_null_takes_a_limit_away(
     ).json()
     assert [shown[name] for name in names] == ["PUSH", None, None, True, None]
     assert shown["end_date"] == "2100-01-01T00:00:00Z"
+    last_day = await client.patch(path, json={"end_date": "9999-12-31"})
+    assert last_day.json()["end_date"] == "9999-12-31T23:59:59.999999Z"
 
 
 @pytest.mark.parametrize(
