@@ -1,5 +1,6 @@
 """Storing a snapshot: its files first, then its row; and the rows of it that a run uses."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ from resolvers.context import Context
 from resolvers.errors import ConflictError
 from resolvers.snapshot_files import SnapshotReader, WrittenSnapshot
 
+# Made and inserted at a time.
 INSERTED_ROWS = 500
+INSERTED_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +157,15 @@ async def bring_rows(ctx: Context, snapshot: DatasetSnapshot, positions: Sequenc
     if snapshot.index_sha256 is None:
         return  # it is from before snapshots had files: all of its rows are there
     reader = await read_snapshot(ctx, snapshot.id)
-    values: list[dict[str, Any]] = []
+    lines: list[tuple[int, bytes]] = []
+    size_bytes = 0
     async for position, line in reader.lines(positions):
-        values.append(_row_values(snapshot, position, line))
-        if len(values) == INSERTED_ROWS:
-            await _insert(ctx, values)
-            values = []
-    await _insert(ctx, values)
+        lines.append((position, line))
+        size_bytes += len(line)
+        if len(lines) == INSERTED_ROWS or size_bytes >= INSERTED_BYTES:
+            await _insert(ctx, snapshot, lines)
+            lines, size_bytes = [], 0
+    await _insert(ctx, snapshot, lines)
 
 
 async def read_inputs(
@@ -184,10 +189,20 @@ async def read_inputs(
         return inputs.all()
 
 
-async def _insert(ctx: Context, values: Sequence[dict[str, Any]]) -> None:
-    if values:
+async def _insert(
+    ctx: Context, snapshot: DatasetSnapshot, lines: Sequence[tuple[int, bytes]]
+) -> None:
+    if lines:
+        # To fold a row of a megabyte may take a second.
+        values = await asyncio.to_thread(_rows_values, snapshot, lines)
         async with ctx.database.write() as session:
             await session.execute(insert(DatasetRow).on_conflict_do_nothing(), values)
+
+
+def _rows_values(
+    snapshot: DatasetSnapshot, lines: Sequence[tuple[int, bytes]]
+) -> list[dict[str, Any]]:
+    return [_row_values(snapshot, position, line) for position, line in lines]
 
 
 def _row_values(snapshot: DatasetSnapshot, position: int, line: bytes) -> dict[str, Any]:
