@@ -24,6 +24,7 @@ from resolvers.label_lifecycle import JOB_CHANNEL
 from resolvers.label_storage import store_replies
 from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
+from resolvers.push import Push
 from resolvers.push_storage import store_pushes
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
@@ -114,12 +115,7 @@ class Process:
                 partial(store_replies, self.database), max_waiting=MAX_UNSTORED_RESULTS
             ),
             verdicts_under_way=SingleFlight(),
-            pushes=GroupCommit(
-                partial(store_pushes, self.database, queue),
-                max_waiting=MAX_UNSTORED_PUSHES,
-                size_of=attrgetter("size_bytes"),
-                max_batch_bytes=MAX_PUSHED_BYTES,
-            ),
+            pushes=self._pushes(queue),
             objects=open_object_store(settings.object_store, options=settings.object_store_options),
             snapshot_work=SnapshotWork(connections=settings.database_pool_size),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
@@ -135,6 +131,14 @@ class Process:
             sandbox_url=settings.sandbox_url,
             allow_private_endpoints=settings.allow_private_endpoints,
             max_response_bytes=settings.max_provider_response_bytes,
+        )
+
+    def _pushes(self, queue: PgJobQueue) -> GroupCommit[Push]:
+        return GroupCommit(
+            partial(store_pushes, self.database, queue),
+            max_waiting=MAX_UNSTORED_PUSHES,
+            size_of=attrgetter("size_bytes"),
+            max_batch_bytes=MAX_PUSHED_BYTES,
         )
 
     def system_context(self, workspace_id: UUID | None = None) -> Context:
