@@ -1,22 +1,28 @@
 """How a snapshot is laid out in storage: its lines in blocks, and an index of its rows.
 
-The lines are one object, by whose SHA-256 the snapshot is known. Blocks of 256 lines each have a
-place and a digest, so that a row can be read, and be shown to be unchanged, without reading the
-rest. The index is another object with a record a row, for what looks at all of them.
+The lines are one object, by whose SHA-256 the snapshot is known. Blocks of 256 lines, or of fewer
+that are long, each have a place and a digest, so that a row can be read, and be shown to be
+unchanged, without reading the rest. The index is another object with a record a row, for what looks
+at all of them.
 """
 
 import hashlib
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 BLOCK_ROWS: Final = 256
+BLOCK_BYTES: Final = 1024 * 1024
+"""A block ends with the line that brings it to so many."""
+
 DIGEST_BYTES: Final = 16
 KEY_BYTES: Final = 16
-_BLOCK = struct.Struct(f"<Q{DIGEST_BYTES}s")
+_BLOCK = struct.Struct(f"<QI{DIGEST_BYTES}s")
 
 HAS_EXPECTED: Final = 1
 """Flag of a row that has an expected output."""
@@ -83,7 +89,7 @@ class BlockTableWriter:
         self._table = bytearray()
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._rows = 0
-        self._start = 0
+        self._start = self._first_row = 0
         self.size_bytes = 0
 
     def add(self, line: bytes) -> None:
@@ -91,7 +97,7 @@ class BlockTableWriter:
         self._hash.update(line)
         self._rows += 1
         self.size_bytes += len(line)
-        if self._rows == BLOCK_ROWS:
+        if self._rows == BLOCK_ROWS or self.size_bytes - self._start >= BLOCK_BYTES:
             self._close()
 
     def finish(self) -> bytes:
@@ -101,8 +107,9 @@ class BlockTableWriter:
         return bytes(self._table)
 
     def _close(self) -> None:
-        self._table += _BLOCK.pack(self._start, self._hash.digest())
+        self._table += _BLOCK.pack(self._start, self._first_row, self._hash.digest())
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._first_row += self._rows
         self._rows, self._start = 0, self.size_bytes
 
 
@@ -127,11 +134,19 @@ class BlockTable:
         end = self._blocks[number + 1][0] if number + 1 < len(self._blocks) else self._size_bytes
         return start, end - start
 
+    def first_row_of(self, number: int) -> int:
+        """Return the position of a block's first row."""
+        first: int = self._blocks[number][1]
+        return first
+
+    def holding_row(self, position: int) -> int:
+        """Return the block that the row at *position* lies in."""
+        return bisect_right(self._blocks, position, key=itemgetter(1)) - 1
+
     def holding(self, start: int, end: int) -> range:
         """Return the blocks that the bytes from *start* up to *end* lie in."""
-        starts = [block[0] for block in self._blocks]
-        first = int(np.searchsorted(starts, start, side="right")) - 1
-        last = int(np.searchsorted(starts, end, side="left"))
+        first = bisect_right(self._blocks, start, key=itemgetter(0)) - 1
+        last = bisect_left(self._blocks, end, key=itemgetter(0))
         return range(max(first, 0), last)
 
     def check(self, number: int, content: bytes) -> None:
@@ -140,23 +155,20 @@ class BlockTable:
         Raises:
             ChangedBytesError: It is not.
         """
-        if digest_of(content) != self._blocks[number][1]:
+        if digest_of(content) != self._blocks[number][2]:
             raise ChangedBytesError(f"block {number} of the snapshot is not as it was stored")
 
 
-def lines_at(content: bytes, number: int, positions: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines at *positions*, which lie in block *number*, without their newlines.
+def lines_at(
+    content: bytes, first_row: int, positions: Sequence[int]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines at *positions*, which lie in one block, without their newlines.
 
     Args:
         content: The block.
-        number: Which block it is.
-        positions: Of the rows in the snapshot, from 0, ascending.
+        first_row: The position of its first row.
+        positions: Of the rows in the snapshot, from 0.
     """
-    start, at = 0, number * BLOCK_ROWS
+    lines = content.split(b"\n")
     for position in positions:
-        # Lines may be a megabyte each: those that nobody asked for are passed over, not copied.
-        for _ in range(position - at):
-            start = content.index(b"\n", start) + 1
-        end = content.index(b"\n", start)
-        yield position, content[start:end]
-        start, at = end + 1, position + 1
+        yield position, lines[position - first_row]

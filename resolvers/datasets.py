@@ -1,6 +1,8 @@
 """Dataset use cases: reading a source into an immutable snapshot, and a snapshot's rows."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -33,7 +35,6 @@ from resolvers.loaders.runs import RunById
 from resolvers.paging import Page, PageRequest
 from resolvers.snapshot_files import (
     EXCLUDED,
-    SnapshotRow,
     SnapshotWriter,
     snapshot_directory,
     with_edits,
@@ -51,6 +52,7 @@ from resolvers.where import NOTHING
 CHECKED_ROWS = 20
 # Edited and written at a time.
 BATCH_ROWS = 500
+BATCH_BYTES = 4 * 1024 * 1024
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -125,11 +127,12 @@ async def check_dataset(ctx: Context, url: str, *, needs_expected: bool) -> None
     try:
         ctx.services.hub.check_url(url)
         seen = 0
-        async for number, row in _read_rows(ctx, url, url):
-            if needs_expected and row.expected is None:
-                raise _unlabelled(url, number)
-            seen += 1
-            if seen == CHECKED_ROWS:
+        async for batch in _read_lines(ctx, url, url, rows_at_once=CHECKED_ROWS):
+            for each in await asyncio.to_thread(_parse, batch, url):
+                if needs_expected and each.row.expected is None:
+                    raise _unlabelled(url, each.number)
+                seen += 1
+            if seen >= CHECKED_ROWS:
                 break
         if not seen:
             raise DatasetError(f"{url!r} has no rows")
@@ -139,36 +142,67 @@ async def check_dataset(ctx: Context, url: str, *, needs_expected: bool) -> None
         raise InvalidDatasetError(f"dataset_url: {error}", details=details) from error
 
 
-async def _read_rows(ctx: Context, url: str, shown_url: str) -> AsyncIterator[tuple[int, Example]]:
-    """Stream the checked rows of a file with the numbers of their lines.
+async def _read_lines(
+    ctx: Context, url: str, shown_url: str, *, rows_at_once: int = BATCH_ROWS
+) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """Stream the lines of a file with their numbers, in batches that memory has room for.
 
     Args:
         ctx: Whose credential is sent.
         url: What is read.
         shown_url: What its owner calls it.
+        rows_at_once: Lines of a batch at most.
 
     Raises:
-        DatasetError: The file or one of its lines can't be used; a line is named by number.
+        DatasetError: The file can't be read, or has too many rows.
     """
     limits = ctx.services.limits
     token = await find_integration_key(ctx, "huggingface")
     hub = ctx.services.hub
-    count = 0
+    batch: list[tuple[int, bytes]] = []
+    count = size_bytes = 0
     async with hub.open_lines(url, token=token, max_bytes=limits.dataset_max_bytes) as lines:
         async for number, line in lines:
             count += 1
             if count > limits.dataset_max_rows:
                 raise DatasetError(f"{shown_url!r} has more than {limits.dataset_max_rows} rows")
-            yield number, _read_row(line, number, shown_url)
+            batch.append((number, line))
+            size_bytes += len(line)
+            if len(batch) == rows_at_once or size_bytes >= BATCH_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+        if batch:
+            yield batch
 
 
-def _read_row(line: bytes, number: int, url: str) -> Example:
-    try:
-        return normalize_row(orjson.loads(line))
-    except orjson.JSONDecodeError as error:
-        raise DatasetError(f"{url!r}: line {number} is not JSON ({error})") from error
-    except RowError as error:
-        raise DatasetError(f"{url!r}: line {number}: {error.message}") from error
+class _SourceRow(NamedTuple):
+    """A row of a file.
+
+    Attributes:
+        number: Of its line, from 1.
+    """
+
+    number: int
+    key: bytes
+    row: Example
+
+
+def _parse(batch: Sequence[tuple[int, bytes]], url: str) -> list[_SourceRow]:
+    """Return the rows of lines; a long one takes a while, which is not for the event loop.
+
+    Raises:
+        DatasetError: One of them is no row; it is named by its number.
+    """
+    rows = []
+    for number, line in batch:
+        try:
+            row = normalize_row(orjson.loads(line))
+        except orjson.JSONDecodeError as error:
+            raise DatasetError(f"{url!r}: line {number} is not JSON ({error})") from error
+        except RowError as error:
+            raise DatasetError(f"{url!r}: line {number}: {error.message}") from error
+        rows.append(_SourceRow(number, row_key(row), row))
+    return rows
 
 
 def _unlabelled(url: str, number: int) -> DatasetError:
@@ -240,14 +274,11 @@ async def _read_source(
             )
         return latest
     with snapshot_directory() as directory, SnapshotWriter(directory) as writer:
-        async for batch in _in_batches(_read_rows(ctx, pinned.url, url)):
-            for row, number in await _edited(ctx, leaderboard, batch, last_edit):
-                if row.is_excluded:
-                    writer.drop(row, EXCLUDED)
-                elif needs_expected and not row.has_expected:
-                    raise _unlabelled(url, number)
-                else:
-                    writer.add(row)
+        async for batch in _read_lines(ctx, pinned.url, url):
+            rows = await asyncio.to_thread(_parse, batch, url)
+            edits = await _edits_of(ctx, leaderboard, rows, last_edit)
+            needed_by = url if needs_expected else None
+            await asyncio.to_thread(_write, writer, rows, edits, needed_by)
         written = writer.finish()
         if not written.row_count:
             raise DatasetError(f"{url!r} has no rows")
@@ -264,32 +295,41 @@ def _is_of(snapshot: DatasetSnapshot, source: SnapshotSource) -> bool:
     ) == (source.url, source.revision, source.last_edit)
 
 
-async def _edited(
-    ctx: Context, leaderboard: Leaderboard, batch: Sequence[tuple[int, Example]], last_edit: int
-) -> list[tuple[SnapshotRow, int]]:
-    """Return rows of a file with their edits and the numbers of their lines."""
-    keys = [row_key(row) for _, row in batch]
-    edits: Mapping[bytes, Sequence[Edit]] = {}
-    if last_edit:
-        async with ctx.database.read() as session:
-            edits = await edits_by_key(session, leaderboard.id, keys, until=last_edit)
-    return [
-        (with_edits(key, number, row_line(row), edits.get(key, ())), number)
-        for key, (number, row) in zip(keys, batch, strict=True)
-    ]
+async def _edits_of(
+    ctx: Context, leaderboard: Leaderboard, rows: Sequence[_SourceRow], last_edit: int
+) -> Mapping[bytes, Sequence[Edit]]:
+    if not last_edit:
+        return {}
+    keys = [each.key for each in rows]
+    async with ctx.database.read() as session:
+        return await edits_by_key(session, leaderboard.id, keys, until=last_edit)
 
 
-async def _in_batches(
-    rows: AsyncIterator[tuple[int, Example]],
-) -> AsyncIterator[list[tuple[int, Example]]]:
-    batch: list[tuple[int, Example]] = []
-    async for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _write(
+    writer: SnapshotWriter,
+    rows: Sequence[_SourceRow],
+    edits: Mapping[bytes, Sequence[Edit]],
+    needed_by: str | None,
+) -> None:
+    """Write rows with their edits.
+
+    Args:
+        writer: Of the snapshot.
+        rows: In the file's order.
+        edits: By key.
+        needed_by: The file's URL, if each row must have an expected output.
+
+    Raises:
+        DatasetError: One of them has none.
+    """
+    for number, key, source in rows:
+        row = with_edits(key, number, row_line(source), edits.get(key, ()))
+        if row.is_excluded:
+            writer.drop(row, EXCLUDED)
+        elif needed_by is not None and not row.has_expected:
+            raise _unlabelled(needed_by, number)
+        else:
+            writer.add(row)
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from db.models import DatasetSnapshot
-from engine.snapshot_format import BLOCK_ROWS
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
@@ -54,8 +53,9 @@ async def line_batches(reader: SnapshotReader) -> AsyncIterator[tuple[int, bytes
         blocks.append(block)
         size_bytes += len(block)
         if size_bytes >= BATCH_BYTES:
-            yield first, b"".join(blocks)
-            first += len(blocks) * BLOCK_ROWS
+            lines = b"".join(blocks)
+            yield first, lines
+            first += lines.count(b"\n")
             blocks, size_bytes = [], 0
     if blocks:
         yield first, b"".join(blocks)

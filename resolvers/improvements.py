@@ -177,10 +177,10 @@ async def settle_improvement(ctx: Context, session: WriteSession, improvement: I
         .group_by(ProposedChange.decision)
     )
     decided: dict[str, Any] = {row[0]: row[1] for row in counts}
-    if "pending" not in decided:
+    if "pending" not in decided and improvement.status == "pending":
         improvement.status = "accepted" if "accepted" in decided else "rejected"
         improvement.decided_at = datetime.now(UTC)
-    improvement.user_id, improvement.token_id = ctx.principal.user_id, ctx.principal.token_id
+        improvement.user_id, improvement.token_id = ctx.principal.user_id, ctx.principal.token_id
     await ctx.services.queue.enqueue(
         session,
         CONSOLIDATE,

@@ -23,7 +23,6 @@ from engine.canonical import canonical_json
 from engine.edits import Edit, apply_edits
 from engine.rows import read_line, row_line
 from engine.snapshot_format import (
-    BLOCK_ROWS,
     HAS_EXPECTED,
     INDEX_ROW,
     IS_VALIDATION,
@@ -295,13 +294,12 @@ class SnapshotReader:
         """
         by_block = {
             number: list(places)
-            for number, places in groupby(
-                sorted(set(positions)), key=lambda place: place // BLOCK_ROWS
-            )
+            for number, places in groupby(sorted(set(positions)), key=self._table.holding_row)
         }
         for numbers in self._few_at_once(by_block):
             for number, content in zip(numbers, await self._blocks(numbers), strict=True):
-                for position, line in lines_at(content, number, by_block[number]):
+                first_row = self._table.first_row_of(number)
+                for position, line in lines_at(content, first_row, by_block[number]):
                     yield position, line
 
     async def stream(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:

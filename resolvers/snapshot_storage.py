@@ -54,10 +54,10 @@ async def require_snapshot(session: ReadSession, leaderboard_id: UUID) -> Datase
     """Return a pushed dataset's newest snapshot.
 
     Raises:
-        ConflictError: There is none.
+        ConflictError: There is none; one of a URL that the dataset was read from before is none.
     """
     snapshot = await latest_snapshot(session, leaderboard_id)
-    if snapshot is None:
+    if snapshot is None or snapshot.source_url is not None:
         raise ConflictError(
             f"leaderboard {leaderboard_id} has no snapshot yet: push rows and consolidate them"
         )

@@ -17,8 +17,8 @@ class Improvement(Base):
         id: Its run's.
         snapshot_id: The snapshot that the run used.
         status: `pending` until every change is decided; then `accepted`, if one was, or `rejected`.
-        user_id: The person who decided last, when a session did.
-        token_id: The token that decided last.
+        user_id: The person who decided the last change, when a session did.
+        token_id: The token that decided the last change.
     """
 
     __tablename__ = "improvement"

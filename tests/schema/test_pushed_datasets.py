@@ -7,7 +7,13 @@ import pytest
 
 from app.services import Process
 from tests.conftest import ask, await_run
-from tests.factories import DATASET_URL, Tenant
+from tests.factories import (
+    DATASET_URL,
+    TWO_ROWS_URL,
+    Tenant,
+    make_candidate,
+    make_leaderboard,
+)
 from tests.rest_compat.test_push import make_push_board, push, rows
 
 CREATE = """
@@ -219,3 +225,18 @@ async def test_a_pushed_dataset_takes_models_once_it_has_enough_rows_and_ranks_t
     )
     inputs = {each["row"]["input"] for each in asked["data"]["run"]["results"]["nodes"]}
     assert inputs == {row["input"] for row in rows(30, start=90)}
+
+
+async def test_a_dataset_that_was_read_and_is_pushed_now_runs_on_what_was_pushed(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id, url=TWO_ROWS_URL)
+    await make_candidate(process, board)
+    await ask(client, CONSOLIDATE, id=str(board.id))
+    path = f"/api/leaderboards/{board.id}"
+    await client.patch(path, json={"dataset_type": "PUSH"})
+    early = await client.post(f"{path}/run")
+    assert (early.status_code, "no snapshot yet" in early.json()["error"]) == (409, True)
+    await push(client, board, rows(3))
+    await ask(client, CONSOLIDATE, id=str(board.id))
+    assert (await client.post(f"{path}/run")).status_code == 202
