@@ -1,8 +1,7 @@
 """Making rows of traces: what production was asked becomes what models are compared on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +19,12 @@ from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.traces import FeedbackByTrace
 from resolvers.paging import AnySelect
-from resolvers.push import MAX_ROWS, PushReceipt, push_rows
+from resolvers.push import PushReceipt, push_rows
 from resolvers.where import TraceFilter
 
+# Their texts may be long: so many are held, and pushed together.
+TRACES_AT_ONCE = 100
+AMONG_NAMED = Trace.id == bindparam("trace_ids", type_=ARRAY(Uuid())).any_()
 COLUMNS = (
     Trace.id,
     Trace.source,
@@ -49,7 +51,7 @@ async def create_rows_from_traces(
         where: Which traces.
 
     Returns:
-        What was taken, a receipt for each 1,000 rows.
+        What was taken, a receipt for each 100 traces that rows were made of.
 
     Raises:
         NotFoundError: The workspace has no such leaderboard, or not one of the traces that are
@@ -59,48 +61,64 @@ async def create_rows_from_traces(
     async with ctx.database.read() as session:
         await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
     where = replace(where, leaderboard_id=leaderboard_id, status="ok")
-    query = kept_query(_write_traces, where.shape(), asked.trace_ids is not None)
-    values: dict[str, Any] = {**where.values(), "row_limit": asked.limit}
-    if asked.trace_ids is not None:
-        values |= {"trace_ids": asked.trace_ids, "row_limit": len(asked.trace_ids)}
-    traces = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **values)
-    _check_named(asked.trace_ids, traces)
-    rows = await _rows_of(ctx, asked, traces)
+    ids = await _trace_ids(ctx, asked, where)
     receipts = []
-    while batch := list(islice(rows, MAX_ROWS)):
-        receipts.append(await push_rows(ctx, leaderboard_id, batch))
+    for start in range(0, len(ids), TRACES_AT_ONCE):
+        named = ids[start : start + TRACES_AT_ONCE]
+        traces = await ctx.database.fetch(
+            kept_query(_write_traces), workspace_id=ctx.workspace_id, trace_ids=named
+        )
+        rows = await _rows_of(ctx, asked, traces)
+        if rows:
+            receipts.append(await push_rows(ctx, leaderboard_id, rows))
     return receipts
 
 
-def _write_traces(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001 - a shape
-    statement: AnySelect = where.narrow(
-        select(*COLUMNS).where(own_workspace(Trace.workspace_id)), Trace
-    )
-    if is_named:
-        named = bindparam("trace_ids", type_=ARRAY(Uuid()))
-        statement = statement.where(Trace.id == named.any_())
-    newest_first = statement.order_by(Trace.created_at.desc(), Trace.id.desc())
-    return newest_first.limit(bindparam("row_limit"))
+async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) -> list[UUID]:
+    """Return the traces that are asked for, the newest first.
 
-
-def _check_named(named: Sequence[UUID] | None, found: Sequence[Row]) -> None:
-    missing = set(named or ()) - {trace.id for trace in found}
+    Raises:
+        NotFoundError: One that is named is not among those that *where* admits.
+    """
+    query = kept_query(_write_ids, where.shape(), asked.trace_ids is not None)
+    values: dict[str, Any] = {**where.values(), "row_limit": asked.limit}
+    if asked.trace_ids is not None:
+        values |= {"trace_ids": asked.trace_ids, "row_limit": len(asked.trace_ids)}
+    found = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **values)
+    ids = [trace.id for trace in found]
+    missing = set(asked.trace_ids or ()) - set(ids)
     if missing:
         raise NotFoundError(
             f"trace {min(missing)} does not exist on this leaderboard, is not admitted by the "
             "filter, or failed"
         )
+    return ids
+
+
+def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001 - a shape
+    statement: AnySelect = where.narrow(
+        select(Trace.id, Trace.created_at).where(own_workspace(Trace.workspace_id)), Trace
+    )
+    if is_named:
+        statement = statement.where(AMONG_NAMED)
+    newest_first = statement.order_by(Trace.created_at.desc(), Trace.id.desc())
+    return newest_first.limit(bindparam("row_limit"))
+
+
+def _write_traces() -> AnySelect:
+    whole: AnySelect = select(*COLUMNS).where(own_workspace(Trace.workspace_id), AMONG_NAMED)
+    return whole.order_by(Trace.created_at.desc(), Trace.id.desc())
 
 
 async def _rows_of(
     ctx: Context, asked: RowsFromTraces, traces: Sequence[Row]
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     said: Sequence[Sequence[Row]] = [()] * len(traces)
     if asked.expected == "feedback":
         ids = [trace.id for trace in traces]
         said = await ctx.loaders.get(FeedbackByTrace).load_many(ids)
     made = (_row_of(asked, trace, each) for trace, each in zip(traces, said, strict=True))
-    return (row for row in made if row is not None)
+    return [row for row in made if row is not None]
 
 
 def _row_of(asked: RowsFromTraces, trace: Row, said: Sequence[Row]) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ class CreateRowsFromTracesPayload:
     """Over `ChangedDataset`."""
 
     receipts: list[PushReceipt] = strawberry.field(
-        description="What was taken, a receipt for each 1,000 rows; none when there was no row."
+        description="What was taken, a receipt for each 100 traces; none when there was no row."
     )
     dataset: Dataset = strawberry.field(description="The dataset, as it is now.")
 
