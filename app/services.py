@@ -38,7 +38,7 @@ MAX_UNSTORED_RESULTS = 200
 # Pushes that wait to be stored; the next ones wait to wait.
 MAX_UNSTORED_PUSHES = 200
 # Of pushes that share a transaction: a crowd of large ones would run out of time together.
-MAX_PUSHED_BYTES = 16 * 1024 * 1024
+MAX_PUSHED_BYTES = 1024 * 1024
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Table, bindparam, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from db.base import Base
 
@@ -36,3 +37,25 @@ def _table(row_class: type[Base]) -> Table:
     if not isinstance(table, Table):
         raise TypeError(f"{row_class.__name__} is not over a table")
     return table
+
+
+async def copy_rows(
+    session: AsyncSession, row_class: type[Base], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert *rows* (column key to value, every column named) by COPY, in *session*'s transaction.
+
+    For thousands of rows, of columns whose values the driver takes as they are: each element of
+    an array parameter is looked at several times over, and none of a row that is copied. The
+    transaction must have begun by a statement of the session's own.
+    """
+    table = _table(row_class)
+    connection = await (await session.connection()).get_raw_connection()
+    driver: Any = connection.driver_connection
+    if not driver.is_in_transaction():
+        raise RuntimeError("rows are copied in a transaction that a statement has begun")
+    keys = table.columns.keys()
+    await driver.copy_records_to_table(
+        table.name,
+        records=[[row[key] for key in keys] for row in rows],
+        columns=[column.name for column in table.columns],
+    )

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, LargeBinary, RowMapping, Uuid, bindparam, text
+from sqlalchemy import ARRAY, BigInteger, RowMapping, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import insert
 
-from db.bulk import column_arrays, insert_from_arrays
+from db.bulk import copy_rows
 from db.models import PushBatch, PushedRow
 from db.session import Database, WriteSession
 from engine.quotas import Quotas, Refusal, Usage, find_room, usage_at
@@ -40,29 +40,26 @@ ORDER BY dataset.leaderboard_id
 FOR NO KEY UPDATE OF dataset
 """).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
-# Each row is looked up by itself: joined, all of the table may be read for one.
-FIND_KEYS = text("""
-SELECT wanted.* FROM unnest(:ids, :keys) AS wanted (leaderboard_id, row_key)
+# The driver's own statements, as the rows are copied. Each row is looked up by itself: joined, all
+# of the table may be read for one.
+FIND_KNOWN = """
+SELECT wanted.leaderboard_id, wanted.digest, true AS is_key, 1 AS row_count, 0 AS unnamed_count
+FROM unnest($1::uuid[], $2::bytea[]) AS wanted (leaderboard_id, digest)
 CROSS JOIN LATERAL (
   SELECT FROM pushed_row
-  WHERE leaderboard_id = wanted.leaderboard_id AND row_key = wanted.row_key
+  WHERE leaderboard_id = wanted.leaderboard_id AND row_key = wanted.digest
   LIMIT 1
 ) AS found
-""").bindparams(
-    bindparam("ids", type_=ARRAY(Uuid())), bindparam("keys", type_=ARRAY(LargeBinary()))
-)
-
-COUNT_CONTENTS = text("""
-SELECT * FROM unnest(:ids, :hashes) AS wanted (leaderboard_id, content_hash)
+UNION ALL
+SELECT wanted.leaderboard_id, wanted.digest, false, found.row_count, found.unnamed_count
+FROM unnest($3::uuid[], $4::bytea[]) AS wanted (leaderboard_id, digest)
 CROSS JOIN LATERAL (
   SELECT count(*) AS row_count, count(*) FILTER (WHERE NOT has_id) AS unnamed_count
   FROM pushed_row
-  WHERE leaderboard_id = wanted.leaderboard_id AND content_hash = wanted.content_hash
+  WHERE leaderboard_id = wanted.leaderboard_id AND content_hash = wanted.digest
 ) AS found
-WHERE row_count > 0
-""").bindparams(
-    bindparam("ids", type_=ARRAY(Uuid())), bindparam("hashes", type_=ARRAY(LargeBinary()))
-)
+WHERE found.row_count > 0
+"""
 
 COUNT_UP = text("""
 UPDATE dataset SET
@@ -88,7 +85,6 @@ WHERE id = ANY(:ids) AND (last_used_at IS NULL OR last_used_at < :before)
 FIND_BATCHES = text("SELECT id, receipt FROM push_batch WHERE id = ANY(:ids)").bindparams(
     bindparam("ids", type_=ARRAY(Uuid()))
 )
-INSERT_ROWS = insert_from_arrays(PushedRow)
 
 
 async def store_pushes(database: Database, queue: JobQueue, pushes: Sequence[Push]) -> None:
@@ -270,30 +266,28 @@ class _Known:
 async def _find_known(session: WriteSession, pushes: Sequence[Push]) -> Mapping[UUID, _Known]:
     known = {push.leaderboard_id: _Known(set(), Counter(), Counter()) for push in pushes}
     named = _wanted(pushes, lambda row: row.key if row.has_id else None)
-    if named:
-        ids, keys = named
-        for found in await session.execute(FIND_KEYS, {"ids": ids, "keys": keys}):
-            known[found.leaderboard_id].keys.add(found.row_key)
     contents = _wanted(pushes, lambda row: row.content_hash)
-    if contents:
-        ids, hashes = contents
-        for found in await session.execute(COUNT_CONTENTS, {"ids": ids, "hashes": hashes}):
-            of_dataset = known[found.leaderboard_id]
-            of_dataset.contents[found.content_hash] = found.row_count
-            of_dataset.unnamed[found.content_hash] = found.unnamed_count
+    connection = await session.connection()
+    for found in await connection.exec_driver_sql(FIND_KNOWN, (*named, *contents)):
+        of_dataset = known[found.leaderboard_id]
+        if found.is_key:
+            of_dataset.keys.add(found.digest)
+        else:
+            of_dataset.contents[found.digest] = found.row_count
+            of_dataset.unnamed[found.digest] = found.unnamed_count
     return known
 
 
 def _wanted(
     pushes: Sequence[Push], digest_of: Callable[[PushableRow], bytes | None]
-) -> tuple[list[UUID], list[bytes]] | None:
-    """Return what to look up, each digest once with its dataset; None when there is nothing."""
+) -> tuple[list[UUID], list[bytes]]:
+    """Return what to look up, each digest once with its dataset."""
     by_dataset: dict[UUID, set[bytes]] = defaultdict(set)
     for push in pushes:
         digests = map(digest_of, push.rows)
         by_dataset[push.leaderboard_id].update(each for each in digests if each is not None)
     ids = [key for key, digests in by_dataset.items() for _ in digests]
-    return (ids, [each for found in by_dataset.values() for each in found]) if ids else None
+    return ids, [each for found in by_dataset.values() for each in found]
 
 
 def _take(
@@ -370,7 +364,7 @@ async def _write(
 ) -> None:
     if not stored:
         return
-    await session.execute(INSERT_ROWS, column_arrays(PushedRow, stored))
+    await copy_rows(session, PushedRow, stored)
     changed = [dataset for dataset in datasets.values() if dataset.taken]
     await session.execute(
         COUNT_UP,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from resolvers import dataset_status, datasets, leaderboards, push, push_tokens
 from resolvers.errors import InvalidInputError
@@ -63,24 +63,30 @@ PUSH_BODY: dict[str, Any] = {
     f"{DATASET}/push",
     operation_id="pushRows",
     status_code=HTTPStatus.ACCEPTED,
+    response_model=PushReceiptShape,
     openapi_extra=PUSH_BODY,
 )
 @router.post(
     "/api/leaderboards/{leaderboard_id}/dataset/push",
     operation_id="pushRowsAlias",
     status_code=HTTPStatus.ACCEPTED,
+    response_model=PushReceiptShape,
     openapi_extra=PUSH_BODY,
 )
-async def push_rows(
-    ctx: Ctx, request: Request, leaderboard_id: UUID, new_id: NewId
-) -> PushReceiptShape:
+async def push_rows(ctx: Ctx, request: Request, leaderboard_id: UUID, new_id: NewId) -> Response:
     """Take rows into a dataset; those that the answer calls accepted are stored."""
+    body = await request.body()
     try:
-        payload = orjson.loads(await request.body())
+        payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInputError(f"the body is not valid JSON: {error}") from error
-    receipt = await push.push_rows(ctx, leaderboard_id, payload, id=new_id)
-    return PushReceiptShape.of(receipt)
+    receipt = await push.push_rows(ctx, leaderboard_id, payload, id=new_id, size_bytes=len(body))
+    # As it is: made of the shape, FastAPI would check it by the shape again.
+    return Response(
+        PushReceiptShape.of(receipt).model_dump_json(),
+        HTTPStatus.ACCEPTED,
+        media_type="application/json",
+    )
 
 
 @router.get(f"{DATASET}/status", operation_id="getDatasetStatus")
