@@ -96,6 +96,19 @@ class Push:
     receipt: PushReceipt | None = field(default=None)
     problem: NotFoundError | ConflictError | None = field(default=None)
 
+    def outcome(self) -> PushReceipt:
+        """Return what became of it, once it is stored.
+
+        Raises:
+            NotFoundError: The workspace has no such leaderboard.
+            ConflictError: Its dataset is read from a URL.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if self.receipt is None:
+            raise RuntimeError(f"push {self.batch_id} was stored without a receipt")
+        return self.receipt
+
     @property
     def size_bytes(self) -> int:
         """Bytes of its rows."""
@@ -150,11 +163,7 @@ async def push_rows(
         push_token_id=ctx.principal.push_token_id,
     )
     await (await ctx.services.pushes.offer(push))
-    if push.problem is not None:
-        raise push.problem
-    if push.receipt is None:
-        raise RuntimeError(f"push {push.batch_id} was stored without a receipt")
-    return push.receipt
+    return push.outcome()
 
 
 async def _check(
