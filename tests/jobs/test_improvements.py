@@ -150,6 +150,9 @@ async def test_a_person_decides_row_by_row_and_the_next_snapshot_carries_what_wa
     assert again["errors"][0]["extensions"]["code"] == "conflict"
     rest = await decide(client, "acceptChanges", id=ended["id"], ids=None)
     assert rest["data"]["acceptChanges"]["improvement"]["status"] == "ACCEPTED"
+    decided = (await proposed(client, ended["id"]))["improvement"]["decidedAt"]
+    await decide(client, "acceptChanges", id=ended["id"], ids=None)
+    assert (await proposed(client, ended["id"]))["improvement"]["decidedAt"] == decided
     await consolidate(client, board)
     rows = await rows_by_id(client, board)
     assert (rows["empty"]["expected"], rows["easy"]["weight"]) == ("4", 0.25)
