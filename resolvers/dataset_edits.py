@@ -22,6 +22,7 @@ from resolvers.inputs import RowEdit, RowEdits
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.datasets import EditCountByLeaderboard, EditsByLeaderboard
 from resolvers.paging import Page, PageRequest
+from resolvers.snapshot_rows import read_row_id
 from resolvers.snapshot_storage import latest_snapshot, read_snapshot
 from resolvers.where import NOTHING
 
@@ -68,7 +69,7 @@ async def _keys_of(ctx: Context, leaderboard_id: UUID, edits: Sequence[RowEdit])
     keys: dict[int, bytes] = {}
     for index, edit in enumerate(edits):
         if edit.row_id is not None:
-            snapshot_id, position = _read_row_id(index, edit.row_id)
+            snapshot_id, position = read_row_id(f"rows.{index}.row_id", edit.row_id)
             places[snapshot_id][index] = position
         else:
             keys[index] = id_key(edit.external_id or "")
@@ -77,19 +78,6 @@ async def _keys_of(ctx: Context, leaderboard_id: UUID, edits: Sequence[RowEdit])
         found = await _keys_at(ctx, leaderboard_id, snapshot_id, positions)
         keys.update(found)
     return [keys[index] for index in range(len(edits))]
-
-
-def _read_row_id(index: int, row_id: str) -> tuple[UUID, int]:
-    snapshot_id, _, position = row_id.partition(":")
-    try:
-        # int() reads white space, underscores and other digits too.
-        if position.isascii() and position.isdecimal():
-            return UUID(snapshot_id), int(position)
-    except ValueError:
-        pass
-    raise InvalidInputError(
-        f"rows.{index}.row_id: {row_id!r} is not a snapshot's id, a colon and a position"
-    )
 
 
 async def _keys_at(

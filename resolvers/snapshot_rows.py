@@ -12,7 +12,7 @@ from db.records import Row
 from engine.snapshot_format import HAS_EXPECTED, IS_VALIDATION, IndexArray
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
-from resolvers.errors import AppError, NotFoundError
+from resolvers.errors import AppError, InvalidInputError, NotFoundError
 from resolvers.loaders.datasets import Place, SnapshotById
 from resolvers.paging import CountedPage, PageRequest, Places, by_place, cut_places, placed_page
 from resolvers.row_selection import SPLITS
@@ -65,6 +65,22 @@ class _Cut:
     asked: AskedRows
     indexes: range
     total: int
+
+
+def read_row_id(field: str, value: str) -> tuple[UUID, int]:
+    """Return the snapshot's id and the position that a row's id, `snapshot:position`, names.
+
+    Raises:
+        InvalidInputError: It names none.
+    """
+    snapshot_id, _, position = value.partition(":")
+    try:
+        # int() reads white space, underscores and other digits too.
+        if position.isascii() and position.isdecimal():
+            return UUID(snapshot_id), int(position)
+    except ValueError:
+        pass
+    raise InvalidInputError(f"{field}: {value!r} is not a snapshot's id, a colon and a position")
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -49,7 +49,6 @@ from schema.types.job import Job
 from schema.types.leaderboard import Leaderboard
 from schema.types.run import Run
 from schema.types.snapshot_diff import SnapshotDiff
-from schema.types.snapshot_rows import read_row_id
 from schema.types.trace import Trace
 from schema.types.workspace import Viewer, Workspace
 
@@ -131,7 +130,8 @@ async def dataset_row(
 ) -> PlacedRow:
     """Return one row of a snapshot."""
     columns = selected_names(info, "DatasetRow")
-    return await snapshot_row_cases.get_snapshot_row(info.context.ctx, *read_row_id(id), columns)
+    place = snapshot_row_cases.read_row_id("id", id)
+    return await snapshot_row_cases.get_snapshot_row(info.context.ctx, *place, columns)
 
 
 async def snapshot_diff(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from uuid import UUID
 
 import strawberry
 
@@ -10,7 +9,7 @@ from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import dropped_rows, snapshot_rows
 from resolvers.dropped_rows import DROPPED_ORDER
-from resolvers.errors import AppError, InvalidInputError
+from resolvers.errors import AppError
 from resolvers.paging import read_page
 from resolvers.snapshot_rows import ROW_ORDER
 from schema.context import Info
@@ -83,21 +82,6 @@ def download_url(root: strawberry.Parent[Row], info: Info) -> str | None:
 def is_labelled(root: strawberry.Parent[Any]) -> bool:
     """Return whether it has an expected output."""
     return root.expected is not None
-
-
-def read_row_id(value: strawberry.ID) -> tuple[UUID, int]:
-    """Return the snapshot's id and the position that a row's id names.
-
-    Raises:
-        InvalidInputError: It names none.
-    """
-    snapshot_id, _, position = value.partition(":")
-    try:
-        if position.isascii() and position.isdecimal():
-            return UUID(snapshot_id), int(position)
-    except ValueError:
-        pass
-    raise InvalidInputError(f"id: {value!r} is not a dataset row's id")
 
 
 @strawberry.type(description="How many rows a snapshot leaves out for a reason.")
