@@ -1,6 +1,6 @@
 """The declarative base, its naming convention, and the column types every row class shares."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -45,3 +45,16 @@ class Base(DeclarativeBase):
 def new_id() -> UUID:
     """Return a fresh version 7 UUID: later ids sort after earlier ones."""
     return uuid7()
+
+
+def first_id_at(instant: datetime) -> UUID:
+    """Return the lowest version 7 UUID that can be made at *instant*, which bounds a range of ids.
+
+    Source: RFC 9562, section 5.7: the first 48 bits are milliseconds since 1970.
+    """
+    return UUID(int=int(instant.timestamp() * 1000) << 80)
+
+
+def instant_of(id: UUID) -> datetime:
+    """Return when a version 7 UUID was made, in UTC, to the millisecond."""
+    return datetime.fromtimestamp((id.int >> 80) / 1000, UTC)

@@ -1,11 +1,15 @@
 """Alembic's entry point; the caller supplies the connection."""
 
+import re
+
 from alembic import context
 from sqlalchemy import Connection
 
 import db.models  # noqa: F401 - registers every row class
 from db.base import Base
 
+# The job engine's tables, and the days of traces.
+NOT_OURS = re.compile(r"pgqueuer|trace(_text)?_\d{8}$")
 # Waiting for a lock blocks everybody behind it, so a migration gives up soon.
 TIMEOUTS = ("SET lock_timeout = '4s'", "SET statement_timeout = '60s'")
 
@@ -17,7 +21,7 @@ def run(connection: Connection) -> None:
         target_metadata=Base.metadata,
         compare_server_default=True,
         include_name=lambda name, kind, _parents: (
-            not (kind == "table" and name is not None and name.startswith("pgqueuer"))
+            not (kind == "table" and name is not None and NOT_OURS.match(name))
         ),
         transaction_per_migration=True,
     )

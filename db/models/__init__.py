@@ -30,7 +30,7 @@ from db.models.run import (
     RunResult,
 )
 from db.models.token import ApiToken, BudgetHold
-from db.models.trace import Trace
+from db.models.trace import Trace, TraceHour, TraceText
 from db.models.workspace import Member, Workspace
 
 __all__ = [
@@ -68,5 +68,7 @@ __all__ = [
     "RunResult",
     "Trace",
     "TraceFeedback",
+    "TraceHour",
+    "TraceText",
     "Workspace",
 ]

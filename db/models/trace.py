@@ -1,56 +1,128 @@
-"""Rows of the trace aggregate: every model call, with what went in and came out."""
+"""Rows of the trace aggregate: every model call, with what went in and came out, and its sums.
 
+Traces are partitioned by the UTC day of their ids, which are version 7 UUIDs: an id leads to its
+partition, the order of ids is the order of time, and a day is dropped whole when it is old.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, select
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
-from db.base import Base, Id, Instant, Json, JsonList, Usd
+from db.base import Base, Id, Instant, Json, JsonList, Usd, new_id
+
+Total = Annotated[int, mapped_column(BigInteger)]
+BY_DAY = {"postgresql_partition_by": "RANGE (id)"}
 
 
-class Trace(Base):
-    """One model call.
+class TraceText(Base):
+    """What went into a model call and came out, apart from what lists of traces are made of.
 
     Attributes:
+        id: The trace's.
         messages: What the model was sent.
-        error: `code: message` when the call failed.
-        created_at: When the call was answered.
     """
 
-    __tablename__ = "trace"
-    __table_args__ = (
-        CheckConstraint("source IN ('run', 'inference')", name="source"),
-        CheckConstraint("status IN ('ok', 'error')", name="status"),
-        Index("ix_trace_leaderboard_id_created_at_id", "leaderboard_id", "created_at", "id"),
-        Index("ix_trace_workspace_id_created_at_id", "workspace_id", "created_at", "id"),
-        Index(
-            "ix_trace_run_id_created_at_id",
-            "run_id",
-            "created_at",
-            "id",
-            postgresql_where="run_id IS NOT NULL",
-        ),
-    )
+    __tablename__ = "trace_text"
+    __table_args__ = BY_DAY
 
     id: Mapped[Id]
-    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"))
-    leaderboard_id: Mapped[UUID] = mapped_column(ForeignKey("leaderboard.id"))
-    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id"))
-    candidate_id: Mapped[UUID] = mapped_column(ForeignKey("candidate.id"))
-    token_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_token.id"))
-    source: Mapped[str]
-    status: Mapped[str]
-    provider: Mapped[str]
-    model: Mapped[str]
+    workspace_id: Mapped[UUID]
     input: Mapped[str | None]
     messages: Mapped[JsonList | None]
     output: Mapped[str | None]
     expected: Mapped[str | None]
+
+
+class Trace(Base):
+    """One model call, or an event that a client has sent.
+
+    No foreign keys: each would cost a look-up a row, and what they name is never deleted.
+
+    Attributes:
+        candidate_id: Who was called; None of an event that a client has sent.
+        error: `code: message` when the call failed.
+        latency_ms: Request sent to answer read.
+        first_byte_ms: Request sent to the first of the answer, where it was streamed.
+        cost_source: Who says what it cost: `provider`, `computed` of tokens and prices, `unknown`.
+        price_version: Of the candidate's prices, as they were.
+        created_at: The instant in its id: when a request was taken, or a run's call recorded.
+    """
+
+    __tablename__ = "trace"
+    __table_args__ = (
+        CheckConstraint("source IN ('run', 'inference', 'dataset', 'manual')", name="source"),
+        CheckConstraint("status IN ('ok', 'error', 'cancelled')", name="status"),
+        CheckConstraint("cost_source IN ('provider', 'computed', 'unknown')", name="cost_source"),
+        Index("ix_trace_leaderboard_id_id", "leaderboard_id", "id"),
+        Index("ix_trace_workspace_id_id", "workspace_id", "id"),
+        Index("ix_trace_run_id_id", "run_id", "id", postgresql_where="run_id IS NOT NULL"),
+        BY_DAY,
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    workspace_id: Mapped[UUID]
+    leaderboard_id: Mapped[UUID | None]
+    run_id: Mapped[UUID | None]
+    candidate_id: Mapped[UUID | None]
+    token_id: Mapped[UUID | None]
+    source: Mapped[str]
+    status: Mapped[str]
+    provider: Mapped[str | None]
+    model: Mapped[str | None]
     score: Mapped[float | None]
     error: Mapped[str | None]
     latency_ms: Mapped[float]
+    first_byte_ms: Mapped[float | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cost_usd: Mapped[Usd | None]
+    cost_source: Mapped[str | None]
+    price_version: Mapped[int | None]
     trace_metadata: Mapped[Json] = mapped_column("metadata", key="trace_metadata")
     created_at: Mapped[Instant]
+
+
+def _text(name: str) -> Any:
+    """Return a column of the trace's text, which is looked up for the rows that are returned."""
+    wanted = select(getattr(TraceText, name)).where(TraceText.id == Trace.id)
+    return column_property(wanted.correlate_except(TraceText).scalar_subquery(), deferred=True)
+
+
+Trace.input = _text("input")  # type: ignore[attr-defined]
+Trace.messages = _text("messages")  # type: ignore[attr-defined]
+Trace.output = _text("output")  # type: ignore[attr-defined]
+Trace.expected = _text("expected")  # type: ignore[attr-defined]
+
+
+class TraceHour(Base):
+    """What the traces of one hour, model and latency come to; the sums of all of these are exact.
+
+    Attributes:
+        hour: Its beginning, in UTC.
+        leaderboard_id: All zeroes for traces of none.
+        provider: Empty when it is not known, as `model`.
+        bucket: Of latency; see `engine/latency_buckets.py`.
+        writer: The process that counts here, so that none waits for another; all zeroes once the
+            hour is over and its rows are put together.
+        unpriced_count: Traces whose cost is not known.
+    """
+
+    __tablename__ = "trace_hour"
+
+    workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
+    leaderboard_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True)
+    writer: Mapped[UUID] = mapped_column(primary_key=True)
+    trace_count: Mapped[Total]
+    error_count: Mapped[Total]
+    prompt_tokens: Mapped[Total]
+    completion_tokens: Mapped[Total]
+    cost_usd: Mapped[Usd]
+    unpriced_count: Mapped[Total]
