@@ -31,6 +31,7 @@ from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
+from resolvers.trace_storage import TraceStore
 
 # Results of runs, or labels, that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
@@ -84,6 +85,7 @@ class Process:
 
     def _services(self, settings: Settings) -> Services:
         queue = PgJobQueue()
+        traces = TraceStore(self.database)
         return Services(
             database=self.database,
             queue=queue,
@@ -106,10 +108,12 @@ class Process:
                 settings.run_concurrency,
                 lease_seconds=settings.worker_timeout_seconds,
             ),
+            traces=traces,
             health=ProviderHealth(self.background_database),
             runs_under_way=RunsUnderWay(),
             run_results=GroupCommit(
-                partial(store_call_results, self.database), max_waiting=MAX_UNSTORED_RESULTS
+                partial(store_call_results, self.database, traces),
+                max_waiting=MAX_UNSTORED_RESULTS,
             ),
             label_replies=GroupCommit(
                 partial(store_replies, self.database), max_waiting=MAX_UNSTORED_RESULTS

@@ -19,6 +19,7 @@ from resolvers.provider_health import ProviderHealth
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
+from resolvers.trace_storage import TraceStore
 
 if TYPE_CHECKING:
     from resolvers.label_storage import RowReply
@@ -68,6 +69,7 @@ class Services:
     catalogue: ModelCatalogue
     hub: DatasetHub
     gate: CallGate
+    traces: TraceStore
     health: ProviderHealth
     runs_under_way: RunsUnderWay
     run_results: GroupCommit[CallResult]

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Trace
@@ -82,7 +82,7 @@ async def infer(
     async with ctx.database.read() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
     messages = _messages(board, request)
-    if id is not None and (answered := await _answered_before(ctx, id)) is not None:
+    if id is not None and (answered := await _answered_before(ctx, leaderboard_id, id)) is not None:
         return answered
     candidate = await require_production_candidate(ctx, board)
     call = _Call(id or new_id(), board, candidate, messages, request, metadata or {})
@@ -147,7 +147,9 @@ async def _serve(ctx: Context, call: _Call) -> InferenceAnswer:
     return _answer(call.trace_id, call.board, call.candidate, outcome, budget)
 
 
-async def _answered_before(ctx: Context, trace_id: UUID) -> InferenceAnswer | None:
+async def _answered_before(
+    ctx: Context, leaderboard_id: UUID, trace_id: UUID
+) -> InferenceAnswer | None:
     """Return the answer of a call whose trace was stored before its server died.
 
     Raises:
@@ -169,7 +171,7 @@ async def _answered_before(ctx: Context, trace_id: UUID) -> InferenceAnswer | No
         budget = await find_budget(session, token_id) if token_id else None
     return InferenceAnswer(
         trace_id=trace_id,
-        leaderboard_id=trace.leaderboard_id,
+        leaderboard_id=leaderboard_id,
         candidate=candidate,
         output=trace.output or "",
         completion=None,
@@ -196,7 +198,7 @@ async def _store(
 ) -> Budget | None:
     """Store the trace and settle the budget, in one transaction."""
     async with ctx.database.write() as session:
-        await session.execute(insert(Trace).values(values))
+        await ctx.services.traces.store(session, [values])
         if hold is None:
             return None
         return await settle_budget(session, hold, outcome.cost_usd)

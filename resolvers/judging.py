@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.base import new_id
-from db.models import JudgeVerdict, Run, Trace
+from db.models import JudgeVerdict, Run
 from db.session import WriteSession
 from engine.judge_prompts import (
     PAIRWISE_PROMPT_VERSION,
@@ -314,12 +314,11 @@ class Bench:
         self, trace: Mapping[str, Any], row: Mapping[str, Any] | None, released_usd: Decimal
     ) -> None:
         async def store(session: WriteSession) -> None:
-            statement = insert(Trace).values(dict(trace)).on_conflict_do_nothing()
-            stored = await session.scalar(statement.returning(Trace.id))
+            stored = await self._ctx.services.traces.store(session, [trace])
             if row is not None:
                 values = {**row, "trace_id": trace["id"]}
                 await session.execute(insert(JudgeVerdict).values(values).on_conflict_do_nothing())
-            if stored is not None and released_usd:
+            if stored and released_usd:
                 await release_costs(session, Run, [(self._run.id, released_usd)])
 
         await store_patiently(self._ctx.database, store)

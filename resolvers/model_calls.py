@@ -5,11 +5,11 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
+from db.base import instant_of
 from providers.base import ChatAnswer, ChatProvider, ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.provider_health import EndpointHealth
 from resolvers.waiting import wait_for_event
@@ -32,12 +32,19 @@ class CallOutcome:
     Attributes:
         latency_ms: Of the last attempt, request sent to answer read.
         attempts: How often the model was asked.
+        first_byte_ms: Of the last attempt, request sent to the first of a streamed answer.
     """
 
     answer: ChatAnswer | None
     error: ProviderError | None
     latency_ms: float
     attempts: int
+    first_byte_ms: float | None = None
+
+    @property
+    def cost_source(self) -> str:
+        """Who says what it cost."""
+        return "unknown" if self.cost_usd is None else "computed"
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -130,6 +137,7 @@ class CallSubject:
     run_id: UUID | None
     token_id: UUID | None
     model: str
+    price_version: int | None = None
 
 
 def trace_values(
@@ -166,9 +174,12 @@ def trace_values(
         "latency_ms": outcome.latency_ms,
         "prompt_tokens": answer.prompt_tokens if answer else None,
         "completion_tokens": answer.completion_tokens if answer else None,
+        "first_byte_ms": outcome.first_byte_ms,
         "cost_usd": outcome.cost_usd,
+        "cost_source": outcome.cost_source,
+        "price_version": subject.price_version,
         "trace_metadata": {**metadata, "attempts": outcome.attempts},
-        "created_at": datetime.now(UTC),
+        "created_at": instant_of(trace_id),
     }
 
 

@@ -8,28 +8,30 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.bulk import column_arrays, insert_from_arrays
-from db.models import Run, RunResult, Trace
+from db.models import Run, RunResult
 from db.session import Database, WriteSession
 from resolvers.ceilings import release_costs
 from resolvers.failures import is_outage
 from resolvers.model_calls import CallResult
 from resolvers.run_lifecycle import notify_run
+from resolvers.trace_storage import TraceStore
 
 # Answers that are paid for are held so long for a database that is away.
 LONGEST_OUTAGE_SECONDS = 120
 OUTAGE_POLL_SECONDS = 0.5
-STORE_TRACES = insert_from_arrays(Trace).on_conflict_do_nothing()
 STORE_RESULTS = insert_from_arrays(RunResult).on_conflict_do_nothing()
 STORE_AND_TELL = STORE_RESULTS.returning(RunResult.id)
 
 
-async def store_call_results(database: Database, results: Sequence[CallResult]) -> None:
+async def store_call_results(
+    database: Database, traces: TraceStore, results: Sequence[CallResult]
+) -> None:
     """Store what came of some calls, in one transaction; what is stored already stays.
 
     Raises:
         SQLAlchemyError: The database refused them, or did not come back in time.
     """
-    await store_patiently(database, partial(_store, results=results))
+    await store_patiently(database, partial(_store, traces=traces, results=results))
 
 
 async def store_patiently(
@@ -58,8 +60,8 @@ async def store_patiently(
             return
 
 
-async def _store(session: WriteSession, results: Sequence[CallResult]) -> None:
-    await session.execute(STORE_TRACES, column_arrays(Trace, [each.trace for each in results]))
+async def _store(session: WriteSession, traces: TraceStore, results: Sequence[CallResult]) -> None:
+    await traces.store(session, [each.trace for each in results])
     rows = column_arrays(RunResult, [each.result for each in results])
     # One for each run: those who follow it look at what is stored by then.
     for run_id in {each.result["run_id"] for each in results}:

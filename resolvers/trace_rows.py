@@ -11,7 +11,7 @@ from db.models import Trace
 from db.records import Row
 from engine.instants import rfc3339
 from resolvers.auth import Scope, requires
-from resolvers.columns import kept_query
+from resolvers.columns import kept_query, read_columns
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.inputs import RowsFromTraces
@@ -25,15 +25,7 @@ from resolvers.where import TraceFilter
 # Their texts may be long: so many are held, and pushed together.
 TRACES_AT_ONCE = 100
 AMONG_NAMED = Trace.id == bindparam("trace_ids", type_=ARRAY(Uuid())).any_()
-COLUMNS = (
-    Trace.id,
-    Trace.source,
-    Trace.model,
-    Trace.input,
-    Trace.messages,
-    Trace.output,
-    Trace.created_at,
-)
+COLUMNS = frozenset({"id", "source", "model", "input", "messages", "output", "created_at"})
 
 
 @requires(Scope.LEADERBOARDS_WRITE)
@@ -97,17 +89,19 @@ async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) ->
 
 def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001 - a shape
     statement: AnySelect = where.narrow(
-        select(Trace.id, Trace.created_at).where(own_workspace(Trace.workspace_id)), Trace
+        select(Trace.id).where(own_workspace(Trace.workspace_id)), Trace
     )
     if is_named:
         statement = statement.where(AMONG_NAMED)
-    newest_first = statement.order_by(Trace.created_at.desc(), Trace.id.desc())
+    newest_first = statement.order_by(Trace.id.desc())
     return newest_first.limit(bindparam("row_limit"))
 
 
 def _write_traces() -> AnySelect:
-    whole: AnySelect = select(*COLUMNS).where(own_workspace(Trace.workspace_id), AMONG_NAMED)
-    return whole.order_by(Trace.created_at.desc(), Trace.id.desc())
+    whole: AnySelect = select(*read_columns(Trace, COLUMNS)).where(
+        own_workspace(Trace.workspace_id), AMONG_NAMED
+    )
+    return whole.order_by(Trace.id.desc())
 
 
 async def _rows_of(

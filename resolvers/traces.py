@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, bindparam, func, inspect, select
 
-from db.models import Trace
+from db.models import Trace, TraceHour
 from db.records import Row
 from resolvers.auth import Scope, requires
 from resolvers.columns import Columns, kept_query, read_columns
@@ -20,11 +20,9 @@ from resolvers.loaders.traces import (
     TraceById,
     TraceCountByLeaderboard,
     TracesByLeaderboard,
-    utc_day,
 )
 from resolvers.paging import (
     AnySelect,
-    Order,
     Page,
     PageRequest,
     SliceShape,
@@ -37,8 +35,6 @@ from resolvers.where import TraceFilter
 
 # Traces held at once while a listing is streamed out.
 STREAMED_TRACES = 100
-
-TRACE_ORDER = Order(column="created_at", parse=datetime.fromisoformat, descending=True)
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -158,16 +154,19 @@ async def open_trace_listing(
 
 
 async def _newest_days(ctx: Context, leaderboard_id: UUID, count: int) -> list[datetime]:
-    """Return the newest UTC days with traces, by hopping down the index from day to day."""
+    """Return the newest UTC days with traces, by hopping down the hours' index from day to day."""
 
     def newest(before: Any) -> Any:
         statement = (
-            select(utc_day(Trace.created_at))
-            .where(Trace.workspace_id == ctx.workspace_id, Trace.leaderboard_id == leaderboard_id)
-            .order_by(Trace.created_at.desc())
+            select(func.date_trunc("day", TraceHour.hour, "UTC"))
+            .where(
+                TraceHour.workspace_id == ctx.workspace_id,
+                TraceHour.leaderboard_id == leaderboard_id,
+            )
+            .order_by(TraceHour.hour.desc())
             .limit(1)
         )
-        return statement if before is None else statement.where(Trace.created_at < before)
+        return statement if before is None else statement.where(TraceHour.hour < before)
 
     walk = select(newest(None).scalar_subquery().label("day")).cte("walk", recursive=True)
     walk = walk.union_all(
@@ -193,7 +192,7 @@ async def _stream(
 
     A reader that is slow then holds no connection.
     """
-    left, request = limit, PageRequest(size=0, order=TRACE_ORDER)
+    left, request = limit, PageRequest(size=0)
     while left > 0:
         request = replace(request, size=min(left, STREAMED_TRACES))
         query = kept_query(_write_batch, slice_shape(request), where.shape())
@@ -209,4 +208,4 @@ async def _stream(
         left -= len(page.rows)
         offset = 0
         last = page.rows[-1]
-        request = replace(request, after=(last.created_at, last.id))
+        request = replace(request, after=(last.id, last.id))

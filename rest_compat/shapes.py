@@ -445,12 +445,12 @@ class TraceShape(Shape):
     """A model call."""
 
     id: UUID
-    leaderboard_id: UUID
+    leaderboard_id: UUID | None
     run_id: UUID | None
     source: Literal["run", "inference", "dataset", "manual"]
-    status: Literal["ok", "error"]
-    provider: str
-    model: str
+    status: Literal["ok", "error", "cancelled"]
+    provider: str | None
+    model: str | None
     leaderboard_model_id: UUID | None = Field(validation_alias="candidate_id")
     input: str | None
     messages: list[Any] | None

@@ -363,6 +363,8 @@ class TraceSource(Enum):
 
     RUN = enum_value("run", description="A run.")
     INFERENCE = enum_value("inference", description="A request to the model in production.")
+    DATASET = enum_value("dataset", description="An event of a dataset.")
+    MANUAL = enum_value("manual", description="Nothing here: a client has sent it.")
 
 
 @strawberry.enum(description="How a model call ended.")
@@ -371,6 +373,16 @@ class CallStatus(Enum):
 
     OK = enum_value("ok", description="The model answered.")
     ERROR = enum_value("error", description="It did not.")
+    CANCELLED = enum_value("cancelled", description="Its caller went away, and it was stopped.")
+
+
+@strawberry.enum(description="Who says what a model call cost.")
+class CostSource(Enum):
+    """`Trace.cost_source`."""
+
+    PROVIDER = enum_value("provider", description="The provider's own figure.")
+    COMPUTED = enum_value("computed", description="Tokens times the candidate's prices.")
+    UNKNOWN = enum_value("unknown", description="Nobody: there is no figure.")
 
 
 @strawberry.enum(description="The order of a list.")

@@ -25,7 +25,6 @@ from resolvers.paging import read_page
 from resolvers.run_comparisons import ComparedRuns
 from resolvers.snapshot_diffs import ComparedSnapshots
 from resolvers.stored_rows import PlacedRow
-from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import ListOrder
 from schema.fields import resolved
@@ -165,7 +164,7 @@ async def traces(
 ) -> Slice:
     """Return a slice of the workspace's traces."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=TRACE_ORDER)
+    request = read_page(first=first, after=after, last=last, before=before)
     where = read_trace_filter(filter)
     page = await trace_cases.list_traces(ctx, request, where, selected_names(info, "Trace"))
     return slice_of(page, trace_cases.count_traces, ctx, where)

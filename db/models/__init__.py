@@ -1,6 +1,7 @@
 """Row classes, one module per aggregate."""
 
 from db.models.candidate import Candidate
+from db.models.charge import CandidatePrice, Charge
 from db.models.dataset import (
     Dataset,
     DatasetEdit,
@@ -37,6 +38,8 @@ __all__ = [
     "ApiToken",
     "BudgetHold",
     "Candidate",
+    "CandidatePrice",
+    "Charge",
     "Dataset",
     "DatasetEdit",
     "DatasetRow",

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, CreatedAt, Id, Instant, Json, Usd
@@ -16,6 +16,8 @@ class Candidate(Base):
         auth_token_box: The endpoint's credential, encrypted for this row.
         params: Sampling parameters sent with every call.
         timeout_seconds: The longest one call may take, in seconds.
+        first_byte_timeout_seconds: The longest that it may keep silent first, in seconds.
+        price_version: Of its prices; see `CandidatePrice`.
         removed_at: Set instead of deleting, so that past rankings keep their entries.
     """
 
@@ -39,5 +41,7 @@ class Candidate(Base):
     input_price_per_million_usd: Mapped[Usd | None]
     output_price_per_million_usd: Mapped[Usd | None]
     timeout_seconds: Mapped[float]
+    first_byte_timeout_seconds: Mapped[float | None]
+    price_version: Mapped[int] = mapped_column(server_default=text("1"), default=1)
     created_at: Mapped[CreatedAt]
     removed_at: Mapped[Instant | None]

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, CreatedAt, Id, Instant, Json, Promotion
@@ -20,6 +20,8 @@ class Leaderboard(Base):
         judge_model: The provider's name for the judge; None when each run picks one.
         judge_auto: Whether each run picks one.
         promotion: When a new ranking changes production; see `resolvers/inputs/leaderboard.py`.
+        slug: What it is called by, of letters, digits and hyphens; unique in the workspace.
+        serving: How production is served; see `resolvers/inputs/serving.py`.
         production_candidate_id: Who serves production; None before the first ranking. Every
             change of it is a `PromotionEvent`, written in the same transaction.
         deleted_at: Set instead of deleting, so that what was paid for stays accounted for.
@@ -31,11 +33,19 @@ class Leaderboard(Base):
         CheckConstraint("eval_type IN ('exact', 'judge', 'human')", name="eval_type"),
         CheckConstraint("model_selection IN ('ranking_winner', 'manual')", name="model_selection"),
         Index("ix_leaderboard_workspace_id_id", "workspace_id", "id"),
+        Index(
+            "uq_leaderboard_workspace_id_slug",
+            "workspace_id",
+            "slug",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
     )
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"))
     name: Mapped[str]
+    slug: Mapped[str | None]
     system_prompt: Mapped[str]
     dataset_type: Mapped[str]
     dataset_url: Mapped[str | None]
@@ -50,6 +60,7 @@ class Leaderboard(Base):
         ForeignKey("candidate.id", use_alter=True)
     )
     promotion: Mapped[Promotion]
+    serving: Mapped[Json] = mapped_column(server_default=text("'{}'"), default=dict)
     production_candidate_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("candidate.id", use_alter=True)
     )

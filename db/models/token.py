@@ -17,6 +17,8 @@ class ApiToken(Base):
         secret_sha256: SHA-256 of the secret part, which itself is never stored.
         scopes: Granted scopes; empty means all of them (tokens of the published product).
         budget_used_usd: Settled spend since `budget_window_started_at`, in US dollars.
+        requests_free_at: When all of `requests_per_minute` is free again, and `tokens_free_at` of
+            `tokens_per_minute`; see `resolvers/reservations.py`.
         budget_held_usd: The sum of this token's `budget_hold` rows, in US dollars.
     """
 
@@ -42,6 +44,10 @@ class ApiToken(Base):
     budget_used_usd: Mapped[Usd] = mapped_column(server_default="0", default=Decimal(0))
     budget_held_usd: Mapped[Usd] = mapped_column(server_default="0", default=Decimal(0))
     budget_window_started_at: Mapped[CreatedAt]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    requests_free_at: Mapped[Instant | None]
+    tokens_free_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
 
 

@@ -36,6 +36,12 @@ class TraceText(Base):
     expected: Mapped[str | None]
 
 
+def _text(name: str, trace_id: Mapped[UUID]) -> Any:
+    """Return a column of a trace's text, which is looked up for the rows that are returned."""
+    wanted = select(getattr(TraceText, name)).where(TraceText.id == trace_id)
+    return column_property(wanted.correlate_except(TraceText).scalar_subquery())
+
+
 class Trace(Base):
     """One model call, or an event that a client has sent.
 
@@ -83,18 +89,10 @@ class Trace(Base):
     price_version: Mapped[int | None]
     trace_metadata: Mapped[Json] = mapped_column("metadata", key="trace_metadata")
     created_at: Mapped[Instant]
-
-
-def _text(name: str) -> Any:
-    """Return a column of the trace's text, which is looked up for the rows that are returned."""
-    wanted = select(getattr(TraceText, name)).where(TraceText.id == Trace.id)
-    return column_property(wanted.correlate_except(TraceText).scalar_subquery(), deferred=True)
-
-
-Trace.input = _text("input")  # type: ignore[attr-defined]
-Trace.messages = _text("messages")  # type: ignore[attr-defined]
-Trace.output = _text("output")  # type: ignore[attr-defined]
-Trace.expected = _text("expected")  # type: ignore[attr-defined]
+    input: Mapped[str | None] = _text("input", id)  # noqa: A003 - the column
+    messages: Mapped[list[Any] | None] = _text("messages", id)  # noqa: A003 - the column
+    output: Mapped[str | None] = _text("output", id)  # noqa: A003 - the column
+    expected: Mapped[str | None] = _text("expected", id)  # noqa: A003 - the column
 
 
 class TraceHour(Base):

@@ -5,16 +5,24 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, CreatedAt, Id
+from db.base import Base, CreatedAt, Id, Json
 
 
 class Workspace(Base):
-    """Owns everything else; the published API calls it a business."""
+    """Owns everything else; the published API calls it a business.
+
+    Attributes:
+        trace_retention_days: How long traces are kept; None for as long as the deployment says.
+        redaction: What is taken out of traces before they are stored; see
+            `resolvers/inputs/redaction.py`.
+    """
 
     __tablename__ = "workspace"
 
     id: Mapped[Id]
     name: Mapped[str]
+    trace_retention_days: Mapped[int | None]
+    redaction: Mapped[Json | None]
     created_at: Mapped[CreatedAt]
 
 

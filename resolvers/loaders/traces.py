@@ -1,9 +1,5 @@
 """Batched questions about traces."""
 
-from datetime import datetime
-from typing import Any
-
-from sqlalchemy import ColumnElement, func
 from typing_extensions import override
 
 from db.models import Trace, TraceFeedback
@@ -11,11 +7,6 @@ from resolvers.loaders.base import own_workspace
 from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect
-
-
-def utc_day(instant: Any) -> ColumnElement[datetime]:
-    """Return the UTC midnight at or before *instant*."""
-    return func.date_trunc("day", instant, "UTC")
 
 
 class TraceById(RowByKey):

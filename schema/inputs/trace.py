@@ -24,11 +24,9 @@ class TraceFilterInput:
         default=None, description="Of this leaderboard."
     )
     since: datetime | None = strawberry.field(
-        default=None, description="Answered at this instant or later."
+        default=None, description="Made at this instant or later."
     )
-    until: datetime | None = strawberry.field(
-        default=None, description="Answered before this instant."
-    )
+    until: datetime | None = strawberry.field(default=None, description="Made before this instant.")
 
 
 def read_trace_filter(given: TraceFilterInput | None) -> TraceFilter:

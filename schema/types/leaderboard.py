@@ -11,7 +11,6 @@ from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, promotions, rankings, runs, traces
 from resolvers.paging import read_page
-from resolvers.traces import TRACE_ORDER
 from schema.context import Info
 from schema.enums import DatasetType, EvalType, ModelSelection
 from schema.fields import batched, resolved
@@ -68,7 +67,7 @@ async def traces_of(
 ) -> Sequence[Slice]:
     """Return a slice of each one's traces."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=TRACE_ORDER)
+    request = read_page(first=first, after=after, last=last, before=before)
     where = read_trace_filter(filter)
     ids = [root.id for root in roots]
     columns = selected_names(info, "Trace")

@@ -11,7 +11,7 @@ from compiled_graphql.selection import selected_names
 from db.records import Row
 from resolvers import candidates, feedback, leaderboards, runs
 from schema.context import Info
-from schema.enums import CallStatus, TraceSource
+from schema.enums import CallStatus, CostSource, TraceSource
 from schema.fields import batched, referred, resolved
 from schema.types.refs import CandidateRef, LeaderboardRef, RunRef
 
@@ -45,8 +45,8 @@ class Trace:
     id: strawberry.ID = strawberry.field(description="Its id.")
     source: TraceSource = strawberry.field(description="What it was made for.")
     status: CallStatus = strawberry.field(description="How it ended.")
-    provider: str = strawberry.field(description="Who served the model.")
-    model: str = strawberry.field(description="The model that was called.")
+    provider: str | None = strawberry.field(description="Who served the model.")
+    model: str | None = strawberry.field(description="The model that was called.")
     input: str | None = strawberry.field(description="What was asked.")
     messages: JSON | None = strawberry.field(description="What the model was sent.")
     output: str | None = strawberry.field(description="What it answered.")
@@ -57,9 +57,20 @@ class Trace:
     prompt_tokens: int | None = strawberry.field(description="Tokens sent.")
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
+    cost_source: CostSource | None = strawberry.field(
+        description="Who says what it cost; null of old calls."
+    )
+    price_version: int | None = strawberry.field(
+        description="Which of the candidate's prices held; null outside production."
+    )
+    first_byte_ms: float | None = strawberry.field(
+        description="Request sent to the first of the answer, where it was streamed."
+    )
     token_id: strawberry.ID | None = strawberry.field(description="The API token it is charged to.")
     metadata: JSON = resolved(metadata, "What is known of it besides.", needs=["trace_metadata"])
-    created_at: datetime = strawberry.field(description="When it was answered.")
+    created_at: datetime = strawberry.field(
+        description="When it was taken from a caller, or recorded."
+    )
     feedback: list[Feedback] = batched(feedback_of, "What people said of it, the latest first.")
     run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run it belongs to.")
     leaderboard: LeaderboardRef | None = referred(

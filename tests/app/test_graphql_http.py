@@ -126,7 +126,7 @@ async def test_a_large_answer_is_sent_in_pieces_and_arrives_whole(
         for _ in range(100):
             await make_trace(session, board, candidate)
         await session.flush()
-        await session.execute(text("UPDATE trace SET input = repeat('é', 10000)"))
+        await session.execute(text("UPDATE trace_text SET input = repeat('é', 10000)"))
     pieces: list[int] = []
     app = create_app(settings, process)
 

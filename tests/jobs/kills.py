@@ -491,7 +491,7 @@ async def read_books(process: Process, run_id: UUID) -> Books:
             traces=len(traces),
             prices_usd={
                 (
-                    judge if each.trace_metadata.get("role") == "judge" else each.model,
+                    str(judge if each.trace_metadata.get("role") == "judge" else each.model),
                     (each.messages or [])[-1]["content"],
                 ): each.cost_usd or Decimal(0)
                 for each in traces

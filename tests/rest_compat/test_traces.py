@@ -2,15 +2,15 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import insert
 
 from app.services import Process
 from db.base import new_id
-from db.models import Candidate, Leaderboard, Run, Trace
+from db.models import Candidate, Leaderboard, Run
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import (
     Tenant,
@@ -19,6 +19,8 @@ from tests.factories import (
     make_ranked_run,
     make_tenant,
     make_trace,
+    store_traces,
+    trace_of,
 )
 
 COLUMNS = [
@@ -160,18 +162,15 @@ async def test_three_thousand_traces_come_in_a_stream(
     client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
 ) -> None:
     async with process.database.write() as session:
+        # A hundred of each instant, so that pages end within one.
         values = [
-            {
-                "id": new_id(), "workspace_id": board.workspace_id, "leaderboard_id": board.id,
-                "candidate_id": candidate.id, "source": "inference", "status": "ok",
-                "provider": "openrouter", "model": "m", "input": "x" * 1000, "messages": [],
-                "output": str(number), "latency_ms": 1.0, "trace_metadata": {},
-                # A hundred of each instant, so that pages end within one.
-                "created_at": NOON - timedelta(hours=number // 100),
-            }
+            trace_of(
+                board, candidate, NOON - timedelta(hours=number // 100),
+                input="x" * 1000, output=str(number),
+            )
             for number in range(3_000)
         ]  # fmt: skip
-        await session.execute(insert(Trace), values)
+        await store_traces(session, sorted(values, key=itemgetter("id")))
     outputs: list[int] = []
     for offset in (0, 1000, 2000):
         path = f"/v1/leaderboard/{board.id}/traces?limit=1000&offset={offset}"

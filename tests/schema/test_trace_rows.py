@@ -1,5 +1,6 @@
 """Traces that become rows, with what people said of them."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +9,16 @@ import orjson
 import pytest
 
 from app.services import Process
-from db.models import Leaderboard, Trace
+from db.models import Leaderboard
 from tests.conftest import ask
-from tests.factories import Tenant, make_candidate, make_tenant, make_token, make_trace
+from tests.factories import (
+    Tenant,
+    make_candidate,
+    make_tenant,
+    make_token,
+    store_traces,
+    trace_of,
+)
 from tests.rest_compat.test_push import make_push_board, stored_lines
 
 FEEDBACK = """
@@ -37,15 +45,14 @@ async def board(process: Process, tenant: Tenant) -> Leaderboard:
 async def traces(process: Process, board: Leaderboard) -> list[UUID]:
     """Return the ids of three calls that were answered, behind one that failed."""
     candidate = await make_candidate(process, board)
-    made = []
+    made = [
+        trace_of(board, candidate, datetime.now(UTC), input=f"in {number}", output=f"out {number}")
+        for number in range(4)
+    ]
+    made[0] |= {"status": "error", "error": "timed_out: too slow"}
     async with process.database.write() as session:
-        for number in range(4):
-            trace: Trace = await make_trace(session, board, candidate)
-            trace.source, trace.input, trace.output = "inference", f"in {number}", f"out {number}"
-            if number == 0:
-                trace.status, trace.error = "error", "timed_out: too slow"
-            made.append(trace.id)
-    return made[1:]
+        await store_traces(session, made)
+    return [trace["id"] for trace in made[1:]]
 
 
 async def say(client: httpx2.AsyncClient, trace_id: UUID, **said: Any) -> Any:

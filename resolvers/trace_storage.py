@@ -1,0 +1,147 @@
+"""Storing traces: many in one statement, each once, with its text and its share of the hour."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Column, Table
+from sqlalchemy.dialects import postgresql
+
+from db.base import instant_of, new_id
+from db.models import Trace, TraceHour, TraceText
+from db.partitions import create_days, day_of, list_days
+from db.session import Database, WriteSession
+from engine.latency_buckets import bucket_of
+
+# Counts in rows of its own, so that no two processes wait for each other's.
+WRITER: Final = new_id()
+NO_LEADERBOARD = UUID(int=0)
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+SUMS = (
+    "trace_count",
+    "error_count",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "unpriced_count",
+)
+
+
+def _columns(entity: Any) -> list[Column[Any]]:
+    table: Table = entity.__table__
+    return list(table.columns)
+
+
+NARROW = _columns(Trace)
+WIDE = _columns(TraceText)
+
+
+def _array_type(column: Column[Any]) -> str:
+    """Return the type of an array of *column*'s values; JSON travels as text."""
+    name = column.type.compile(dialect=DIALECT)
+    return "text[]" if name == "JSONB" else f"{name}[]"
+
+
+def _cast(column: Column[Any]) -> str:
+    is_json = isinstance(column.type, postgresql.JSONB)
+    return f"{column.name}::jsonb" if is_json else column.name
+
+
+def _write_storing() -> tuple[str, int]:
+    """Return the part of a statement that stores traces, and how many parameters it has.
+
+    It ends with `stored`, the ids of those that were not stored before: a repeat after a commit
+    whose answer was lost changes nothing.
+    """
+    parameters = [f"${place}::{_array_type(column)}" for place, column in
+                  enumerate([*NARROW, *WIDE[1:]], start=1)]  # fmt: skip
+    given = [column.name for column in NARROW] + [f"text_{column.name}" for column in WIDE[1:]]
+    bucket, writer = len(parameters) + 1, len(parameters) + 2
+    parameters.append(f"${bucket}::integer[]")
+    narrow = ", ".join(column.name for column in NARROW)
+    wide = ", ".join(column.name for column in WIDE)
+    texts = ", ".join(f"text_{_cast(column)}" for column in WIDE[1:])
+    keys = ", ".join(column.name for column in _columns(TraceHour) if column.primary_key)
+    sums = ", ".join(f"{name} = hour_of.{name} + excluded.{name}" for name in SUMS)
+    text = f"""
+    WITH given AS (
+        SELECT * FROM unnest({", ".join(parameters)}) AS given({", ".join([*given, "bucket"])})
+    ), stored AS (
+        INSERT INTO trace ({narrow}) SELECT {", ".join(map(_cast, NARROW))} FROM given
+        ON CONFLICT DO NOTHING RETURNING id
+    ), texts AS (
+        INSERT INTO trace_text ({wide}) SELECT id, {texts} FROM given JOIN stored USING (id)
+    ), hours AS (
+        INSERT INTO trace_hour AS hour_of ({keys}, {", ".join(SUMS)})
+        SELECT workspace_id, coalesce(leaderboard_id, '{NO_LEADERBOARD}'),
+            date_trunc('hour', created_at, 'UTC'), source, coalesce(provider, ''),
+            coalesce(model, ''), bucket, ${writer}::uuid, count(*),
+            count(*) FILTER (WHERE status = 'error'), coalesce(sum(prompt_tokens), 0),
+            coalesce(sum(completion_tokens), 0), coalesce(sum(cost_usd), 0),
+            count(*) FILTER (WHERE cost_usd IS NULL)
+        FROM given JOIN stored USING (id) GROUP BY 1, 2, 3, 4, 5, 6, 7
+        ON CONFLICT ({keys}) DO UPDATE SET {sums}
+    )"""  # noqa: S608 - made of our own columns' names
+    return text, writer
+
+
+STORING, STORING_PARAMETERS = _write_storing()
+STORE = f"{STORING} SELECT id FROM stored"  # noqa: S608 - as above
+
+
+def storing_values(traces: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the parameters of `STORING`.
+
+    Args:
+        traces: Each a mapping of every column of `Trace` and `TraceText`.
+    """
+    values: list[Any] = [_values(column, traces) for column in [*NARROW, *WIDE[1:]]]
+    return [*values, [bucket_of(trace["latency_ms"]) for trace in traces], WRITER]
+
+
+def _values(column: Column[Any], traces: Sequence[Mapping[str, Any]]) -> list[Any]:
+    key = column.key
+    if isinstance(column.type, postgresql.JSONB):
+        return [None if (value := trace[key]) is None else orjson.dumps(value).decode()
+                for trace in traces]  # fmt: skip
+    return [trace[key] for trace in traces]
+
+
+class TraceStore:
+    """Stores traces, and sees to it that there are partitions for them.
+
+    Args:
+        database: Where they go.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._days: set[date] = set()
+
+    async def store(
+        self, session: WriteSession, traces: Sequence[Mapping[str, Any]]
+    ) -> frozenset[UUID]:
+        """Store traces in *session*'s transaction.
+
+        Args:
+            session: The caller's.
+            traces: From `trace_values`.
+
+        Returns:
+            Those that were not stored before.
+        """
+        await self.make_room(trace["id"] for trace in traces)
+        connection = await session.connection()
+        stored = await connection.exec_driver_sql(STORE, tuple(storing_values(traces)))
+        return frozenset(stored.scalars())
+
+    async def make_room(self, ids: Iterable[UUID]) -> None:
+        """Make the partitions that traces of these ids belong to, where they are missing."""
+        days = {day_of(instant_of(trace_id)) for trace_id in ids}
+        if days <= self._days:
+            return
+        async with self._database.write() as session:
+            await create_days(session, days)
+            self._days = set(await list_days(session))
