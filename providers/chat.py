@@ -1,7 +1,7 @@
 """Calls of model endpoints: OpenRouter's, and the ones that users bring."""
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,15 +9,21 @@ import orjson
 
 from providers.addresses import RefusedAddressError, check_literal, check_name
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
-from providers.http import HttpClient
+from providers.chat_answers import read_answer
+from providers.chat_stream import HttpChatStream
+from providers.http import HttpClient, read_bounded
+from providers.http_failures import failure
 
 # Sandbox models are told by their name, so that they can stand beside real ones.
 SANDBOX_PREFIX = "sandbox/"
 SANDBOX_KEY = "sk-sandbox"
-SHOWN_BODY_CHARACTERS = 500
-PLAIN_OUTPUT_FIELDS = ("output", "text", "generated_text", "response", "content")
-TOO_MANY_REQUESTS = 429
-MICRO = Decimal("0.000000000001")
+JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+# A compressed stream comes in the blocks of its compressor.
+STREAM_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "text/event-stream, application/json",
+    "Accept-Encoding": "identity",
+}
 
 
 class HttpChatProvider:
@@ -76,23 +82,46 @@ class HttpChatProvider:
         self, target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
     ) -> ChatAnswer:
         """Ask *target* once; see `ChatProvider`."""
-        body: dict[str, Any] = {**target.params, **params, "messages": list(messages)}
-        if target.model_id is not None:
-            body["model"] = target.model_id
         client, url, headers = self._route(target)
-        if target.url is None:
-            body["usage"] = {"include": True}
         response, content = await client.fetch(
             "POST",
             url,
-            headers={"Content-Type": "application/json", "Accept": "application/json", **headers},
-            content=orjson.dumps(body),
+            headers={**JSON_HEADERS, **headers},
+            content=orjson.dumps(_body(target, messages, params)),
             timeout_seconds=target.timeout_seconds,
+            first_byte_timeout_seconds=target.first_byte_timeout_seconds,
             max_bytes=self._max_response_bytes,
         )
         if not response.is_success:
-            raise failure(response.status_code, response.headers.get("retry-after"), content)
+            told = response.headers.get("retry-after")
+            raise failure(response.status, told, content, sent=headers)
         return read_answer(content, target)
+
+    @asynccontextmanager
+    async def open_stream(
+        self, target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+    ) -> AsyncIterator[HttpChatStream]:
+        """Ask *target* once, for an answer that comes in parts; see `ChatProvider`."""
+        client, url, headers = self._route(target)
+        body = _body(target, messages, params)
+        stated = body.get("stream_options")
+        options = stated if isinstance(stated, dict) else {}
+        body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
+        async with client.stream(
+            "POST",
+            url,
+            headers={**STREAM_HEADERS, **headers},
+            content=orjson.dumps(body),
+            timeout_seconds=target.timeout_seconds,
+            first_byte_timeout_seconds=target.first_byte_timeout_seconds,
+        ) as response:
+            if not response.is_success:
+                content = await read_bounded(response, self._max_response_bytes)
+                told = response.headers.get("retry-after")
+                raise failure(response.status, told, content, sent=headers)
+            stream = HttpChatStream(response, target, max_bytes=self._max_response_bytes)
+            yield stream
+            await stream.finish()
 
     def _route(self, target: ChatTarget) -> tuple[HttpClient, str, Mapping[str, str]]:
         if target.url is not None:
@@ -105,147 +134,16 @@ class HttpChatProvider:
         return self._trusted, f"{self._openrouter_url}/chat/completions", target.headers
 
 
+def _body(
+    target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    body: dict[str, Any] = {**target.params, **params, "messages": list(messages)}
+    if target.model_id is not None:
+        body["model"] = target.model_id
+    if target.url is None:
+        body["usage"] = {"include": True}
+    return body
+
+
 def _refused(message: str) -> ProviderError:
     return ProviderError(ProviderErrorCode.REFUSED_ADDRESS, message)
-
-
-def failure(status: int, retry_after: str | None, content: bytes) -> ProviderError:
-    """Describe a non-2xx answer.
-
-    429 and 5xx are retryable: the endpoint says that it generated nothing.
-    """
-    shown = content[: SHOWN_BODY_CHARACTERS * 4].decode("utf-8", "replace")
-    shown = shown.replace("\x00", "")[:SHOWN_BODY_CHARACTERS]
-    code = ProviderErrorCode.REJECTED
-    if status == TOO_MANY_REQUESTS:
-        code = ProviderErrorCode.RATE_LIMITED
-    elif status in {401, 403}:
-        code = ProviderErrorCode.CREDENTIAL_REFUSED
-    elif status == 404:  # noqa: PLR2004 - Not Found
-        code = ProviderErrorCode.NOT_FOUND
-    elif status >= 500:  # noqa: PLR2004 - the server errors
-        code = ProviderErrorCode.SERVER_ERROR
-    retryable = code in {ProviderErrorCode.RATE_LIMITED, ProviderErrorCode.SERVER_ERROR}
-    return ProviderError(
-        code,
-        f"the endpoint answered {status}",
-        status=status,
-        retry_after_seconds=_seconds(retry_after),
-        is_retryable=retryable,
-        body=shown or None,
-    )
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After in seconds; the date form is rare here, and is ignored."""
-    if retry_after is None or not retry_after.strip().isdecimal():
-        return None
-    return float(retry_after)
-
-
-def read_answer(content: bytes, target: ChatTarget) -> ChatAnswer:
-    """Take output, usage and cost from a 2xx body.
-
-    Raises:
-        ProviderError: No output can be found in it.
-    """
-    value = _parse(content)
-    completion = value if isinstance(value, dict) and "choices" in value else None
-    output = _find_output(value)
-    if output is None:
-        raise ProviderError(
-            ProviderErrorCode.INVALID_RESPONSE,
-            "no output in the answer: expected an OpenAI chat completion, one of the fields "
-            f"{', '.join(PLAIN_OUTPUT_FIELDS)}, a list with 'generated_text', or a text",
-            body=content[:SHOWN_BODY_CHARACTERS].decode("utf-8", "replace").replace("\x00", ""),
-        )
-    fields = value if isinstance(value, dict) else {}
-    stated = fields.get("usage")
-    usage: dict[str, Any] = stated if isinstance(stated, dict) else {}
-    prompt_tokens = _count(usage, "prompt_tokens")
-    completion_tokens = _count(usage, "completion_tokens")
-    return ChatAnswer(
-        output=output.replace("\x00", "\ufffd"),
-        completion=completion,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        cost_usd=_cost(fields, usage, prompt_tokens, completion_tokens, target),
-    )
-
-
-def _parse(content: bytes) -> object:
-    try:
-        parsed: object = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    return parsed
-
-
-def _find_output(value: object) -> str | None:
-    if isinstance(value, str):
-        return value if value.strip() else None
-    if isinstance(value, list):
-        first = value[0] if value else None
-        return _text(first.get("generated_text")) if isinstance(first, dict) else None
-    if not isinstance(value, dict):
-        return None
-    choices = value.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        if isinstance(message, dict):
-            content = _text(message.get("content"))
-            if content is not None:
-                return content
-            return "" if message.get("tool_calls") else None
-        return None
-    return next((text for name in PLAIN_OUTPUT_FIELDS if (text := _text(value.get(name)))), None)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    value = usage.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-    return value if is_count else None
-
-
-def _cost(
-    fields: Mapping[str, Any],
-    usage: Mapping[str, Any],
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-    target: ChatTarget,
-) -> Decimal | None:
-    """Return what the call cost in US dollars: the provider's figure before ours."""
-    for stated in (usage.get("cost"), fields.get("cost_usd")):
-        if isinstance(stated, int | float | str) and not isinstance(stated, bool):
-            try:
-                figure = Decimal(str(stated))
-            except InvalidOperation:
-                continue
-            if figure.is_finite() and 0 <= figure < 1_000_000:  # noqa: PLR2004 - not a price
-                return figure.quantize(MICRO)
-    return price(target, prompt_tokens, completion_tokens)
-
-
-def price(
-    target: ChatTarget, prompt_tokens: int | None, completion_tokens: int | None
-) -> Decimal | None:
-    """Return tokens times the target's prices in US dollars, or None when either is unknown."""
-    if (
-        prompt_tokens is None
-        or completion_tokens is None
-        or target.input_price_per_million_usd is None
-        or target.output_price_per_million_usd is None
-    ):
-        return None
-    total = (
-        target.input_price_per_million_usd * prompt_tokens
-        + target.output_price_per_million_usd * completion_tokens
-    )
-    return (total / 1_000_000).quantize(MICRO)

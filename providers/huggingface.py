@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-import httpx2
-
 from providers.addresses import RefusedAddressError, check_literal, check_name
 from providers.base import (
     DatasetError,
@@ -16,8 +14,8 @@ from providers.base import (
     ProviderError,
     ProviderErrorCode,
 )
-from providers.chat import failure
-from providers.http import HttpClient
+from providers.http import HttpClient, HttpResponse
+from providers.http_failures import failure
 from providers.json_lines import gunzip, split_lines
 
 PUBLIC_HUB_URL = "https://huggingface.co"
@@ -150,12 +148,12 @@ class HuggingFaceHub:
         told: dict[str, str] = {}
         for _ in range(MAX_REDIRECTS):
             async with self._trusted.stream(
-                "HEAD", address, headers=_headers(token), timeout_seconds=READ_TIMEOUT_SECONDS
+                "HEAD", address, headers=_headers(token), read_timeout_seconds=READ_TIMEOUT_SECONDS
             ) as response:
                 headers = response.headers
             told = {name: headers[name] for name in TOLD_BY_HEAD if name in headers} | told
             if not response.is_redirect:
-                if response.status_code not in NO_HEAD:
+                if response.status not in NO_HEAD:
                     _check_head(response, url)
                     told.setdefault("x-linked-size", headers.get("content-length", ""))
                 return told
@@ -173,13 +171,13 @@ class HuggingFaceHub:
         with _explaining(url):
             async with self._follow(address, token) as response:
                 _check_head(response, url)
-                chunks: AsyncIterator[bytes] = response.aiter_bytes()
+                chunks: AsyncIterator[bytes] = response.chunks()
                 if urlsplit(url).path.endswith(".gz"):
                     chunks = gunzip(chunks, url)
                 yield split_lines(chunks, url, max_bytes)
 
     @asynccontextmanager
-    async def _follow(self, url: str, token: str | None) -> AsyncIterator[httpx2.Response]:
+    async def _follow(self, url: str, token: str | None) -> AsyncIterator[HttpResponse]:
         """Open *url*, following redirects, the hub's own credential going to the hub alone."""
         origin = _origin(url)
         for _ in range(MAX_REDIRECTS):
@@ -187,7 +185,7 @@ class HuggingFaceHub:
             headers = _headers(token if at_home else None)
             client = self._trusted if at_home else self._guarded
             async with client.stream(
-                "GET", url, headers=headers, timeout_seconds=READ_TIMEOUT_SECONDS
+                "GET", url, headers=headers, read_timeout_seconds=READ_TIMEOUT_SECONDS
             ) as response:
                 if not response.is_redirect:
                     yield response
@@ -219,17 +217,18 @@ class HuggingFaceHub:
         base = self._hub_url
         if self._sandbox_url is not None and key.startswith(SANDBOX_TOKEN_PREFIX):
             base = self._sandbox_url
+        headers = {"Authorization": f"Bearer {key}"}
         response, content = await self._trusted.fetch(
             "GET",
             f"{base}/api/whoami-v2",
-            headers={"Authorization": f"Bearer {key}"},
+            headers=headers,
             timeout_seconds=READ_TIMEOUT_SECONDS,
             max_bytes=1024 * 1024,
         )
-        if response.status_code in {401, 403}:
-            return f"Hugging Face answered {response.status_code}: the token is not valid"
+        if response.status in {401, 403}:
+            return f"Hugging Face answered {response.status}: the token is not valid"
         if not response.is_success:
-            raise failure(response.status_code, None, content)
+            raise failure(response.status, None, content, sent=headers)
         return None
 
 
@@ -255,8 +254,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _check_head(response: httpx2.Response, url: str) -> None:
-    status = response.status_code
+def _check_head(response: HttpResponse, url: str) -> None:
+    status = response.status
     told = response.headers.get("x-error-code", "")
     if status in {401, 403}:
         # A stranger is told the same of what is private and of what isn't there.

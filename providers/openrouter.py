@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from providers.base import CatalogueModel, ProviderError, ProviderErrorCode
-from providers.chat import SANDBOX_KEY, SANDBOX_PREFIX, failure
+from providers.chat import SANDBOX_KEY, SANDBOX_PREFIX
 from providers.http import HttpClient
+from providers.http_failures import failure
 
 CATALOGUE_MAX_BYTES = 32 * 1024 * 1024
 CATALOGUE_TTL_SECONDS = 600.0
@@ -54,7 +55,7 @@ class OpenRouterCatalogue:
             max_bytes=CATALOGUE_MAX_BYTES,
         )
         if not response.is_success:
-            raise failure(response.status_code, None, content)
+            raise failure(response.status, None, content, sent={})
         try:
             entries = orjson.loads(content)["data"]
             return {entry["id"]: _model(entry) for entry in entries}
@@ -68,17 +69,18 @@ class OpenRouterCatalogue:
         base = self._openrouter_url
         if self._sandbox_url is not None and key.startswith(SANDBOX_KEY):
             base = f"{self._sandbox_url}/api/v1"
+        headers = {"Authorization": f"Bearer {key}"}
         response, content = await self._client.fetch(
             "GET",
             f"{base}/key",
-            headers={"Authorization": f"Bearer {key}"},
+            headers=headers,
             timeout_seconds=TIMEOUT_SECONDS,
             max_bytes=CATALOGUE_MAX_BYTES,
         )
-        if response.status_code in {401, 403}:
-            return f"OpenRouter answered {response.status_code}: the key is not valid"
+        if response.status in {401, 403}:
+            return f"OpenRouter answered {response.status}: the key is not valid"
         if not response.is_success:
-            raise failure(response.status_code, None, content)
+            raise failure(response.status, None, content, sent=headers)
         return None
 
 

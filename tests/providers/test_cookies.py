@@ -26,6 +26,6 @@ async def test_cookies_are_not_kept_from_one_call_to_the_next() -> None:
             response, _ = await client.fetch(
                 "GET", url, headers={}, timeout_seconds=5, max_bytes=100
             )
-            assert response.status_code == 200
+            assert response.status == 200
         await client.aclose()
     assert sent == [None, None]

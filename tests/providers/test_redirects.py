@@ -97,4 +97,4 @@ async def test_an_endpoints_redirect_is_an_answer_like_any_other(
         "POST", f"{hub_url}/elsewhere?to=/elsewhere", headers={}, timeout_seconds=5, max_bytes=100
     )
     await client.aclose()
-    assert (response.status_code, hub_app.state.count) == (302, 1)
+    assert (response.status, hub_app.state.count) == (302, 1)

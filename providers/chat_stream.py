@@ -1,0 +1,143 @@
+"""An answer that a model's endpoint streams, chunk by chunk."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from providers.base import ChatTarget, ProviderError, ProviderErrorCode
+from providers.chat_answers import read_as_chunk
+from providers.event_stream import EventParser, EventTooLargeError
+from providers.http import HttpResponse, too_large
+from providers.http_failures import find_stated_failure, read_answered, shown_text
+
+# Pictures come as one event.
+EVENT_MAX_BYTES = 4 * 1024 * 1024
+EVENT_STREAM = "text/event-stream"
+# How a stream begins that does not say what it is: what people write by hand often doesn't.
+EVENT_STARTS = (b"data:", b"event:", b": ")
+LONGEST_START = max(map(len, EVENT_STARTS))
+DONE = b"[DONE]"
+# A body ends right after its last event, and only then can its connection be used again.
+END_WAIT_SECONDS = 0.1
+
+
+class HttpChatStream:
+    """Reads the chunks of one response; see `ChatStream`.
+
+    Args:
+        response: Its head has come, and is a success.
+        target: Who answers.
+        max_bytes: Of the whole answer.
+    """
+
+    def __init__(self, response: HttpResponse, target: ChatTarget, *, max_bytes: int) -> None:
+        self._response = response
+        self._target = target
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._parser = EventParser(min(max_bytes, EVENT_MAX_BYTES))
+        self._events: deque[bytes] = deque()
+        self._is_known = False
+        self._is_over = False
+        self._has_begun = False
+
+    def __aiter__(self) -> "HttpChatStream":
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        try:
+            chunk = await self._next_chunk()
+        except ProviderError as error:
+            self._is_over = True
+            error.has_begun = self._has_begun
+            error.is_retryable = error.is_retryable and not self._has_begun
+            raise
+        if chunk is None:
+            raise StopAsyncIteration
+        self._has_begun = True
+        return chunk
+
+    async def finish(self) -> None:
+        """Read the end of a complete answer, so that its connection can be used again."""
+        if self._is_over and not self._response.is_complete:
+            # The answer is there: an endpoint that does not end its body loses the connection.
+            with suppress(ProviderError, TimeoutError):
+                async with asyncio.timeout(END_WAIT_SECONDS):
+                    while await self._response.read():
+                        pass
+
+    async def _next_chunk(self) -> dict[str, Any] | None:
+        if not self._is_known:
+            self._is_known = True
+            whole = await self._find_out()
+            if whole is not None:
+                self._is_over = True
+                return read_as_chunk(whole, self._target)
+        while True:
+            while self._events:
+                data = self._events.popleft().strip()
+                if data == DONE:
+                    self._events.clear()
+                    self._is_over = True
+                elif data:
+                    return self._read_event(data)
+            if self._is_over:
+                if not self._has_begun:
+                    raise ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the stream was empty")
+                return None
+            piece = await self._read()
+            self._is_over = not piece
+            self._take(piece)
+
+    async def _find_out(self) -> bytes | None:
+        """Return the whole answer of an endpoint that does not stream; None when it does."""
+        media_type = self._response.headers.get("content-type", "").partition(";")[0]
+        if media_type.strip().lower() == EVENT_STREAM:
+            return None
+        content = bytearray()
+        while len(content.lstrip()) < LONGEST_START and (piece := await self._read()):
+            content += piece
+        if content.lstrip().startswith(EVENT_STARTS):
+            self._take(bytes(content.lstrip()))
+            return None
+        while piece := await self._read():
+            content += piece
+        return bytes(content)
+
+    async def _read(self) -> bytes:
+        piece = await self._response.read()
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            raise too_large(self._response.status, self._max_bytes)
+        return piece
+
+    def _take(self, piece: bytes) -> None:
+        """Add the events that *piece* completes; an empty one ends the last."""
+        try:
+            self._events += self._parser.feed(piece) if piece else self._parser.close()
+        except EventTooLargeError as error:
+            raise ProviderError(
+                ProviderErrorCode.RESPONSE_TOO_LARGE,
+                f"an event of the stream is over the limit of {EVENT_MAX_BYTES} bytes",
+                status=self._response.status,
+            ) from error
+
+    def _read_event(self, data: bytes) -> dict[str, Any]:
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            raise ProviderError(
+                ProviderErrorCode.INVALID_RESPONSE,
+                "an event of the stream is not a JSON object",
+                body=shown_text(data, self._target.headers),
+                answered=read_answered(data, self._target.headers),
+            )
+        failure = find_stated_failure(chunk, data, sent=self._target.headers)
+        if failure is not None:
+            raise failure
+        return chunk
