@@ -128,6 +128,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await operations.preload()
+        shared.changes.start()
         yield
         if owned:
             await shared.aclose()

@@ -6,8 +6,10 @@ from operator import attrgetter
 from uuid import UUID, uuid4
 
 from app.settings import Settings
+from db.changes import ChangeFeed
 from db.listening import Listener
 from db.session import Database, open_database
+from db.writing import StatementWriter
 from jobs.queue import PgJobQueue
 from providers.chat import HttpChatProvider
 from providers.http import HttpClient
@@ -15,8 +17,10 @@ from providers.huggingface import HuggingFaceHub
 from providers.object_store import open_object_store
 from providers.openrouter import OpenRouterCatalogue
 from providers.vault import Vault
+from resolvers.admission import Admission
 from resolvers.auth import SYSTEM_PRINCIPAL
 from resolvers.call_gate import CallGate
+from resolvers.call_storage import EndedCall, store_calls
 from resolvers.context import Context, Limits, Services
 from resolvers.credentials import Authenticator, SessionVerifier
 from resolvers.group_commit import GroupCommit
@@ -26,9 +30,11 @@ from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
 from resolvers.push import Push
 from resolvers.push_storage import store_pushes
+from resolvers.reservations import Reservation, store_reservations
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
+from resolvers.serving import ServingBoards
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
 from resolvers.trace_storage import TraceStore
@@ -52,6 +58,7 @@ class Process:
         database: For requests, which give up on a server that does not answer.
         background_database: For jobs and upkeep, which have more patience.
         services: What every request borrows.
+        changes: Tells of changes that calls depend on, once it is started.
         authenticator: Turns credentials into principals.
     """
 
@@ -73,6 +80,14 @@ class Process:
             pool_size=settings.database_pool_size,
             answer_timeout_seconds=BACKGROUND_ANSWER_SECONDS,
         )
+        self.changes = ChangeFeed(settings.dsn)
+        # One for what is taken and one for what is given back, which don't wait for each other.
+        self._writers = [
+            StatementWriter(
+                settings.database_url, answer_timeout_seconds=settings.database_timeout_seconds
+            )
+            for _ in range(2)
+        ]
         self.services = self._services(settings)
         sessions = None
         if settings.jwt_secret is not None:
@@ -81,7 +96,7 @@ class Process:
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
             )
-        self.authenticator = Authenticator(self.database, sessions)
+        self.authenticator = Authenticator(self.database, sessions, self.changes)
 
     def _services(self, settings: Settings) -> Services:
         queue = PgJobQueue()
@@ -103,6 +118,10 @@ class Process:
                 sandbox_url=settings.sandbox_url,
                 allow_private_endpoints=settings.allow_private_endpoints,
             ),
+            boards=ServingBoards(self.changes),
+            admission=Admission(settings.max_inferences),
+            reservations=self._reservations(settings),
+            calls=self._calls(settings, traces),
             gate=CallGate(
                 self.background_database,
                 settings.run_concurrency,
@@ -137,6 +156,16 @@ class Process:
             max_response_bytes=settings.max_provider_response_bytes,
         )
 
+    def _reservations(self, settings: Settings) -> GroupCommit[Reservation]:
+        return GroupCommit(
+            partial(store_reservations, self._writers[0]), max_waiting=settings.max_inferences
+        )
+
+    def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
+        return GroupCommit(
+            partial(store_calls, self._writers[1], traces), max_waiting=settings.max_inferences
+        )
+
     def _pushes(self, queue: PgJobQueue) -> GroupCommit[Push]:
         return GroupCommit(
             partial(store_pushes, self.database, queue),
@@ -153,7 +182,10 @@ class Process:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self.changes.aclose()
         await self.services.gate.aclose()
+        for writer in self._writers:
+            await writer.aclose()
         await self._trusted.aclose()
         await self._guarded.aclose()
         await self.database.dispose()
@@ -165,6 +197,7 @@ def _limits(settings: Settings) -> Limits:
         dataset_max_bytes=settings.dataset_max_bytes,
         dataset_max_rows=settings.dataset_max_rows,
         hold_seconds=settings.budget_hold_seconds,
+        budget_wait_seconds=settings.budget_wait_seconds,
         default_max_tokens=settings.budget_default_max_tokens,
         idempotency_claim_seconds=settings.idempotency_claim_seconds,
         judge_models=settings.judge_models,

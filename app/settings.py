@@ -139,9 +139,19 @@ class Settings(BaseSettings):
         "models.",
     )
     budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
-        default=1_260,
-        description="How long a budget is held for a call whose server died; longer than the "
-        "longest call, which is tried twice.",
+        default=180,
+        description="How long a budget is held for a call beyond the longest that the call may "
+        "take, for the answer to be stored; then a server that died has left it.",
+    )
+    budget_wait_seconds: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=10,
+        description="How long a call waits for money that its token's other calls hold and may "
+        "not need, before it is refused.",
+    )
+    max_inferences: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=1_000,
+        description="Calls of production under way at once, until they are stored; further ones "
+        "are answered 503, to come back in a second.",
     )
     budget_default_max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=1_024,

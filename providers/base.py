@@ -25,6 +25,7 @@ class ProviderErrorCode(StrEnum):
     SERVER_ERROR = "server_error"
     NOT_FOUND = "not_found"
     CIRCUIT_OPEN = "circuit_open"
+    CANCELLED = "cancelled"
 
 
 class ProviderError(Exception):

@@ -151,14 +151,14 @@ def _cost(
                 continue
             if figure.is_finite() and 0 <= figure < 1_000_000:  # noqa: PLR2004 - not a price
                 return figure.quantize(MICRO), "provider"
-    computed = _price(target, prompt_tokens, completion_tokens)
+    computed = price_tokens(target, prompt_tokens, completion_tokens)
     return computed, "unknown" if computed is None else "computed"
 
 
-def _price(
+def price_tokens(
     target: ChatTarget, prompt_tokens: int | None, completion_tokens: int | None
 ) -> Decimal | None:
-    """Return tokens times the target's prices in US dollars, or None when either is unknown."""
+    """Return tokens times the target's prices in US dollars, or None when any is unknown."""
     if (
         prompt_tokens is None
         or completion_tokens is None

@@ -47,6 +47,27 @@ def expand_scopes(scopes: list[str]) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """What bounds the calls of a token.
+
+    Attributes:
+        budget_interval: How often its budget begins anew; None when it has none.
+    """
+
+    budget_interval: str | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether its calls a minute are limited."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
+
+NO_LIMITS = TokenLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller.
 
@@ -55,7 +76,7 @@ class Principal:
         grants: Scopes, with wildcards expanded.
         token_id: The API token used, if one was.
         user_id: The session's user, if it is a session.
-        has_budget: Whether calls are charged to the token's budget.
+        limits: What bounds the token's calls.
         push_token_id: The push token used, if one was; it grants nothing by itself.
         leaderboard_id: The one leaderboard that a push token pushes to.
     """
@@ -65,7 +86,7 @@ class Principal:
     grants: frozenset[str]
     token_id: UUID | None = None
     user_id: UUID | None = None
-    has_budget: bool = False
+    limits: TokenLimits = NO_LIMITS
     push_token_id: UUID | None = None
     leaderboard_id: UUID | None = None
 

@@ -1,4 +1,4 @@
-"""The most that one model call can cost, worked out from what is sent before it is sent."""
+"""The most that one model call can use and cost, worked out from what is sent before it is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.canonical import canonical_json
 from providers.base import ChatTarget
-from resolvers.errors import BudgetExceededError, InvalidInputError
+from resolvers.errors import InvalidInputError, PriceUnknownError
 
 MAX_TOKENS = 10_000_000
 MAX_CHOICES = 128
@@ -29,8 +29,34 @@ OTHERWISE_BILLED = (
 # Chat templates wrap each message in a few tokens of their own, and tools in an instruction.
 TOKENS_A_MESSAGE = 16
 TOKENS_OF_TOOLS = 1_000
+BYTES_A_TOKEN = 4
 MILLION = 1_000_000
 SMALLEST_USD = Decimal("0.000000000001")
+
+
+@dataclass(frozen=True, slots=True)
+class CallSize:
+    """A call that can't send and generate more than is known.
+
+    Attributes:
+        params: What is sent beside the messages, with a bound where the caller set none.
+        sent_bytes: Of what is sent, as canonical JSON.
+        most_prompt_tokens: The most that it can send.
+        most_completion_tokens: The most that it can generate.
+    """
+
+    params: Mapping[str, Any]
+    sent_bytes: int
+    most_prompt_tokens: int
+    most_completion_tokens: int
+
+    @property
+    def likely_tokens(self) -> int:
+        """About what it sends, and the most that it can generate.
+
+        Source: https://help.openai.com/en/articles/4936856, four characters of English a token.
+        """
+        return -(-self.sent_bytes // BYTES_A_TOKEN) + self.most_completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,7 @@ class BoundedCall:
 
     params: Mapping[str, Any]
     most_usd: Decimal
+    size: CallSize
 
 
 def find_wrong_bound(params: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -55,6 +82,43 @@ def find_wrong_bound(params: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def size_call(
+    target: ChatTarget,
+    messages: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    *,
+    default_max_tokens: int,
+) -> CallSize:
+    """Return a call with the most that it can send and generate.
+
+    A byte-level tokenizer makes at most one token of each byte that is sent,
+    and each of the choices generates at most `max_tokens`.
+
+    Args:
+        target: Who is called.
+        messages: What is sent.
+        params: The caller's, which override the target's own.
+        default_max_tokens: Generated at most, where neither sets a bound.
+
+    Raises:
+        InvalidInputError: A bound is not a number that bounds.
+    """
+    merged = {**target.params, **params}
+    wrong = find_wrong_bound(merged)
+    if wrong is not None:
+        raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
+    lengths = [merged[name] for name in LENGTHS if merged.get(name) is not None]
+    if not lengths:
+        params = {**params, "max_tokens": default_max_tokens}
+        merged, lengths = {**target.params, **params}, [default_max_tokens]
+    choices = max(merged.get(name) or 1 for name in CHOICES)
+    sent_bytes = len(canonical_json({**merged, "messages": list(messages)}))
+    prompt_tokens = sent_bytes + TOKENS_A_MESSAGE * len(messages)
+    if merged.get("tools") or merged.get("functions"):
+        prompt_tokens += TOKENS_OF_TOOLS
+    return CallSize(params, sent_bytes, prompt_tokens, max(lengths) * choices)
+
+
 def bound_call(
     target: ChatTarget,
     messages: Sequence[Mapping[str, Any]],
@@ -64,9 +128,6 @@ def bound_call(
 ) -> BoundedCall:
     """Return a call with the most that it can cost.
 
-    A byte-level tokenizer makes at most one token of each byte that is sent,
-    and each of the choices generates at most `max_tokens`.
-
     Args:
         target: Who is called, and at what price.
         messages: What is sent.
@@ -75,25 +136,13 @@ def bound_call(
 
     Raises:
         InvalidInputError: A bound is not a number that bounds.
-        BudgetExceededError: Nothing bounds the call.
+        PriceUnknownError: Nothing bounds the call.
     """
-    merged = {**target.params, **params}
-    wrong = find_wrong_bound(merged)
-    if wrong is not None:
-        raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
+    size = size_call(target, messages, params, default_max_tokens=default_max_tokens)
     _refuse_what_has_no_bound(messages, params)
     input_price, output_price = _prices(target)
-    lengths = [merged[name] for name in LENGTHS if merged.get(name) is not None]
-    if not lengths:
-        params = {**params, "max_tokens": default_max_tokens}
-        merged, lengths = {**target.params, **params}, [default_max_tokens]
-    choices = max(merged.get(name) or 1 for name in CHOICES)
-    prompt_tokens = len(canonical_json({**merged, "messages": list(messages)}))
-    prompt_tokens += TOKENS_A_MESSAGE * len(messages)
-    if merged.get("tools") or merged.get("functions"):
-        prompt_tokens += TOKENS_OF_TOOLS
-    total = input_price * prompt_tokens + output_price * max(lengths) * choices
-    return BoundedCall(params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING))
+    total = input_price * size.most_prompt_tokens + output_price * size.most_completion_tokens
+    return BoundedCall(size.params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING), size)
 
 
 def _prices(target: ChatTarget) -> tuple[Decimal, Decimal]:
@@ -101,7 +150,7 @@ def _prices(target: ChatTarget) -> tuple[Decimal, Decimal]:
     input_price = target.input_price_per_million_usd
     output_price = target.output_price_per_million_usd
     if input_price is None or output_price is None:
-        raise BudgetExceededError(
+        raise PriceUnknownError(
             "what the model in production charges is not known, so a token with a budget can't "
             "call it: add it with input_price_per_million_usd and output_price_per_million_usd "
             "(0 if it is free)",
@@ -116,7 +165,7 @@ def _refuse_what_has_no_bound(
     """Refuse what costs more than its bytes; a candidate's own parameters are its owner's choice.
 
     Raises:
-        BudgetExceededError: Something in the request is.
+        PriceUnknownError: Something in the request is.
     """
     unbounded = [name for name in OTHERWISE_BILLED if params.get(name) is not None]
     tools = params.get("tools")
@@ -127,7 +176,7 @@ def _refuse_what_has_no_bound(
         if isinstance(parts, list) and not all(_is_text(part) for part in parts):
             unbounded.append(f"messages.{position}.content")
     if unbounded:
-        raise BudgetExceededError(
+        raise PriceUnknownError(
             f"{unbounded[0]}: what this may cost can't be bounded, so a token with a budget "
             "can't send it",
             details={"reason": "unbounded", "field": unbounded[0]},

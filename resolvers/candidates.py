@@ -224,6 +224,7 @@ async def chat_target(
         timeout_seconds=how.timeout_seconds,
         input_price_per_million_usd=how.input_price_per_million_usd,
         output_price_per_million_usd=how.output_price_per_million_usd,
+        first_byte_timeout_seconds=candidate.first_byte_timeout_seconds,
     )
 
 

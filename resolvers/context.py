@@ -9,6 +9,7 @@ from db.listening import Listener
 from db.session import Database, WriteSession
 from providers.base import ChatProvider, DatasetHub, ModelCatalogue, ObjectStore
 from providers.vault import Vault
+from resolvers.admission import Admission
 from resolvers.auth import SYSTEM, Principal, demand
 from resolvers.call_gate import CallGate
 from resolvers.errors import UnauthenticatedError
@@ -22,8 +23,11 @@ from resolvers.snapshot_work import SnapshotWork
 from resolvers.trace_storage import TraceStore
 
 if TYPE_CHECKING:
+    from resolvers.call_storage import EndedCall
     from resolvers.label_storage import RowReply
     from resolvers.push import Push
+    from resolvers.reservations import Reservation
+    from resolvers.serving import ServingBoards
 
 
 class JobQueue(Protocol):
@@ -52,6 +56,7 @@ class Limits:
     dataset_max_rows: int
     hold_seconds: int
     default_max_tokens: int
+    budget_wait_seconds: float
     idempotency_claim_seconds: int
     judge_models: Sequence[str]
     push_max_row_bytes: int
@@ -68,6 +73,10 @@ class Services:
     chat: ChatProvider
     catalogue: ModelCatalogue
     hub: DatasetHub
+    boards: "ServingBoards"
+    admission: Admission
+    reservations: GroupCommit["Reservation"]
+    calls: GroupCommit["EndedCall"]
     gate: CallGate
     traces: TraceStore
     health: ProviderHealth

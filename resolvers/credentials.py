@@ -5,7 +5,6 @@ import hmac
 import re
 import secrets
 import string
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,11 +12,13 @@ from uuid import UUID
 import jwt
 from sqlalchemy import Text, bindparam, select
 
+from db.changes import ChangeFeed
 from db.models import ApiToken, Leaderboard, Member, PushToken
 from db.records import Row
 from db.session import Database
 from engine.instants import rfc3339
-from resolvers.auth import Principal, expand_scopes, session_grants
+from resolvers.auth import Principal, TokenLimits, expand_scopes, session_grants
+from resolvers.change_cache import ChangeCache
 from resolvers.columns import kept_query
 from resolvers.errors import ForbiddenError, UnauthenticatedError
 from resolvers.paging import AnySelect
@@ -32,8 +33,6 @@ TOKEN = re.compile(
 MAX_CREDENTIAL_CHARACTERS = 8_192
 SESSION_LEEWAY_SECONDS = 30
 NO_SECRET = bytes(32)
-# A token is read again after so long, which is how soon revoking it takes effect.
-TOKEN_SECONDS = 1.0
 REMEMBERED_TOKENS = 10_000
 
 
@@ -104,6 +103,9 @@ def _write_token() -> AnySelect:
         "revoked_at",
         "expires_at",
         "budget_limit_usd",
+        "budget_reset_interval",
+        "requests_per_minute",
+        "tokens_per_minute",
     )
     asked = ApiToken.public_id == bindparam("public_id", type_=Text())
     return select(*(getattr(ApiToken, name) for name in names)).where(asked)
@@ -125,25 +127,31 @@ class _SeenToken:
     """A valid token, as it was read.
 
     Attributes:
-        until: When it must be read again, by the monotonic clock.
+        names: What it rests on, as `ChangeFeed` names it.
     """
 
+    names: tuple[str, ...]
     principal: Principal
     expires_at: datetime | None
-    until: float
 
 
 class Authenticator:
     """Turns a credential into a principal.
 
     Args:
+        database: Where tokens are.
         sessions: Checks user sessions; None when the server accepts none.
+        feed: Tells when a token is changed, so that it can be remembered till then.
     """
 
-    def __init__(self, database: Database, sessions: SessionVerifier | None) -> None:
+    def __init__(
+        self, database: Database, sessions: SessionVerifier | None, feed: ChangeFeed
+    ) -> None:
         self._database = database
         self._sessions = sessions
-        self._seen: dict[bytes, _SeenToken] = {}
+        self._seen: ChangeCache[bytes, _SeenToken] = ChangeCache(
+            feed, max_entries=REMEMBERED_TOKENS
+        )
 
     async def authenticate(self, credential: str, *, workspace: str | None) -> Principal:
         """Return who presents *credential*.
@@ -166,12 +174,11 @@ class Authenticator:
 
     async def _by_token(self, credential: str) -> Principal:
         presented = hashlib.sha256(credential.encode()).digest()
-        token = self._seen.get(presented)
-        if token is None or token.until < time.monotonic():
+        token = self._seen.find(presented)
+        if token is None:
+            read_at = self._seen.now
             token = await self._read_token(credential)
-            if len(self._seen) >= REMEMBERED_TOKENS:
-                self._seen.clear()
-            self._seen[presented] = token
+            self._seen.remember(presented, token, names=token.names, read_at=read_at)
         if token.expires_at is not None and token.expires_at <= datetime.now(UTC):
             raise UnauthenticatedError(f"the API token expired at {rfc3339(token.expires_at)}")
         return token.principal
@@ -191,10 +198,10 @@ class Authenticator:
             raise UnauthenticatedError(f"the {kind} token is not valid")
         if token.revoked_at is not None:
             raise UnauthenticatedError(f"the {kind} token was revoked")
-        until = time.monotonic() + TOKEN_SECONDS
         if is_push:
-            return _SeenToken(_push_principal(token), None, until)
-        return _SeenToken(_token_principal(token), token.expires_at, until)
+            names = (f"token:{token.id}", f"leaderboard:{token.leaderboard_id}")
+            return _SeenToken(names, _push_principal(token), None)
+        return _SeenToken((f"token:{token.id}",), _token_principal(token), token.expires_at)
 
     async def _by_session(self, user_id: UUID, workspace: str | None) -> Principal:
         statement = select(Member).where(Member.user_id == user_id).order_by(Member.created_at)
@@ -221,7 +228,11 @@ def _token_principal(token: Row) -> Principal:
         workspace_id=token.workspace_id,
         grants=expand_scopes(token.scopes),
         token_id=token.id,
-        has_budget=token.budget_limit_usd is not None,
+        limits=TokenLimits(
+            budget_interval=None if token.budget_limit_usd is None else token.budget_reset_interval,
+            requests_per_minute=token.requests_per_minute,
+            tokens_per_minute=token.tokens_per_minute,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ class ErrorCode(StrEnum):
     QUERY_TOO_COSTLY = "query_too_costly"
     UNAUTHENTICATED = "unauthenticated"
     BUDGET_EXCEEDED = "budget_exceeded"
+    PRICE_UNKNOWN = "price_unknown"
     FORBIDDEN = "forbidden"
     DOCUMENT_NOT_ALLOWED = "document_not_allowed"
     NOT_FOUND = "not_found"
@@ -23,6 +24,7 @@ class ErrorCode(StrEnum):
     INTEGRATION_MISSING = "integration_missing"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     BODY_TOO_LARGE = "body_too_large"
+    RATE_LIMITED = "rate_limited"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     CORRUPT_SNAPSHOT = "corrupt_snapshot"
     INTERNAL = "internal"
@@ -88,6 +90,12 @@ class BudgetExceededError(AppError):
     code = ErrorCode.BUDGET_EXCEEDED
 
 
+class PriceUnknownError(AppError):
+    """What the call may cost can't be told, so that no budget can cover it."""
+
+    code = ErrorCode.PRICE_UNKNOWN
+
+
 class ForbiddenError(AppError):
     """The caller is known and may not do this."""
 
@@ -140,6 +148,12 @@ class IdempotencyConflictError(AppError):
     """The Idempotency-Key was used before, with another request."""
 
     code = ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+class RateLimitedError(AppError):
+    """The token has used up its requests or tokens of this minute."""
+
+    code = ErrorCode.RATE_LIMITED
 
 
 class BodyTooLargeError(AppError):

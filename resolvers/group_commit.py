@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import DataError, IntegrityError
+from resolvers.failures import is_outage
 
 T = TypeVar("T")
 
@@ -73,13 +73,11 @@ class GroupCommit(Generic[T]):
         error: Exception | None = None
         try:
             await self._store([item for item, _ in batch])
-        except (DataError, IntegrityError) as refused:
-            if len(batch) > 1:
+        except Exception as failed:  # noqa: BLE001 - it is the callers' to handle
+            if len(batch) > 1 and not is_outage(failed):
                 for each in batch:
                     await self._store_batch([each])
                 return
-            error = refused
-        except Exception as failed:  # noqa: BLE001 - it is the callers' to handle
             error = failed
         for _, stored in batch:
             self._room.release()

@@ -1,6 +1,8 @@
-"""Inference: one request served by the model in production."""
+"""Inference: requests served by the model in production."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -9,23 +11,20 @@ from uuid import UUID
 from sqlalchemy import select
 
 from db.base import new_id
-from db.models import Candidate, Leaderboard, Trace
+from db.models import Candidate, Trace
 from db.records import Row
-from engine.prompts import render_prompt, text_of_messages
+from engine.prompts import render_prompt
 from providers.base import ProviderError
+from resolvers.answer_streams import AnswerStream
 from resolvers.auth import Scope, requires
-from resolvers.budgets import Budget, Hold, find_budget, hold_budget, settle_budget
-from resolvers.call_bounds import bound_call
-from resolvers.candidates import chat_target
+from resolvers.budgets import Budget, find_budget
+from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import InvalidInputError, UnsupportedOptionError, UpstreamError
 from resolvers.inference_request import InferenceRequest
-from resolvers.leaderboards import fetch_leaderboard
-from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
-from resolvers.production import require_production_candidate
-
-RETRIES = 1
-LONGEST_WAIT_SECONDS = 2.0
+from resolvers.reservations import TokenState
+from resolvers.serving import ServingBoard
+from resolvers.serving_calls import Served, ServingCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,8 @@ class InferenceAnswer:
     Attributes:
         completion: The endpoint's own chat completion, when it sent one.
         budget: The token's budget after this call; None when it has none.
+        limits: The token's limits, as they were when the call began; None when it has none.
+        failed: The models that failed before this one was asked, with the reasons.
     """
 
     trace_id: UUID
@@ -47,12 +48,14 @@ class InferenceAnswer:
     cost_usd: Decimal | None
     latency_ms: float
     budget: Budget | None
+    limits: TokenState | None = None
+    failed: Sequence[tuple[str, str]] = ()
 
 
 @requires(Scope.LEADERBOARDS_INFERENCE)
 async def infer(
     ctx: Context,
-    leaderboard_id: UUID,
+    leaderboard: UUID | str,
     request: InferenceRequest,
     *,
     id: UUID | None = None,
@@ -60,9 +63,11 @@ async def infer(
 ) -> InferenceAnswer:
     """Serve a request; its trace and its charge are stored before this returns.
 
+    When the caller is cancelled the model is hung up on, and what that may have cost is settled.
+
     Args:
         ctx: Who asks.
-        leaderboard_id: Whose model in production serves.
+        leaderboard: Whose model in production serves: its id, or its slug.
         request: What is asked.
         id: The trace's id, chosen by the caller.
         metadata: Kept on the trace.
@@ -73,78 +78,84 @@ async def infer(
         NotFoundError: The workspace has no such leaderboard.
         RankingNotReadyError: No ranking is complete.
         BudgetExceededError: The token's budget can't cover the call.
+        RateLimitedError: The token has had its requests or tokens of this minute.
+        UnavailableError: The server has as many calls under way as it can hold.
         UpstreamError: The model failed; the trace says how.
     """
     if request.stream:
         raise UnsupportedOptionError(
             "stream: true is not supported on this route", details={"field": "stream"}
         )
-    async with ctx.database.read() as session:
-        board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id)
+    board = await ctx.services.boards.get(ctx, leaderboard)
     messages = _messages(board, request)
-    if id is not None and (answered := await _answered_before(ctx, leaderboard_id, id)) is not None:
+    if id is not None and (answered := await _answered_before(ctx, board.id, id)) is not None:
         return answered
-    candidate = await require_production_candidate(ctx, board)
-    call = _Call(id or new_id(), board, candidate, messages, request, metadata or {})
-    return await _serve(ctx, call)
+    async with _under_way(ctx, board, request, messages, id, metadata) as call:
+        served = await call.ask()
+        ended = await call.end(served)
+    return _answer(call, served, ended)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A request, and who serves it."""
+@requires(Scope.LEADERBOARDS_INFERENCE)
+async def open_answer_stream(
+    ctx: Context,
+    leaderboard: UUID | str,
+    request: InferenceRequest,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> AnswerStream:
+    """Serve a request in parts, of which the first has come when this returns.
 
-    trace_id: UUID
-    board: Leaderboard
-    candidate: Row
-    messages: Sequence[Mapping[str, Any]]
-    request: InferenceRequest
-    metadata: Mapping[str, Any]
+    Its trace and its charge are stored before the last of it is given. The caller reads
+    `AnswerStream.chunks` in a block of it, and may leave that or be cancelled: then the model is
+    hung up on, and what had come is settled.
+
+    Args:
+        ctx: Who asks.
+        leaderboard: Whose model in production serves: its id, or its slug.
+        request: What is asked.
+        metadata: Kept on the trace.
+
+    Raises:
+        AppError: As `infer`; a model that fails later breaks off the stream.
+    """
+    board = await ctx.services.boards.get(ctx, leaderboard)
+    messages = _messages(board, request)
+    async with _under_way(ctx, board, request, messages, None, metadata) as call:
+        stream = AnswerStream(call)
+        served = await stream.open()
+        if served is None:
+            call.is_read = True
+            return stream
+        await call.end(served)
+    raise _upstream_error(call.id, served.outcome.error)
 
 
-async def _serve(ctx: Context, call: _Call) -> InferenceAnswer:
-    """Hold the budget, call the model, store what came of it, and only then answer."""
-    target = await chat_target(ctx, call.candidate, call.candidate)
-    params: Mapping[str, Any] = call.request.params
-    hold = None
-    token_id = ctx.principal.token_id
-    if token_id is not None and ctx.principal.has_budget:
-        limits = ctx.services.limits
-        bounded = bound_call(
-            target, call.messages, params, default_max_tokens=limits.default_max_tokens
-        )
-        params = bounded.params
-        async with ctx.database.write() as session:
-            hold = await hold_budget(
-                session, token_id, bounded.most_usd, seconds=limits.hold_seconds
-            )
-    outcome = await call_model(
-        ctx.services.chat,
-        target,
-        call.messages,
-        params,
-        retries=RETRIES,
-        longest_wait_seconds=LONGEST_WAIT_SECONDS,
-    )
-    subject = CallSubject(
-        workspace_id=ctx.workspace_id,
-        leaderboard_id=call.board.id,
-        candidate_id=call.candidate.id,
-        source="inference",
-        run_id=None,
-        token_id=ctx.principal.token_id,
-        model=call.candidate.model_id or call.candidate.display_name,
-    )
-    values = trace_values(
-        call.trace_id,
-        subject,
-        target,
-        outcome,
-        input=text_of_messages(call.messages) if call.request.text is None else call.request.text,
-        messages=call.messages,
-        metadata=call.metadata,
-    )
-    budget = await _store(ctx, values, hold, outcome)
-    return _answer(call.trace_id, call.board, call.candidate, outcome, budget)
+@asynccontextmanager
+async def _under_way(
+    ctx: Context,
+    board: ServingBoard,
+    request: InferenceRequest,
+    messages: Sequence[Mapping[str, Any]],
+    id: UUID | None,
+    metadata: Mapping[str, Any] | None,
+) -> AsyncIterator[ServingCall]:
+    """Give a call its place, and see to it that whatever it leaves is stored.
+
+    Raises:
+        UnavailableError: There is no place.
+    """
+    call = ServingCall(ctx, board, request, messages, id or new_id(), metadata or {})
+    ctx.services.admission.enter()
+    try:
+        yield call
+    except asyncio.CancelledError:
+        if not call.is_ended and (call.asked is not None or call.reservations):
+            await call.end(call.broken_off())
+        raise
+    finally:
+        if not (call.is_ended or call.is_read):
+            ctx.services.admission.leave()
 
 
 async def _answered_before(
@@ -183,7 +194,7 @@ async def _answered_before(
     )
 
 
-def _messages(board: Leaderboard, request: InferenceRequest) -> Sequence[Mapping[str, Any]]:
+def _messages(board: ServingBoard, request: InferenceRequest) -> Sequence[Mapping[str, Any]]:
     if request.messages is not None:
         return request.messages
     if request.text is None or not request.text.strip():
@@ -193,37 +204,23 @@ def _messages(board: Leaderboard, request: InferenceRequest) -> Sequence[Mapping
     return [{"role": "user", "content": render_prompt(board.system_prompt, request.text)}]
 
 
-async def _store(
-    ctx: Context, values: dict[str, Any], hold: Hold | None, outcome: CallOutcome
-) -> Budget | None:
-    """Store the trace and settle the budget, in one transaction."""
-    async with ctx.database.write() as session:
-        await ctx.services.traces.store(session, [values])
-        if hold is None:
-            return None
-        return await settle_budget(session, hold, outcome.cost_usd)
-
-
-def _answer(
-    trace_id: UUID,
-    board: Leaderboard,
-    candidate: Row,
-    outcome: CallOutcome,
-    budget: Budget | None,
-) -> InferenceAnswer:
-    if outcome.answer is None:
-        raise _upstream_error(trace_id, outcome.error)
+def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAnswer:
+    answer = served.outcome.answer
+    if answer is None:
+        raise _upstream_error(call.id, served.outcome.error)
     return InferenceAnswer(
-        trace_id=trace_id,
-        leaderboard_id=board.id,
-        candidate=candidate,
-        output=outcome.answer.output,
-        completion=outcome.answer.completion,
-        prompt_tokens=outcome.answer.prompt_tokens,
-        completion_tokens=outcome.answer.completion_tokens,
-        cost_usd=outcome.answer.cost_usd,
-        latency_ms=outcome.latency_ms,
-        budget=budget,
+        trace_id=call.id,
+        leaderboard_id=call.board.id,
+        candidate=served.model.candidate,
+        output=answer.output,
+        completion=answer.completion,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cost_usd=answer.cost_usd,
+        latency_ms=served.outcome.latency_ms,
+        budget=ended.budget,
+        limits=call.reservations[0].state if call.reservations else None,
+        failed=[(model.name, error.summary) for model, error in call.failed],
     )
 
 
@@ -236,7 +233,7 @@ def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamErro
         str(error),
         reason=error.code.value,
         status=error.status,
-        body=error.body,
+        body=error.answered,
         retry_after_seconds=None if wait is None else round(wait),
     )
 
@@ -247,7 +244,7 @@ def _failed_call(
     *,
     reason: str,
     status: int | None = None,
-    body: str | None = None,
+    body: Any = None,
     retry_after_seconds: int | None = None,
 ) -> UpstreamError:
     return UpstreamError(

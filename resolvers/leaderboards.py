@@ -39,6 +39,10 @@ from resolvers.paging import (
 )
 from resolvers.production import select_production
 from resolvers.run_lifecycle import UNFINISHED, finish_run, lock_run
+from resolvers.slugs import name_leaderboard
+
+# Settings that a change replaces as a whole.
+STORED_WHOLE = {"evaluation", "promotion", "serving"}
 
 
 def _visible(workspace_id: UUID) -> Select[Leaderboard]:
@@ -178,11 +182,13 @@ async def create_leaderboard(
         judge_auto=new.judge_auto,
         model_selection="ranking_winner",
         promotion=new.promotion.stored(),
+        serving=new.serving.stored(),
     )
     async with ctx.database.write() as session:
         made = await session.get(Leaderboard, row.id)
         if made is not None:
             return made
+        await name_leaderboard(session, row, new.slug)
         session.add(row)
         await session.flush()
         await session.refresh(row)
@@ -200,7 +206,8 @@ async def update_leaderboard(
         InvalidDatasetError: The new dataset URL is not a dataset file.
         InvalidInputError: The selected candidate is not on this leaderboard, or the dataset is
             given settings of another kind of dataset.
-        ConflictError: Manual selection is asked for with no candidate selected.
+        ConflictError: Manual selection is asked for with no candidate selected, or another
+            leaderboard has the slug.
     """
     if changes.judge_model is not None:
         await require_model(ctx, changes.judge_model, field="judge_model")
@@ -218,10 +225,10 @@ async def update_leaderboard(
             row.selected_candidate_id = await _selectable(
                 session, leaderboard_id, changes.selected_leaderboard_model_id
             )
-        if changes.evaluation is not None:
-            given["evaluation"] = changes.evaluation.stored()
-        if changes.promotion is not None:
-            given["promotion"] = changes.promotion.stored()
+        for name in STORED_WHOLE & given.keys():
+            given[name] = getattr(changes, name).stored()
+        if changes.slug is not None:
+            await name_leaderboard(session, row, given.pop("slug"))
         pushed = {name: given.pop(name) for name in PushFields.model_fields.keys() & given.keys()}
         for name, value in given.items():
             setattr(row, name, value)

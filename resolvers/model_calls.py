@@ -22,12 +22,13 @@ MAY_HAVE_GENERATED = {
     ProviderErrorCode.TIMED_OUT,
     ProviderErrorCode.RESPONSE_TOO_LARGE,
     ProviderErrorCode.INVALID_RESPONSE,
+    ProviderErrorCode.CANCELLED,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended.
+    """How a call ended; one that broke off in the middle has an answer and an error.
 
     Attributes:
         latency_ms: Of the last attempt, request sent to answer read.
@@ -44,6 +45,8 @@ class CallOutcome:
     @property
     def cost_source(self) -> str:
         """Who says what it cost."""
+        if self.answer is not None:
+            return self.answer.cost_source
         return "unknown" if self.cost_usd is None else "computed"
 
     @property
@@ -51,7 +54,8 @@ class CallOutcome:
         """What it cost in US dollars; None when that is not known."""
         if self.answer is not None:
             return self.answer.cost_usd
-        if self.error is not None and self.error.code in MAY_HAVE_GENERATED:
+        asked_in_vain = self.error is not None and self.error.code in MAY_HAVE_GENERATED
+        if asked_in_vain and self.attempts:
             return None
         return Decimal(0)
 
@@ -99,7 +103,7 @@ async def call_model(
             await endpoint.note(error)
         if error is None:
             return outcome
-        wait = _wait_seconds(error, attempts)
+        wait = wait_seconds(error, attempts)
         if not error.is_retryable or attempts > retries or wait > longest_wait_seconds:
             return outcome
         if await wait_for_event(stopped, wait):
@@ -121,7 +125,8 @@ async def _ask(
     return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
 
 
-def _wait_seconds(error: ProviderError, attempts: int) -> float:
+def wait_seconds(error: ProviderError, attempts: int) -> float:
+    """Return how long to wait after an attempt that failed, in seconds."""
     backoff = random.uniform(0, BACKOFF_SECONDS * 2 ** (attempts - 1))  # noqa: S311 - jitter
     return max(backoff, error.retry_after_seconds or 0.0)
 
@@ -162,7 +167,7 @@ def trace_values(
         "candidate_id": subject.candidate_id,
         "token_id": subject.token_id,
         "source": subject.source,
-        "status": "error" if error else "ok",
+        "status": _status(error),
         "provider": target.provider,
         "model": subject.model,
         "input": input,
@@ -181,6 +186,12 @@ def trace_values(
         "trace_metadata": {**metadata, "attempts": outcome.attempts},
         "created_at": instant_of(trace_id),
     }
+
+
+def _status(error: ProviderError | None) -> str:
+    if error is None:
+        return "ok"
+    return "cancelled" if error.code is ProviderErrorCode.CANCELLED else "error"
 
 
 @dataclass(frozen=True, slots=True)

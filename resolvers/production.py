@@ -12,7 +12,6 @@ from db.records import Row
 from db.session import ReadSession, WriteSession
 from resolvers.columns import Columns
 from resolvers.context import Context
-from resolvers.errors import RankingNotReadyError
 from resolvers.loaders.candidates import CandidateById
 
 Cause = Literal["promotion", "selection", "removal", "rollback"]
@@ -24,22 +23,6 @@ async def production_candidates(
     """Return each leaderboard's model in production, or None before its first ranking."""
     ids = [board.production_candidate_id for board in boards]
     return await ctx.loaders.get(CandidateById).load_many(ids, columns)
-
-
-async def require_production_candidate(ctx: Context, board: Leaderboard) -> Row:
-    """Return the model in production.
-
-    Raises:
-        RankingNotReadyError: No run is completed, the promotion's limits admitted nobody, or
-            every ranked model was removed.
-    """
-    (candidate,) = await production_candidates(ctx, [board])
-    if candidate is None:
-        raise RankingNotReadyError(
-            f"leaderboard {board.id} has no model in production, for want of a completed ranking "
-            "with a model that may serve: run it first"
-        )
-    return candidate
 
 
 async def change_production(

@@ -95,16 +95,23 @@ class EndpointHealth:
         workspace_id: UUID,
         target: ChatTarget,
         stopped: asyncio.Event | None,
+        *,
+        is_patient: bool,
     ) -> None:
         self._health = health
         self._workspace_id = workspace_id
         self._target = target
         self._stopped = stopped
+        self._is_patient = is_patient
 
     async def wait(self) -> None:
-        """Wait until it may be called; see `ProviderHealth.wait`."""
-        if not self._health.is_clear(self._workspace_id, self._target):
+        """Wait until it may be called; see `ProviderHealth.wait`, and `check` for the impatient."""
+        if self._health.is_clear(self._workspace_id, self._target):
+            return
+        if self._is_patient:
             await self._health.wait(self._workspace_id, self._target, self._stopped)
+        else:
+            await self._health.check(self._workspace_id, self._target)
 
     async def note(self, error: ProviderError | None) -> None:
         """Note how a call of it ended."""
@@ -126,10 +133,22 @@ class ProviderHealth:
         self._read_at: dict[UUID, float] = {}
 
     def of(
-        self, workspace_id: UUID, target: ChatTarget, stopped: asyncio.Event | None = None
+        self,
+        workspace_id: UUID,
+        target: ChatTarget,
+        stopped: asyncio.Event | None = None,
+        *,
+        is_patient: bool = True,
     ) -> EndpointHealth:
-        """Return what is known of *target*; who waits for it waits no longer once *stopped*."""
-        return EndpointHealth(self, workspace_id, target, stopped)
+        """Return what is known of *target*.
+
+        Args:
+            workspace_id: Whose calls.
+            target: Who is called.
+            stopped: Who waits for the endpoint waits no longer once this is set.
+            is_patient: Wait for one that is to be left alone; else calling it fails at once.
+        """
+        return EndpointHealth(self, workspace_id, target, stopped, is_patient=is_patient)
 
     def is_clear(self, workspace_id: UUID, target: ChatTarget) -> bool:
         """Tell whether *target* may be called, as far as is known without asking."""
@@ -176,6 +195,33 @@ class ProviderHealth:
                     closed.probed_until = now + target.timeout_seconds
                 return
             await wait_for_event(stopped, min(max(seconds, 0.05), READ_SECONDS))
+
+    async def check(self, workspace_id: UUID, target: ChatTarget) -> None:
+        """Check that *target* may be called at this moment.
+
+        Raises:
+            ProviderError: It asked to be left alone, or its circuit is open; it says for how long.
+        """
+        pause, circuit = endpoints_of(target)
+        await self._read(workspace_id)
+        now = time.monotonic()
+        closed = self._endpoints.get((workspace_id, circuit), _Endpoint())
+        paused = self._endpoints.get((workspace_id, pause), _Endpoint())
+        seconds = max(paused.closed_until, closed.closed_until) - now
+        if closed.openings and (seconds > 0 or closed.probed_until >= now):
+            raise ProviderError(
+                ProviderErrorCode.CIRCUIT_OPEN,
+                f"it failed {closed.failures} times in a row ({closed.reason}), and is left alone",
+                retry_after_seconds=max(seconds, READ_SECONDS),
+            )
+        if seconds > 0:
+            raise ProviderError(
+                ProviderErrorCode.RATE_LIMITED,
+                f"it asked to be left alone for another {seconds:.0f} s",
+                retry_after_seconds=seconds,
+            )
+        if closed.openings:  # one call finds out whether it works again
+            closed.probed_until = now + target.timeout_seconds
 
     async def note(
         self, workspace_id: UUID, target: ChatTarget, error: ProviderError | None

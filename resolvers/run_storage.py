@@ -1,24 +1,17 @@
 """Storing what came of a run's calls: each result once, with its trace, for many calls at once."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.bulk import column_arrays, insert_from_arrays
 from db.models import Run, RunResult
 from db.session import Database, WriteSession
 from resolvers.ceilings import release_costs
-from resolvers.failures import is_outage
 from resolvers.model_calls import CallResult
+from resolvers.patience import retry_outage
 from resolvers.run_lifecycle import notify_run
 from resolvers.trace_storage import TraceStore
 
-# Answers that are paid for are held so long for a database that is away.
-LONGEST_OUTAGE_SECONDS = 120
-OUTAGE_POLL_SECONDS = 0.5
 STORE_RESULTS = insert_from_arrays(RunResult).on_conflict_do_nothing()
 STORE_AND_TELL = STORE_RESULTS.returning(RunResult.id)
 
@@ -47,17 +40,12 @@ async def store_patiently(
     Raises:
         SQLAlchemyError: The database refused it, or did not come back in time.
     """
-    give_up_at = time.monotonic() + LONGEST_OUTAGE_SECONDS
-    while True:
-        try:
-            async with database.write() as session:
-                await store(session)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            if not is_outage(error) or time.monotonic() > give_up_at:
-                raise
-            await asyncio.sleep(OUTAGE_POLL_SECONDS)
-        else:
-            return
+
+    async def transaction() -> None:
+        async with database.write() as session:
+            await store(session)
+
+    await retry_outage(transaction)
 
 
 async def _store(session: WriteSession, traces: TraceStore, results: Sequence[CallResult]) -> None:

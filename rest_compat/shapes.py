@@ -114,6 +114,8 @@ class LeaderboardShape(Shape):
         validation_alias="selected_candidate_id", description="The pinned model."
     )
     promotion: PromotionShape
+    slug: str | None = Field(description="What clients call it by.")
+    serving: dict[str, Any] = Field(description="How production is served: what was set of it.")
     production_leaderboard_model_id: UUID | None = Field(
         validation_alias="production_candidate_id",
         description="Who serves production; null before the first ranking.",

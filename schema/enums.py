@@ -376,6 +376,14 @@ class CallStatus(Enum):
     CANCELLED = enum_value("cancelled", description="Its caller went away, and it was stopped.")
 
 
+@strawberry.enum(description="What becomes of a call on a budget whose most can't be told.")
+class UnknownPrice(Enum):
+    """`Serving.unknown_price`."""
+
+    REFUSE = enum_value("refuse", description="It is refused with price_unknown.")
+    ALLOW = enum_value("allow", description="It is made, and holdUsd set aside for it.")
+
+
 @strawberry.enum(description="Who says what a model call cost.")
 class CostSource(Enum):
     """`Trace.cost_source`."""

@@ -24,6 +24,7 @@ from resolvers.inputs.leaderboard import (
 )
 from resolvers.inputs.review import NewReview, SkippedReview
 from resolvers.inputs.run import MAX_SEED, DatasetSize, NewImprovement, NewRun, RowLimit
+from resolvers.inputs.serving import Serving
 from resolvers.inputs.trace import NewFeedback, RowsFromTraces
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RowLimit",
     "RowsFromTraces",
     "ScoreScale",
+    "Serving",
     "SkippedReview",
     "check_dataset_type",
     "check_judge",

@@ -106,6 +106,9 @@ Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_plac
 Url = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
 ]
+Slug = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", max_length=70)
+]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 # The default of a field that may be left out, and may not be null.
 LeftOut = SkipJsonSchema[None]

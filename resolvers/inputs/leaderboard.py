@@ -7,8 +7,9 @@ from uuid import UUID
 from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
 
 from engine.matching import MatchMode, PatternError, check_pattern
-from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Url
+from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Slug, Url
 from resolvers.inputs.dataset import PushFields, push_settings
+from resolvers.inputs.serving import Serving
 
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 EvalType = Literal["exact", "judge", "human"]
@@ -142,6 +143,10 @@ class NewLeaderboard(PushFields):
         description="Let each run pick a strong judge of another family than any candidate.",
     )
     promotion: Promotion = Promotion()
+    slug: Slug | LeftOut = Field(
+        default=None, description="What clients call it by; made of its name when left out."
+    )
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
     def _dataset_fits_its_type(self) -> Self:
@@ -222,6 +227,8 @@ class LeaderboardChanges(PushFields):
     judge_model: ModelId | None = None
     judge_auto: bool | LeftOut = None
     promotion: Promotion | LeftOut = None
+    slug: Slug | LeftOut = None
+    serving: Serving | LeftOut = None
     model_selection: Literal["ranking_winner", "manual"] | LeftOut = None
     selected_leaderboard_model_id: UUID | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from schema.enums import (
     ModelSelection,
     PromotionRule,
     ReviewMode,
+    UnknownPrice,
 )
 from schema.inputs.dataset import PushSettingsInput
 
@@ -88,6 +89,26 @@ class PromotionInput:
     )
 
 
+@strawberry.input(description="How production is served.")
+class ServingInput:
+    """`resolvers.inputs.Serving`."""
+
+    fallback_models: int = strawberry.field(
+        default=0,
+        description="How many of the ranking's next models may serve when the one in production "
+        "fails, 0 to 5.",
+    )
+    unknown_price: UnknownPrice = strawberry.field(
+        default=UnknownPrice.REFUSE,
+        description="What becomes of a call whose most can't be told, by a token with a budget.",
+    )
+    hold_usd: Decimal | None = strawberry.field(
+        default=None,
+        description="US dollars set aside for a call on a token's budget, in place of the most "
+        "that its tokens may cost.",
+    )
+
+
 @strawberry.input(description="A leaderboard to create.")
 class CreateLeaderboardInput:
     """`resolvers.inputs.NewLeaderboard`."""
@@ -126,6 +147,12 @@ class CreateLeaderboardInput:
     promotion: PromotionInput | None = strawberry.field(
         default=strawberry.UNSET, description="When a new ranking changes production."
     )
+    slug: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What clients call it by; of a-z, 0-9 and hyphens."
+    )
+    serving: ServingInput | None = strawberry.field(
+        default=strawberry.UNSET, description="How production is served."
+    )
 
 
 @strawberry.input(description="What to change; what is left out stays.")
@@ -159,6 +186,12 @@ class UpdateLeaderboardInput:
     )
     promotion: PromotionInput | None = strawberry.field(
         default=strawberry.UNSET, description="When a new ranking changes production."
+    )
+    slug: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What clients call it by; of a-z, 0-9 and hyphens."
+    )
+    serving: ServingInput | None = strawberry.field(
+        default=strawberry.UNSET, description="How production is served."
     )
     model_selection: ModelSelection | None = strawberry.field(
         default=strawberry.UNSET, description="Which model serves production."

@@ -106,6 +106,10 @@ class Leaderboard:
     )
     judge_auto: bool = strawberry.field(description="Whether each run picks its judge.")
     model_selection: ModelSelection = strawberry.field(description="Which model serves production.")
+    slug: str | None = strawberry.field(
+        description="What clients call it by, as in the model leaderboard/<slug>."
+    )
+    serving: JSON = strawberry.field(description="How production is served: what was set of it.")
     promotion: JSON = strawberry.field(description="When a new ranking changes production.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")

@@ -11,7 +11,8 @@ from uuid import UUID
 import httpx2
 import orjson
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,8 +20,19 @@ from starlette.routing import Route
 
 from app.services import Process
 from app.serving import listen, serving, url_of
-from db.models import ApiToken, BudgetHold, Leaderboard, Trace
-from resolvers.budgets import hold_budget, release_expired_holds, settle_budget
+from db.base import new_id
+from db.models import (
+    ApiToken,
+    BudgetHold,
+    Candidate,
+    Charge,
+    Leaderboard,
+    Trace,
+    TraceHour,
+)
+from resolvers.budgets import release_expired_holds
+from resolvers.call_storage import EndedCall
+from resolvers.reservations import Reservation
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import (
     Tenant,
@@ -28,7 +40,7 @@ from tests.factories import (
     make_leaderboard,
     make_ranked_run,
     make_token,
-    make_trace,
+    trace_of,
 )
 
 PRICES = {
@@ -135,7 +147,8 @@ async def test_two_hundred_callers_never_overspend_one_token(
     }
     called = Counter(await calls_of(ledger))
     assert called["sandbox/balanced-medium"] == ended["ok", 200]
-    assert called["endpoints/fault-500"] == 2 * ended["fails", 502]
+    # Once it has failed often enough, it is left alone.
+    assert 10 <= called["endpoints/fault-500"] <= 2 * ended["fails", 502]
     # On a busy machine a call may time out before it has been sent.
     assert called["endpoints/fault-timeout"] <= ended["late", 502]
 
@@ -145,10 +158,11 @@ async def test_two_hundred_callers_never_overspend_one_token(
         costs = list(await session.scalars(spent))
         holds = await session.scalar(select(func.count()).select_from(BudgetHold))
     assert len(costs) == CALLERS - refused
-    assert costs.count(None) == ended["late", 502]
+    late = costs.count(None)
+    assert 0 < late <= ended["late", 502]
     known = sum((cost for cost in costs if cost is not None), Decimal(0))
     # What a call that timed out cost is not known, so it is charged what was held for it.
-    assert after.budget_used_usd == known + HELD_FOR_ONE * ended["late", 502]
+    assert after.budget_used_usd == known + HELD_FOR_ONE * late
     assert (after.budget_held_usd, holds) == (Decimal(0), 0)
     assert after.budget_used_usd <= limit
 
@@ -217,14 +231,35 @@ async def test_a_call_over_the_budget_is_sent_nowhere(
     assert await calls_of(ledger) == {"sandbox/balanced-medium": 1}
 
 
-async def hold(process: Process, token_id: UUID, amount: str, *, seconds: int) -> Any:
-    async with process.database.write() as session:
-        return await hold_budget(session, token_id, Decimal(amount), seconds=seconds)
+async def hold(
+    process: Process, token_id: UUID, amount: str, *, seconds: int, interval: str = "none"
+) -> Reservation:
+    asked = Reservation(
+        new_id(), token_id, Decimal(amount), 1, 0, interval,
+        datetime.now(UTC) + timedelta(seconds=seconds),
+    )  # fmt: skip
+    await (await process.services.reservations.offer(asked))
+    assert asked.refused is None
+    return asked
+
+
+async def settle(
+    process: Process, board: Leaderboard, candidate: Candidate, held: Reservation, cost: str
+) -> EndedCall:
+    trace = trace_of(
+        board, candidate, datetime.now(UTC), token_id=held.token_id, cost_usd=Decimal(cost),
+        cost_source="computed", price_version=1,
+    )  # fmt: skip
+    ended = EndedCall(trace, Decimal(cost), [held], 0)
+    await (await process.services.calls.offer(ended))
+    return ended
 
 
 async def test_the_sweep_gives_back_what_dead_servers_held(
     process: Process, tenant: Tenant
 ) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
     await make_budget_token(process, tenant, "1")
     token_id = (await budgeted(process)).id
     dead = [await hold(process, token_id, "0.25", seconds=-1) for _ in range(2)]
@@ -235,8 +270,7 @@ async def test_the_sweep_gives_back_what_dead_servers_held(
     assert await release_expired_holds(process.system_context()) == 0
     # A call that outlived its hold is still charged, and gives nothing back twice.
     for held, cost in ((dead[0], "0.2"), (alive, "0.1")):
-        async with process.database.write() as session:
-            await settle_budget(session, held, Decimal(cost))
+        await settle(process, board, candidate, held, cost)
     after = await budgeted(process)
     assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.3"), Decimal(0))
 
@@ -245,18 +279,48 @@ async def test_the_sweep_gives_back_what_dead_servers_held(
 async def test_a_call_that_ends_in_the_next_window_is_charged_to_it(
     process: Process, tenant: Tenant, interval: str
 ) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
     await make_budget_token(process, tenant, "1", interval)
     token_id = (await budgeted(process)).id
-    held = await hold(process, token_id, "0.5", seconds=60)
+    held = await hold(process, token_id, "0.5", seconds=60, interval=interval)
     await change_token(
         process, budget_used_usd=Decimal("0.5"),
         budget_window_started_at=datetime.now(UTC) - timedelta(days=32),
     )  # fmt: skip
-    async with process.database.write() as session:
-        budget = await settle_budget(session, held, Decimal("0.25"))
+    budget = (await settle(process, board, candidate, held, "0.25")).budget
+    assert budget is not None
     assert (budget.used_usd, budget.remaining_usd) == (Decimal("0.25"), Decimal("0.75"))
     after = await budgeted(process)
     assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.25"), Decimal(0))
+
+
+async def test_a_call_that_is_stored_twice_is_charged_once(
+    process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
+    await make_budget_token(process, tenant, "1")
+    held = await hold(process, (await budgeted(process)).id, "0.5", seconds=60)
+    ended = await settle(process, board, candidate, held, "0.25")
+    await (await process.services.calls.offer(ended))
+    after = await budgeted(process)
+    assert (after.budget_used_usd, after.budget_held_usd) == (Decimal("0.25"), Decimal(0))
+    async with process.database.read() as session:
+        assert list(await session.scalars(select(Charge.amount_usd))) == [Decimal("0.25")]
+        assert await session.scalar(select(func.sum(TraceHour.trace_count))) == 1
+
+
+async def test_nothing_is_taken_back_from_the_ledger(process: Process, tenant: Tenant) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
+    await make_budget_token(process, tenant, "1")
+    held = await hold(process, (await budgeted(process)).id, "0.5", seconds=60)
+    await settle(process, board, candidate, held, "0.25")
+    for statement in (update(Charge).values(amount_usd=0), delete(Charge)):
+        with pytest.raises(DBAPIError, match="charge is append-only"):
+            async with process.database.write() as session:
+                await session.execute(statement)
 
 
 @pytest.fixture
@@ -360,24 +424,8 @@ async def test_a_model_of_unknown_price_is_not_called_on_a_budget(
         input_price_per_million_usd=None,
     )  # fmt: skip
     refused = await infer(anonymous, board, await make_budget_token(process, tenant, "100"))
-    assert (refused.status_code, refused.json()["code"]) == (402, "budget_exceeded")
+    assert (refused.status_code, refused.json()["code"]) == (402, "price_unknown")
     assert refused.json()["details"] == {"reason": "price_unknown"}
     assert await calls_of(ledger) == {}
     free = await infer(anonymous, board, await make_token(process, tenant.workspace_id))
     assert free.status_code == 200
-
-
-async def test_a_hold_does_not_wait_for_traces_that_are_being_stored(
-    process: Process, tenant: Tenant
-) -> None:
-    board = await make_leaderboard(process, tenant.workspace_id)
-    candidate = await make_candidate(process, board)
-    await make_budget_token(process, tenant, "1")
-    token_id = (await budgeted(process)).id
-    async with process.database.write() as session:
-        trace = await make_trace(session, board, candidate)
-        trace.token_id = token_id
-        await session.flush()
-        async with asyncio.timeout(5):
-            await hold(process, token_id, "0.5", seconds=60)
-    assert (await budgeted(process)).budget_held_usd == Decimal("0.5")

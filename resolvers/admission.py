@@ -1,0 +1,37 @@
+"""How many calls of production a process has under way: no more than it can hold."""
+
+from resolvers.errors import UnavailableError
+
+RETRY_SECONDS = 1
+
+
+class Admission:
+    """Lets calls begin while there is room for them, and refuses them at once when there is none.
+
+    A call has its place until it is stored: when the database can't keep up, or a provider takes
+    long, those that come are told to come back rather than to wait in a line that grows.
+
+    Args:
+        max_calls: Under way at once.
+    """
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self.count = 0
+
+    def enter(self) -> None:
+        """Take a place.
+
+        Raises:
+            UnavailableError: There is none.
+        """
+        if self.count >= self._max_calls:
+            raise UnavailableError(
+                f"the server has {self._max_calls} calls under way, and takes no more just now",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        self.count += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.count -= 1

@@ -1,0 +1,150 @@
+"""Answers of production that come in parts, and what they leave when they end or break off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, Self
+
+from engine.canonical import canonical_json
+from providers.base import ChatAnswer, ProviderError
+from providers.chat_answers import price_tokens
+from providers.chat_tally import ChatTally
+from resolvers.call_bounds import BYTES_A_TOKEN
+from resolvers.call_storage import EndedCall
+from resolvers.model_calls import CallOutcome, wait_seconds
+from resolvers.serving import ServingModel
+from resolvers.serving_calls import LONGEST_WAIT_SECONDS, RETRIES, Served, ServingCall
+
+
+class AnswerStream:
+    """An answer in parts, of which the first has come; it is read in a block.
+
+    Args:
+        call: For which it is.
+
+    Attributes:
+        model: Who answers.
+        ended: What it leaves, once all of it has come and that is stored.
+    """
+
+    def __init__(self, call: ServingCall) -> None:
+        self.call = call
+        self.model: ServingModel = call.board.production
+        self.ended: EndedCall | None = None
+        self._stack = AsyncExitStack()
+        self._chunks: AsyncIterator[dict[str, Any]] | None = None
+        self._first: dict[str, Any] = {}
+        self._first_byte_ms: float | None = None
+        self._tally = ChatTally(self.model.target)
+        self._chunk_count = 0
+        self._attempts = 0
+
+    async def open(self) -> Served | None:
+        """Ask for the answer, and wait for the first of it.
+
+        Returns:
+            None when it has come; how it failed when nobody answers.
+        """
+        served: Served | None = None
+        async for model, params in self.call.models():
+            error = await self._open(model, params)
+            self.model, self._tally = model, ChatTally(model.target)
+            if error is None:
+                return None
+            served = Served(model, self._outcome(None, error))
+            if not self.call.goes_on(served):
+                break
+        return served
+
+    async def _open(self, model: ServingModel, params: Mapping[str, Any]) -> ProviderError | None:
+        """Ask a model, again after a failure in which nothing was generated."""
+        health = self.call.health_of(model)
+        self._attempts = 0
+        while True:
+            try:
+                await health.wait()
+                self._attempts += 1
+                self.call.asked_at = perf_counter()
+                await self._receive_first(model, params)
+            except ProviderError as error:
+                await self._stack.aclose()
+                await health.note(error)
+                wait = wait_seconds(error, self._attempts)
+                is_over = self._attempts > RETRIES or wait > LONGEST_WAIT_SECONDS
+                if is_over or not error.is_retryable or not self._attempts:
+                    return error
+                await asyncio.sleep(wait)
+            else:
+                await health.note(None)
+                return None
+
+    async def _receive_first(self, model: ServingModel, params: Mapping[str, Any]) -> None:
+        stream = await self._stack.enter_async_context(
+            self.call.ctx.services.chat.open_stream(model.target, self.call.messages, params)
+        )
+        self._chunks = aiter(stream)
+        self._first = await anext(self._chunks, {})
+        self._first_byte_ms = (perf_counter() - self.call.asked_at) * 1000
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the parts as the endpoint sent them; the answer is stored before this ends.
+
+        Raises:
+            ProviderError: The answer breaks off; what had come of it is stored.
+        """
+        if self._chunks is None:
+            raise RuntimeError("a stream is opened before it is read")
+        try:
+            self._count(self._first)
+            yield self._first
+            async for chunk in self._chunks:
+                self._count(chunk)
+                yield chunk
+        except ProviderError as error:
+            await self._stack.aclose()
+            await self.call.end(Served(self.model, self._outcome(self._counted(), error)))
+            raise
+        await self._stack.aclose()
+        outcome = self._outcome(self._tally.answer(), None)
+        self.ended = await self.call.end(Served(self.model, outcome))
+
+    async def __aenter__(self) -> Self:
+        """Begin to read."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hang up on the model, unless it has ended, and store what had come of its answer."""
+        await self._stack.aclose()
+        if not self.call.is_ended:
+            await self.call.end(self.call.broken_off(self._counted()))
+
+    def _count(self, chunk: Mapping[str, Any]) -> None:
+        self._tally.add(chunk)
+        self._chunk_count += 1
+
+    def _outcome(self, answer: ChatAnswer | None, error: ProviderError | None) -> CallOutcome:
+        latency_ms = (perf_counter() - self.call.asked_at) * 1000
+        return CallOutcome(answer, error, latency_ms, self._attempts, self._first_byte_ms)
+
+    def _counted(self) -> ChatAnswer:
+        """Return what had come of the answer, its tokens counted where it does not tell them.
+
+        An endpoint sends a token or a few in each part, and about four bytes make one.
+        """
+        answer = self._tally.answer()
+        if answer.cost_usd is not None:
+            return answer
+        sent_bytes = len(canonical_json(list(self.call.messages)))
+        prompt_tokens = answer.prompt_tokens or -(-sent_bytes // BYTES_A_TOKEN)
+        output_bytes = len(answer.output.encode("utf-8", "replace"))
+        completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))
+        cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
+        return replace(
+            answer,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=cost_usd,
+            cost_source="unknown" if cost_usd is None else "computed",
+        )

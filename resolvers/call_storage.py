@@ -1,0 +1,124 @@
+"""What came of the calls of production: their traces, their charges, and what is given back.
+
+Many calls share one statement and so one commit; a call that is stored twice counts once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from db.records import Row
+from db.writing import StatementWriter
+from resolvers.budgets import ZERO, Budget, window_end, window_start
+from resolvers.patience import retry_outage
+from resolvers.reservations import Reservation
+from resolvers.trace_storage import STORING, STORING_PARAMETERS, TraceStore, storing_values
+
+_NEXT: Final = STORING_PARAMETERS + 1
+# Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
+SETTLE = f"""{STORING}, charges AS (
+    INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
+                        source, price_version)
+    SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
+           price_version
+    FROM given JOIN stored USING (id)
+    JOIN unnest(${_NEXT}::uuid[], ${_NEXT + 1}::numeric[]) AS charged(id, charged_usd) USING (id)
+    ON CONFLICT DO NOTHING RETURNING id, amount_usd
+), freed AS (
+    DELETE FROM budget_hold WHERE id = ANY(${_NEXT + 2}::uuid[]) RETURNING token_id, amount_usd
+), changes AS (
+    SELECT token_id, amount_usd AS charged_usd, 0 AS freed_usd, freed_tokens
+    FROM charges JOIN unnest(${_NEXT + 3}::uuid[], ${_NEXT + 4}::uuid[], ${_NEXT + 5}::bigint[])
+        AS limited(id, token_id, freed_tokens) USING (id)
+    UNION ALL
+    SELECT token_id, 0, amount_usd, 0 FROM freed
+), owed AS (
+    SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
+        sum(freed_tokens) AS freed_tokens
+    FROM changes GROUP BY token_id
+), locked AS (
+    SELECT token.id, owed.charged_usd, owed.freed_usd, owed.freed_tokens, window_start
+    FROM api_token AS token JOIN owed ON owed.token_id = token.id
+    LEFT JOIN unnest(${_NEXT + 6}::uuid[], ${_NEXT + 7}::timestamptz[])
+        AS windows(token_id, window_start) ON windows.token_id = token.id
+    ORDER BY token.id FOR NO KEY UPDATE OF token
+)
+UPDATE api_token AS token SET
+    budget_used_usd = charged_usd
+        + CASE WHEN budget_window_started_at < window_start THEN 0 ELSE budget_used_usd END,
+    budget_held_usd = budget_held_usd - freed_usd,
+    budget_window_started_at = greatest(budget_window_started_at, window_start),
+    tokens_free_at = tokens_free_at
+        - freed_tokens * interval '60 seconds' / nullif(tokens_per_minute, 0)
+FROM locked WHERE locked.id = token.id
+RETURNING token.id, budget_limit_usd, budget_used_usd
+"""  # noqa: S608 - made of numbers of parameters
+
+
+@dataclass(slots=True)
+class EndedCall:
+    """A call of production that has ended, and what it leaves.
+
+    Attributes:
+        trace: The columns of its trace.
+        charged_usd: What it is charged, in US dollars.
+        reservations: What was reserved for it, to be given back.
+        used_tokens: What it sent and generated.
+        budget: Its token's budget afterwards, once it is stored; None when that has none.
+    """
+
+    trace: dict[str, Any]
+    charged_usd: Decimal
+    reservations: Sequence[Reservation]
+    used_tokens: int
+    budget: Budget | None = None
+
+    @property
+    def freed_tokens(self) -> int:
+        """What it was allowed to send and generate, and did not."""
+        return sum(each.token_count for each in self.reservations) - self.used_tokens
+
+
+async def store_calls(
+    writer: StatementWriter, traces: TraceStore, calls: Sequence[EndedCall]
+) -> None:
+    """Store what came of calls, in one transaction; an outage of the database is waited for.
+
+    Raises:
+        asyncpg.PostgresError: The database refused them.
+        OSError: It did not come back in time.
+    """
+
+    async def store() -> Sequence[Row]:
+        await traces.make_room(call.trace["id"] for call in calls)
+        return await writer.fetch(SETTLE, _values(calls))
+
+    rows = await retry_outage(store)
+    now = datetime.now(UTC)
+    settled = {row.id: row for row in rows if row.budget_limit_usd is not None}
+    for call in calls:
+        for reserved in call.reservations[:1]:
+            row = settled.get(reserved.token_id)
+            if row is not None:
+                end = window_end(reserved.interval, now)
+                call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
+
+
+def _values(calls: Sequence[EndedCall]) -> list[Any]:
+    now = datetime.now(UTC)
+    limited = [(call, call.reservations[0]) for call in calls if call.reservations]
+    interval_of: dict[UUID, str] = {first.token_id: first.interval for _, first in limited}
+    return [
+        *storing_values([call.trace for call in calls]),
+        [call.trace["id"] for call in calls],
+        [call.charged_usd for call in calls],
+        [each.id for call in calls for each in call.reservations if each.amount_usd > ZERO],
+        [call.trace["id"] for call, _ in limited],
+        [first.token_id for _, first in limited],
+        [call.freed_tokens for call, _ in limited],
+        list(interval_of),
+        [window_start(interval, now) for interval in interval_of.values()],
+    ]

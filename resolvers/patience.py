@@ -1,0 +1,39 @@
+"""Waiting for a database that is away, where what is to be stored is paid for."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
+from resolvers.failures import is_outage
+
+T = TypeVar("T")
+
+# Answers that are paid for are held so long for a database that is away.
+LONGEST_OUTAGE_SECONDS = 120
+OUTAGE_POLL_SECONDS = 0.5
+
+
+async def retry_outage(work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work*, again while the database is away.
+
+    Args:
+        work: May be done again after a commit whose answer was lost, and must then change
+            nothing more.
+
+    Raises:
+        SQLAlchemyError: The database refused it, or did not come back in time; `OSError` and
+            `asyncpg.PostgresError` where no session is used.
+    """
+    give_up_at = time.monotonic() + LONGEST_OUTAGE_SECONDS
+    while True:
+        try:
+            return await work()
+        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            is_over = isinstance(error, asyncpg.TransactionRollbackError)  # a deadlock, lost
+            if not (is_over or is_outage(error)) or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(OUTAGE_POLL_SECONDS)

@@ -1,0 +1,218 @@
+"""Room for a call within its token's limits: money held, and requests and tokens a minute.
+
+One conditional UPDATE decides for every call that came while the last one was decided. Rates are
+kept as the instant at which all of a minute's room is free again.
+
+Source: the generic cell rate algorithm, ITU-T I.371, annex A; with a burst of one minute's room.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from db.records import Row
+from db.writing import StatementWriter
+from resolvers.budgets import ZERO, window_start
+
+RESERVE = """
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::numeric[], $3::integer[], $4::bigint[], $5::timestamptz[])
+        AS asked(token_id, amount_usd, requests, tokens, window_start)
+), locked AS (
+    SELECT token.id, asked.*, budget_limit_usd, budget_held_usd, requests_per_minute,
+        tokens_per_minute,
+        CASE WHEN budget_window_started_at < window_start THEN 0 ELSE budget_used_usd END
+            AS used_usd,
+        greatest(requests_free_at, now()) AS requests_free_at,
+        greatest(tokens_free_at, now()) AS tokens_free_at
+    FROM api_token AS token JOIN asked ON asked.token_id = token.id
+    ORDER BY token.id FOR NO KEY UPDATE OF token
+), timed AS (
+    SELECT *,
+        requests_free_at + requests * interval '60 seconds' / requests_per_minute AS requests_until,
+        tokens_free_at + tokens * interval '60 seconds' / tokens_per_minute AS tokens_until
+    FROM locked
+), judged AS (
+    SELECT *,
+        (budget_limit_usd IS NULL OR amount_usd <= budget_limit_usd - used_usd - budget_held_usd)
+        AND (requests_until IS NULL OR requests_until <= now() + interval '60 seconds')
+        AND (tokens_until IS NULL OR tokens_until <= now() + interval '60 seconds') AS has_room
+    FROM timed
+), taken AS (
+    UPDATE api_token AS token SET
+        budget_used_usd = judged.used_usd,
+        budget_held_usd = token.budget_held_usd + judged.amount_usd,
+        budget_window_started_at = greatest(budget_window_started_at, window_start),
+        requests_free_at = judged.requests_until,
+        tokens_free_at = judged.tokens_until
+    FROM judged WHERE judged.id = token.id AND judged.has_room
+), holds AS (
+    INSERT INTO budget_hold (id, token_id, amount_usd, expires_at)
+    SELECT hold.* FROM unnest($6::uuid[], $7::uuid[], $8::numeric[], $9::timestamptz[])
+        AS hold(id, token_id, amount_usd, expires_at)
+    JOIN judged ON judged.id = hold.token_id AND judged.has_room
+    WHERE hold.amount_usd > 0
+)
+SELECT id, has_room, budget_limit_usd, used_usd, budget_held_usd, requests_per_minute,
+    tokens_per_minute,
+    extract(epoch FROM requests_free_at - now())::float8 AS requests_seconds,
+    extract(epoch FROM tokens_free_at - now())::float8 AS tokens_seconds
+FROM judged
+"""
+MINUTE_SECONDS = 60.0
+
+Limit = Literal["budget", "requests", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What is left of a limit a minute.
+
+    Attributes:
+        limit: Requests or tokens a minute.
+        left: Of these, now.
+        reset_seconds: Until all of it is free again.
+    """
+
+    limit: int
+    left: int
+    reset_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A token's limits, as they were when a call was decided on, its own share taken."""
+
+    limit_usd: Decimal | None
+    used_usd: Decimal
+    held_usd: Decimal
+    requests: Rate | None
+    tokens: Rate | None
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What a call may use of its token's limits.
+
+    Attributes:
+        id: Of the hold of money.
+        amount_usd: The most that it may cost, in US dollars; 0 of a token without a budget.
+        request_count: 1; 0 of what is held in addition for a call that has begun.
+        token_count: The most tokens that it may send and generate.
+        interval: How often the token's budget begins anew.
+        expires_at: When the hold of a server that died is given back.
+        refused: What left no room, once that is decided.
+        state: What that was decided on.
+    """
+
+    id: UUID
+    token_id: UUID
+    amount_usd: Decimal
+    request_count: int
+    token_count: int
+    interval: str
+    expires_at: datetime
+    refused: Limit | None = None
+    state: TokenState | None = field(default=None)
+
+
+async def store_reservations(writer: StatementWriter, reservations: Sequence[Reservation]) -> None:
+    """Decide on reservations, and store those that there is room for.
+
+    Of one token they are taken in order: each that fits in what the ones before it leave. Those
+    of a token that is gone have no state afterwards.
+    """
+    asked: dict[UUID, list[Reservation]] = defaultdict(list)
+    for each in reservations:
+        asked[each.token_id].append(each)
+    while asked:
+        fitting: dict[UUID, list[Reservation]] = {}
+        for row in await writer.fetch(RESERVE, _values(asked)):
+            if row.has_room:
+                _admit(row, asked[row.id])
+            elif rest := _refuse(row, asked[row.id]):
+                fitting[row.id] = rest
+        asked = fitting
+
+
+def _values(asked: Mapping[UUID, Sequence[Reservation]]) -> list[Any]:
+    now = datetime.now(UTC)
+    holds = [each for together in asked.values() for each in together]
+    return [
+        list(asked),
+        [sum((each.amount_usd for each in together), ZERO) for together in asked.values()],
+        [sum(each.request_count for each in together) for together in asked.values()],
+        [sum(each.token_count for each in together) for together in asked.values()],
+        [window_start(together[0].interval, now) for together in asked.values()],
+        [each.id for each in holds],
+        [each.token_id for each in holds],
+        [each.amount_usd for each in holds],
+        [each.expires_at for each in holds],
+    ]
+
+
+def _state(row: Row, held_usd: Decimal, requests: int, tokens: int) -> TokenState:
+    return TokenState(
+        limit_usd=row.budget_limit_usd,
+        used_usd=row.used_usd,
+        held_usd=row.budget_held_usd + held_usd,
+        requests=_rate(row.requests_per_minute, row.requests_seconds, requests),
+        tokens=_rate(row.tokens_per_minute, row.tokens_seconds, tokens),
+    )
+
+
+def _rate(limit: int | None, seconds: float, taken: int) -> Rate | None:
+    """Return what is left of a rate, *taken* later than *seconds* were until it was free."""
+    if limit is None:
+        return None
+    busy_seconds = max(seconds, 0.0) + taken * MINUTE_SECONDS / limit
+    left = math.floor((MINUTE_SECONDS - busy_seconds) * limit / MINUTE_SECONDS + 1e-6)
+    return Rate(limit, max(left, 0), busy_seconds)
+
+
+def _admit(row: Row, asked: Sequence[Reservation]) -> None:
+    held_usd, requests, tokens = ZERO, 0, 0
+    for each in asked:
+        held_usd += each.amount_usd
+        requests += each.request_count
+        tokens += each.token_count
+        each.state = _state(row, held_usd, requests, tokens)
+
+
+def _refuse(row: Row, asked: Sequence[Reservation]) -> list[Reservation]:
+    """Refuse those that don't fit, and return the others."""
+    fitting: list[Reservation] = []
+    held_usd, requests, tokens = ZERO, 0, 0
+    for each in asked:
+        state = _state(row, held_usd, requests, tokens)
+        each.refused = _find_refusal(each, state)
+        if each.refused is None:
+            fitting.append(each)
+            held_usd += each.amount_usd
+            requests += each.request_count
+            tokens += each.token_count
+        else:
+            each.state = state
+    if len(fitting) == len(asked):
+        # What was asked of together did not fit, by a rounding of the rates: the last one waits.
+        last = fitting.pop()
+        last.refused = "tokens" if last.token_count else "requests"
+        last.state = _state(row, held_usd, requests, tokens)
+    return fitting
+
+
+def _find_refusal(asked: Reservation, state: TokenState) -> Limit | None:
+    if state.limit_usd is not None:
+        free_usd = state.limit_usd - state.used_usd - state.held_usd
+        if asked.amount_usd > free_usd:
+            return "budget"
+    if state.requests is not None and asked.request_count > state.requests.left:
+        return "requests"
+    if state.tokens is not None and asked.token_count > state.tokens.left:
+        return "tokens"
+    return None

@@ -1,0 +1,178 @@
+"""Who serves a leaderboard's production, and how: read once, and kept until it changes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Text, Uuid, bindparam, cast, false, func, select
+
+from db.changes import ChangeFeed
+from db.models import Candidate, Leaderboard, Ranking, RankingEntry
+from db.records import Row
+from providers.base import ChatTarget
+from resolvers.candidates import chat_target
+from resolvers.change_cache import ChangeCache
+from resolvers.columns import kept_query, read_columns
+from resolvers.context import Context
+from resolvers.errors import IntegrationMissingError, NotFoundError, RankingNotReadyError
+from resolvers.inputs import Serving
+from resolvers.loaders.base import own_workspace
+from resolvers.paging import AnySelect
+
+REMEMBERED_BOARDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServingModel:
+    """A model that may serve, ready to be called."""
+
+    candidate: Row
+    target: ChatTarget
+
+    @property
+    def name(self) -> str:
+        """The provider's name for it, or else the leaderboard's."""
+        name: str = self.candidate.model_id or self.candidate.display_name
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class ServingBoard:
+    """What a call of a leaderboard's production needs to know.
+
+    Attributes:
+        production: Who serves.
+        fallbacks: Who serves when that fails, in this order.
+    """
+
+    id: UUID
+    workspace_id: UUID
+    system_prompt: str
+    settings: Serving
+    production: ServingModel
+    fallbacks: Sequence[ServingModel]
+
+    @property
+    def models(self) -> Sequence[ServingModel]:
+        """Who may serve, in order."""
+        return (self.production, *self.fallbacks)
+
+
+class ServingBoards:
+    """Finds how leaderboards are served.
+
+    Args:
+        feed: Tells of changes.
+    """
+
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._boards: ChangeCache[tuple[UUID, UUID | str], ServingBoard] = ChangeCache(
+            feed, max_entries=REMEMBERED_BOARDS
+        )
+
+    async def get(self, ctx: Context, reference: UUID | str) -> ServingBoard:
+        """Return how a leaderboard of the caller's workspace is served.
+
+        Args:
+            ctx: Who asks.
+            reference: The leaderboard's id, or its slug.
+
+        Raises:
+            NotFoundError: The workspace has no such leaderboard.
+            RankingNotReadyError: Nobody is in production.
+            IntegrationMissingError: The model in production needs a key, and none is saved.
+        """
+        key = (ctx.workspace_id, reference)
+        board = self._boards.find(key)
+        if board is None:
+            read_at = self._boards.now
+            board = await _read_board(ctx, reference)
+            names = (f"leaderboard:{board.id}", f"workspace:{board.workspace_id}")
+            self._boards.remember(key, board, names=names, read_at=read_at)
+        return board
+
+
+async def _read_board(ctx: Context, reference: UUID | str) -> ServingBoard:
+    is_id = isinstance(reference, UUID)
+    query = kept_query(_write_board, is_id)
+    rows = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, reference=reference)
+    if not rows:
+        raise NotFoundError(f"leaderboard {reference} does not exist")
+    board = rows[0]
+    candidates = await ctx.database.fetch(
+        kept_query(_write_candidates), workspace_id=ctx.workspace_id, leaderboard_id=board.id
+    )
+    settings = Serving.model_validate(board.serving)
+    production = next((c for c in candidates if c.id == board.production_candidate_id), None)
+    if production is None:
+        raise RankingNotReadyError(
+            f"leaderboard {board.id} has no model in production, for want of a completed ranking "
+            "with a model that may serve: run it first"
+        )
+    ranked = [each for each in candidates if each.rank is not None and each.id != production.id]
+    return ServingBoard(
+        id=board.id,
+        workspace_id=ctx.workspace_id,
+        system_prompt=board.system_prompt,
+        settings=settings,
+        production=await _model(ctx, production),
+        fallbacks=await _callable(ctx, ranked[: settings.fallback_models]),
+    )
+
+
+async def _model(ctx: Context, candidate: Row) -> ServingModel:
+    return ServingModel(candidate, await chat_target(ctx, candidate, candidate))
+
+
+async def _callable(ctx: Context, candidates: Sequence[Row]) -> tuple[ServingModel, ...]:
+    """Return those that can be called: a model without its key can't stand in for another."""
+    found = []
+    for candidate in candidates:
+        try:
+            found.append(await _model(ctx, candidate))
+        except IntegrationMissingError:
+            continue
+    return tuple(found)
+
+
+def _write_board(is_id: bool) -> AnySelect:  # noqa: FBT001 - a shape
+    asked = (
+        Leaderboard.id == bindparam("reference", type_=Uuid())
+        if is_id
+        else Leaderboard.slug == bindparam("reference", type_=Text())
+    )
+    names = frozenset({"id", "system_prompt", "serving", "production_candidate_id"})
+    return select(*read_columns(Leaderboard, names)).where(
+        asked, own_workspace(Leaderboard.workspace_id), Leaderboard.deleted_at.is_(None)
+    )
+
+
+def _write_candidates() -> AnySelect:
+    """Select a leaderboard's candidates with their ranks, of those whom the ranking lets serve."""
+    board_id: Any = bindparam("leaderboard_id", type_=Uuid())
+    latest = (
+        select(Ranking.id, Ranking.decision)
+        .where(Ranking.leaderboard_id == board_id)
+        .order_by(Ranking.completed_at.desc(), Ranking.id.desc())
+        .limit(1)
+        .subquery()
+    )
+    # Whom the promotion's limits kept from production is not let in by another door.
+    refused = latest.c.decision["refused"].has_key(cast(RankingEntry.candidate_id, Text))
+    ranks = (
+        select(RankingEntry.candidate_id, RankingEntry.rank)
+        .join(latest, RankingEntry.ranking_id == latest.c.id)
+        .where(func.coalesce(refused, false()).is_(False))
+        .subquery()
+    )
+    return (
+        select(*read_columns(Candidate, None), ranks.c.rank)
+        .join(ranks, ranks.c.candidate_id == Candidate.id, isouter=True)
+        .where(
+            own_workspace(Candidate.workspace_id),
+            Candidate.leaderboard_id == board_id,
+            Candidate.removed_at.is_(None),
+        )
+        .order_by(ranks.c.rank)
+    )

@@ -1,0 +1,240 @@
+"""One call of production under way: what is reserved for it, who is asked, and what it leaves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+from engine.prompts import text_of_messages
+from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
+from resolvers.budgets import ZERO
+from resolvers.call_bounds import bound_call, size_call
+from resolvers.call_storage import EndedCall
+from resolvers.context import Context
+from resolvers.errors import BudgetExceededError, PriceUnknownError, RateLimitedError
+from resolvers.inference_request import InferenceRequest
+from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.provider_health import EndpointHealth
+from resolvers.reservations import Reservation
+from resolvers.serving import ServingBoard, ServingModel
+from resolvers.token_room import reserve
+
+RETRIES = 1
+LONGEST_WAIT_SECONDS = 2.0
+# The request is wrong: it fails with any model.
+NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who was asked last, and how that ended."""
+
+    model: ServingModel
+    outcome: CallOutcome
+
+
+@dataclass(slots=True)
+class ServingCall:
+    """A call of production under way.
+
+    Attributes:
+        id: Its trace's.
+        reservations: What is reserved for it so far.
+        failed: The models that failed before another was asked, with the reason.
+        owed_usd: What those may have cost, in US dollars.
+        held_usd: What is held for it, in US dollars.
+        asked: Who was asked last.
+        asked_at: When that was, by the performance counter.
+        is_ended: Whether what it leaves is on its way to be stored.
+        is_read: Whether somebody reads its answer in parts, and ends it.
+    """
+
+    ctx: Context
+    board: ServingBoard
+    request: InferenceRequest
+    messages: Sequence[Mapping[str, Any]]
+    id: UUID
+    metadata: Mapping[str, Any]
+    reservations: list[Reservation] = field(default_factory=list)
+    failed: list[tuple[ServingModel, ProviderError]] = field(default_factory=list)
+    owed_usd: Decimal = ZERO
+    held_usd: Decimal = ZERO
+    asked: ServingModel | None = None
+    asked_at: float = 0.0
+    is_ended: bool = False
+    is_read: bool = False
+
+    async def _make_room(self, model: ServingModel) -> Mapping[str, Any]:
+        """Reserve what asking *model* may take, and return the parameters to ask it with.
+
+        Raises:
+            BudgetExceededError: The token's budget can't cover it.
+            RateLimitedError: The token has had its requests or tokens of this minute.
+            InvalidInputError: A parameter that bounds the call does not.
+        """
+        limits = self.ctx.principal.limits
+        params: Mapping[str, Any] = self.request.params
+        if limits.budget_interval is None and not limits.has_rates:
+            return params
+        default = self.ctx.services.limits.default_max_tokens
+        size = size_call(model.target, self.messages, params, default_max_tokens=default)
+        amount_usd = ZERO
+        if limits.budget_interval is not None:
+            params, amount_usd = self._most(model.target, params, default)
+        further_usd = self.owed_usd + amount_usd - self.held_usd
+        is_first = not self.reservations
+        if is_first or further_usd > 0:
+            tokens = size.likely_tokens if is_first and limits.tokens_per_minute else 0
+            await reserve(
+                self.ctx,
+                max(further_usd, ZERO),
+                tokens,
+                into=self.reservations,
+                seconds=self._longest_seconds(),
+            )
+            self.held_usd += max(further_usd, ZERO)
+        return params
+
+    def _most(
+        self, target: ChatTarget, params: Mapping[str, Any], default_max_tokens: int
+    ) -> tuple[Mapping[str, Any], Decimal]:
+        """Return what is sent, and the most that it can cost in US dollars."""
+        settings = self.board.settings
+        try:
+            bounded = bound_call(
+                target, self.messages, params, default_max_tokens=default_max_tokens
+            )
+        except PriceUnknownError:
+            if settings.unknown_price == "refuse" or settings.hold_usd is None:
+                raise
+            return params, settings.hold_usd
+        return bounded.params, settings.hold_usd or bounded.most_usd
+
+    def _longest_seconds(self) -> float:
+        """Return after how long the call has ended for certain, and is stored."""
+        asked = sum(model.target.timeout_seconds for model in self.board.models)
+        waits = len(self.board.models) * LONGEST_WAIT_SECONDS
+        return asked * (1 + RETRIES) + waits + self.ctx.services.limits.hold_seconds
+
+    async def ask(self) -> Served:
+        """Ask the model in production, and if it fails those that may stand in for it.
+
+        Raises:
+            BudgetExceededError: The token's budget can't cover the first of them.
+            RateLimitedError: The token has had its requests or tokens of this minute.
+        """
+        served: Served | None = None
+        async for model, params in self.models():
+            outcome = await call_model(
+                self.ctx.services.chat,
+                model.target,
+                self.messages,
+                params,
+                retries=RETRIES,
+                longest_wait_seconds=LONGEST_WAIT_SECONDS,
+                endpoint=self.health_of(model),
+            )
+            served = Served(model, outcome)
+            if not self.goes_on(served):
+                break
+        if served is None:
+            raise RuntimeError("a board has a model in production")
+        return served
+
+    async def models(self) -> AsyncIterator[tuple[ServingModel, Mapping[str, Any]]]:
+        """Yield who is asked next, and the parameters to ask it with, once there is room for it.
+
+        Raises:
+            BudgetExceededError: The token's budget can't cover the first of them.
+            RateLimitedError: The token has had its requests or tokens of this minute.
+        """
+        for place, model in enumerate(self.board.models):
+            try:
+                params = await self._make_room(model)
+            except (BudgetExceededError, PriceUnknownError, RateLimitedError):
+                if place == 0:
+                    raise
+                return  # there is no room for another
+            self.asked, self.asked_at = model, perf_counter()
+            yield model, params
+
+    def goes_on(self, served: Served) -> bool:
+        """Tell whether another model is to be asked, and note what this one may have cost."""
+        error = served.outcome.error
+        is_last = len(self.failed) + 1 == len(self.board.models)
+        if error is None or is_last or error.code in NO_OTHER_WOULD_DO:
+            return False
+        self.failed.append((served.model, error))
+        cost_usd = served.outcome.cost_usd
+        # One that may have answered somebody is owed all that is held.
+        self.owed_usd = self.held_usd if cost_usd is None else self.owed_usd + cost_usd
+        return True
+
+    def health_of(self, model: ServingModel) -> EndpointHealth:
+        """Return what is known of a model's endpoint; calls don't wait for one that is ill."""
+        health = self.ctx.services.health
+        return health.of(self.board.workspace_id, model.target, is_patient=False)
+
+    def broken_off(self, answer: ChatAnswer | None = None) -> Served:
+        """Return how the call ends when its caller goes away.
+
+        Args:
+            answer: What had come of it.
+        """
+        error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
+        if self.asked is None:
+            return Served(self.board.production, CallOutcome(None, error, 0.0, 0))
+        latency_ms = (perf_counter() - self.asked_at) * 1000
+        return Served(self.asked, CallOutcome(answer, error, latency_ms, 1))
+
+    async def end(self, served: Served) -> EndedCall:
+        """Have what the call leaves stored; returns once it is.
+
+        A caller that is cancelled meanwhile leaves it to be stored.
+        """
+        ended = self.ended(served)
+        stored = await self.ctx.services.calls.offer(ended)
+        self.is_ended = True
+        stored.add_done_callback(lambda _: self.ctx.services.admission.leave())
+        await asyncio.shield(stored)
+        return ended
+
+    def ended(self, served: Served) -> EndedCall:
+        """Return what the call leaves."""
+        model, outcome = served.model, served.outcome
+        answer = outcome.answer
+        request = self.request
+        trace = trace_values(
+            self.id,
+            CallSubject(
+                workspace_id=self.board.workspace_id,
+                leaderboard_id=self.board.id,
+                candidate_id=model.candidate.id,
+                source="inference",
+                run_id=None,
+                token_id=self.ctx.principal.token_id,
+                model=model.name,
+                price_version=model.candidate.price_version,
+            ),
+            model.target,
+            outcome,
+            input=text_of_messages(self.messages) if request.text is None else request.text,
+            messages=self.messages,
+            metadata=self._metadata(),
+        )
+        cost_usd = outcome.cost_usd
+        rest_usd = self.held_usd - self.owed_usd if cost_usd is None else cost_usd
+        counts = (answer.prompt_tokens, answer.completion_tokens) if answer else (None, None)
+        used_tokens = sum(count or 0 for count in counts)
+        if None in counts and cost_usd != ZERO:
+            used_tokens = sum(each.token_count for each in self.reservations)
+        return EndedCall(trace, self.owed_usd + rest_usd, self.reservations, used_tokens)
+
+    def _metadata(self) -> dict[str, Any]:
+        if not self.failed:
+            return {**self.metadata}
+        failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
+        return {**self.metadata, "failed": failed}
