@@ -1,0 +1,1 @@
+"""The inference runtime beside a bare server, a usual one and other gateways."""
