@@ -11,8 +11,8 @@ share the other one. `direct` is the model endpoint without a server before it. 
 rounds take the servers in turn, and every figure is a median over the rounds. In the end the traces
 and charges must be those of the answers, to the last one.
 
-`--requests` is how many answers the product's memory is watched for; 0 leaves that out. Linux and a
-C compiler are needed. The peers are gateways that you have installed, none with a database:
+`--requests` is how many answers the product's memory is watched for; 0 leaves that out, and
+`--rounds 0` the rest. Linux and a C compiler are needed. The peers are gateways that you have installed, none with a database:
 
     python -m venv L && L/bin/pip install 'litellm[proxy]'     --peer litellm=L/bin/litellm
     python -m venv S && S/bin/pip install smg                  --peer smg=S/bin/smg
@@ -23,6 +23,7 @@ C compiler are needed. The peers are gateways that you have installed, none with
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -189,6 +190,9 @@ def profile(bench: Bench, kind: str) -> None:
     """Print where the product's time goes at full load."""
     command = [sys.executable, "-m", "bench.inference.profiled", kind]
     with bench.serving_product(command) as product:
+        bench.measure(product, BUSY, seconds=WARM_UP_SECONDS)
+        assert product.process_id is not None
+        os.kill(product.process_id, signal.SIGUSR1)
         measured = bench.measure(product, BUSY, seconds=PROFILED_SECONDS)
     print((bench.folder / "product.log").read_text(), end="")
     print(f"{measured.per_second:,.0f} req/s while it was profiled")
@@ -238,8 +242,9 @@ def main() -> None:
             profile(bench, arguments.profile)
             return
         print(f"load average {os.getloadavg()[0]:.1f}", flush=True)
-        with bench.serving_all(dict(arguments.peer)) as servers:
-            measure_rounds(bench, servers, rounds=arguments.rounds, seconds=arguments.seconds)
+        if arguments.rounds:
+            with bench.serving_all(dict(arguments.peer)) as servers:
+                measure_rounds(bench, servers, rounds=arguments.rounds, seconds=arguments.seconds)
         if arguments.requests:
             with bench.serving_product(GERO) as product:
                 watch_memory(bench, product, arguments.requests)

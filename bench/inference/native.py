@@ -150,7 +150,7 @@ def chat_request(
     asked = {
         "model": model or f"delay-{load.delay_ms}",
         "messages": [{"role": "user", "content": text}],
-        **({"stream": True} if load.stream else {}),
+        **({"stream": True, "stream_options": {"include_usage": True}} if load.stream else {}),
     }
     body = orjson.dumps(asked)
     head = [

@@ -1,4 +1,4 @@
-"""`gero serve` under a profiler, which tells what it found when the server ends.
+"""`gero serve` under a profiler, which begins at SIGUSR1 and tells what it found in the end.
 
     python -m bench.inference.profiled samples|calls serve --port PORT
 
@@ -16,10 +16,12 @@ from collections import Counter
 from pathlib import Path
 from types import CodeType, FrameType
 
+from greenlet import getcurrent
+
 from app.cli import main as gero
 
 SAMPLE_SECONDS = 0.001  # of processor time; the kernel's own tick is often longer
-SHOWN = 25
+SHOWN_OF_ALL = 40
 LIBRARIES = sysconfig.get_path("purelib")
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 ROOT = Path(__file__).parents[2]
@@ -33,7 +35,7 @@ class Samples:
         self._whole: Counter[CodeType] = Counter()
         self._lines: Counter[tuple[str, int]] = Counter()
 
-    def start(self) -> None:
+    def enable(self) -> None:
         """Take samples from now on."""
         signal.signal(signal.SIGPROF, self._take)
         signal.setitimer(signal.ITIMER_PROF, SAMPLE_SECONDS, SAMPLE_SECONDS)
@@ -44,9 +46,14 @@ class Samples:
         self._own[frame.f_code] += 1
         self._lines[frame.f_code.co_filename, frame.f_lineno] += 1
         on_stack = set()
+        # SQLAlchemy runs in greenlets, each of which has a stack of its own.
+        running = getcurrent()
         while frame is not None:
             on_stack.add(frame.f_code)
             frame = frame.f_back
+            if frame is None and running.parent is not None:
+                running = running.parent
+                frame = running.gr_frame
         self._whole.update(on_stack)
 
     def tell(self) -> None:
@@ -56,17 +63,30 @@ class Samples:
         packages: Counter[str] = Counter()
         for code, count in self._own.items():
             packages[package_of(code.co_filename)] += count
-        print(f"{total} samples; own time by package")
-        for package, count in packages.most_common(SHOWN):
-            print(f"  {count / total:6.1%}  {package}")
-        for title, counts in (("own time", self._own), ("with what it calls", self._whole)):
-            print(f"by function, {title}")
-            for code, count in counts.most_common(SHOWN if counts is self._own else 2 * SHOWN):
-                place = f"{shown_path(code.co_filename)}:{code.co_firstlineno}"
-                print(f"  {count / total:6.1%}  {code.co_qualname}  {place}")
-        print("by line, own time")
-        for (path, line), count in self._lines.most_common(SHOWN):
-            print(f"  {count / total:6.1%}  {shown_path(path)}:{line}")
+        print(f"{total} samples of processor time")
+        ours = {
+            code: count
+            for code, count in self._whole.items()
+            if code.co_filename.startswith(str(ROOT)) and not code.co_filename.startswith(LIBRARIES)
+        }
+        for title, counts in (
+            ("packages", packages),
+            ("functions", self._own),
+            ("lines", self._lines),
+            ("functions, with what they call", self._whole),
+            ("functions of ours, with what they call", Counter(ours)),
+        ):
+            print(f"\n{title}")
+            for place, count in counts.most_common(SHOWN_OF_ALL):
+                print(f"  {count / total:6.1%}  {shown_place(place)}")
+
+
+def shown_place(place: CodeType | tuple[str, int] | str) -> str:
+    """Return how a function, a line or a package is printed."""
+    if isinstance(place, CodeType):
+        path = shown_path(place.co_filename)
+        return f"{place.co_qualname}  {path}:{place.co_firstlineno}"
+    return place if isinstance(place, str) else f"{shown_path(place[0])}:{place[1]}"
 
 
 def shown_path(path: str) -> str:
@@ -86,19 +106,17 @@ def package_of(path: str) -> str:
 def main() -> None:
     """Serve until SIGTERM, then print."""
     kind, *arguments = sys.argv[1:]
-    samples, calls = Samples(), cProfile.Profile()
+    profiler = Samples() if kind == "samples" else cProfile.Profile()
+    signal.signal(signal.SIGUSR1, lambda *_: profiler.enable())
     try:
-        if kind == "samples":
-            samples.start()
-            gero(arguments, prog_name="gero")
-        else:
-            calls.runcall(gero, arguments, prog_name="gero")
+        gero(arguments, prog_name="gero")
     except SystemExit:
-        if kind == "samples":
-            samples.tell()
-        else:
-            pstats.Stats(calls).sort_stats("tottime").print_stats(2 * SHOWN)
-            pstats.Stats(calls).sort_stats("cumulative").print_stats(2 * SHOWN)
+        if isinstance(profiler, Samples):
+            profiler.tell()
+            return
+        profiler.disable()
+        for order in ("tottime", "cumulative"):
+            pstats.Stats(profiler).sort_stats(order).print_stats(SHOWN_OF_ALL)
 
 
 if __name__ == "__main__":
