@@ -2,17 +2,19 @@
 
     python -m bench.inference [--rounds 5] [--seconds 2] [--requests 200000] [--log-level warning]
         [--peer litellm=PATH] [--peer portkey=PATH] [--peer smg=PATH]
-    python -m bench.inference --profile [samples|calls] [--seconds 2]
+    python -m bench.inference --profile [samples|calls]
 
 Each server has one core to itself while it is asked; the model, the load client and PostgreSQL
 share the other one. `direct` is the model endpoint without a server before it. `product` is one
 `gero serve`: a token with a scope and a budget, a trace and a charge committed before each answer.
 `bare` (bare.py) commits as much, and does nothing else; `usual` (usual.py) stores nothing. The
-rounds take the servers in turn, and every figure is a median over the rounds. In the end the traces
-and charges must be those of the answers, to the last one.
+rounds take the servers in turn, and every figure is a median over the rounds. Where other work runs
+on the machine, the processor time is the figure to trust. In the end the traces and charges must be
+those of the answers, to the last one.
 
 `--requests` is how many answers the product's memory is watched for; 0 leaves that out, and
-`--rounds 0` the rest. Linux and a C compiler are needed. The peers are gateways that you have installed, none with a database:
+`--rounds 0` the rest. Linux and a C compiler are needed. The peers are gateways that you have
+installed, none with a database:
 
     python -m venv L && L/bin/pip install 'litellm[proxy]'     --peer litellm=L/bin/litellm
     python -m venv S && S/bin/pip install smg                  --peer smg=S/bin/smg
