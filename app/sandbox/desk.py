@@ -1,16 +1,18 @@
 """Where every chat request is served, whichever route it came by: parse, fault, wait, answer."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
-import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.sandbox.chat_requests import ChatRequest
 from app.sandbox.faults import FAULTS, create_fault, has_once_fault
-from app.sandbox.judges import complete_verdict, is_mumbled
+from app.sandbox.json_answers import write_json_answer
+from app.sandbox.judges import complete_verdict, is_mumbled, read_prompt
 from app.sandbox.labellers import complete_labels
 from app.sandbox.ledger import CallLedger
 from app.sandbox.models import (
@@ -22,26 +24,18 @@ from app.sandbox.models import (
     MUMBLING_JUDGE,
     SimulatedModel,
 )
-from app.sandbox.simulation import Completion, complete, count_tokens
-
-REQUEST_MAX_BYTES = 8 * 1024 * 1024
-"""Larger than any prompt that fits the largest context."""
+from app.sandbox.simulation import Completion, complete, draw, finish
+from app.sandbox.stream_faults import STREAM_FAULTS
+from app.sandbox.streams import EventStreamResponse, stream_events
 
 KNOWN = {**MODELS, **JUDGES, LABELLER.name: LABELLER}
 """Whom requests can name."""
 
+FIRST_SHARE = 0.5
+"""Of a streamed answer's latency, what passes before its first part."""
+
 CLIENT_CLOSED_REQUEST = 499
 """Status of an answer that nobody reads, as nginx logs it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """What the simulation needs of a chat request."""
-
-    system_text: str
-    last_user_text: str
-    prompt_tokens: int
-    max_tokens: int | None
 
 
 class Desk:
@@ -66,6 +60,8 @@ class Desk:
     ) -> Completion | Response:
         """Complete a chat request after its latency, or give the fault that its name asks for.
 
+        A streamed answer waits for half of its latency here, and for the rest between its parts.
+
         Args:
             request: The HTTP request, to notice that its client has gone.
             chat: What was asked.
@@ -81,7 +77,8 @@ class Desk:
         """
         self.ledger.count_call(called_as)
         if name in FAULTS and self._shows_fault(name, called_as, chat):
-            fault = create_fault(name, latency_scale=self._latency_scale)
+            streamed = STREAM_FAULTS.get(name) if chat.streams else None
+            fault = (streamed or partial(create_fault, name))(self._latency_scale)
             if fault is not None:
                 return fault
         model = KNOWN.get(name, BALANCED)
@@ -93,11 +90,24 @@ class Desk:
             )
         completion = self._complete(model, called_as, chat)
         if self._latency_scale:
-            await asyncio.sleep(completion.latency_ms * self._latency_scale / 1000)
+            share = FIRST_SHARE if chat.streams else 1.0
+            await asyncio.sleep(self._seconds(completion) * share)
             if await request.is_disconnected():
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
-        self.ledger.count_answer(called_as, chat.last_user_text)
+        if not chat.streams:
+            self.ledger.count_answer(called_as, chat.last_user_text)
         return completion
+
+    def stream(
+        self, events: Sequence[bytes], completion: Completion, chat: ChatRequest, *, called_as: str
+    ) -> Response:
+        """Answer with events; the answer is counted when its client stays to the end."""
+        pause_seconds = self._seconds(completion) * (1 - FIRST_SHARE) / len(events)
+        count = partial(self.ledger.count_answer, called_as, chat.last_user_text)
+        return EventStreamResponse(stream_events(events, pause_seconds, count))
+
+    def _seconds(self, completion: Completion) -> float:
+        return completion.latency_ms * self._latency_scale / 1000
 
     def _complete(self, model: SimulatedModel, called_as: str, chat: ChatRequest) -> Completion:
         if model.name in JUDGES:
@@ -121,12 +131,7 @@ class Desk:
             )
             if labels is not None:
                 return labels
-        return complete(
-            model,
-            chat.last_user_text,
-            prompt_tokens=chat.prompt_tokens,
-            max_tokens=chat.max_tokens,
-        )
+        return _complete_plainly(model, chat)
 
     def _mumbles(self, judge: SimulatedModel, called_as: str, chat: ChatRequest) -> bool:
         if judge is not MUMBLING_JUDGE:
@@ -141,69 +146,25 @@ class Desk:
         return self.ledger.is_first_refusal(called_as, chat.last_user_text)
 
 
-async def read_json_object(request: Request) -> dict[str, Any]:
-    """Read a request's body as a JSON object.
-
-    Raises:
-        HTTPException: 400, not a JSON object; 413, over `REQUEST_MAX_BYTES`.
-    """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > REQUEST_MAX_BYTES:
-            raise HTTPException(413, f"The body is over {REQUEST_MAX_BYTES} bytes.")
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise HTTPException(400, f"The body is not JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise HTTPException(400, "The body is not a JSON object.")
-    return value
-
-
-def parse_chat(body: dict[str, Any]) -> ChatRequest:
-    """Read `messages`, `max_tokens` and `temperature` from a chat request's body.
-
-    Raises:
-        HTTPException: 400, naming the field that is missing, wrong or unsupported.
-    """
-    if body.get("stream"):
-        raise HTTPException(400, "stream: the sandbox answers whole completions only.")
-    temperature = body.get("temperature")
-    if temperature is not None and not _is_number(temperature):
-        raise HTTPException(400, "temperature: expected a number.")
-    max_tokens = body.get("max_tokens")
-    if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
-        raise HTTPException(400, "max_tokens: expected a whole number of at least 1.")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise HTTPException(400, "messages: expected a list with at least one message.")
-    system_text = last_user_text = ""
-    prompt_tokens = 0
-    for index, message in enumerate(messages):
-        role, text = _parse_message(message, index)
-        prompt_tokens += count_tokens(text)
-        if role == "user":
-            last_user_text = text
-        elif role == "system":
-            system_text = text
-    return ChatRequest(system_text, last_user_text, prompt_tokens, max_tokens)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _parse_message(message: object, index: int) -> tuple[str, str]:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise HTTPException(400, f"messages[{index}]: expected an object with a role.")
-    match message.get("content"):
-        case str(text):
-            return message["role"], text
-        case None if message["role"] == "assistant":
-            return message["role"], ""
-        case [*parts] if all(
-            isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
-        ):
-            return message["role"], "".join(part["text"] for part in parts)
-    raise HTTPException(400, f"messages[{index}].content: expected text or a list of text parts.")
+def _complete_plainly(model: SimulatedModel, chat: ChatRequest) -> Completion:
+    """Answer what anybody may ask: with tool calls, with JSON, or with a text."""
+    text = chat.last_user_text
+    prompt_tokens, max_tokens = chat.prompt_tokens, chat.max_tokens
+    if chat.tool_calls:
+        # As many tokens as are written, and no fewer: half of a call is none.
+        written = "".join(call.name + call.arguments for call in chat.tool_calls)
+        pace = draw(model, text)[2]
+        called = finish(model, written, pace, prompt_tokens=prompt_tokens, max_tokens=None)
+        return replace(called, text="", finish_reason="tool_calls", tool_calls=chat.tool_calls)
+    if chat.tool_text is not None:
+        said = f"The tool answered: {chat.tool_text}"
+        pace = draw(model, said)[2]
+        return finish(model, said, pace, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+    completion = complete(model, text, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+    # Judging and labelling take a judge and a labeller: to fill in their forms would be to pretend.
+    if chat.json_schema is None or read_prompt(text).blocks:
+        return completion
+    whole = complete(model, text, prompt_tokens=prompt_tokens, max_tokens=None)
+    written = write_json_answer(whole.text, chat.json_schema)
+    pace = draw(model, text)[2]
+    return finish(model, written, pace, prompt_tokens=prompt_tokens, max_tokens=max_tokens)

@@ -1,16 +1,24 @@
 """Custom endpoints: the simulated models behind plain URLs, in every answer shape in use."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from app.sandbox.desk import Desk, parse_chat, read_json_object
+from app.sandbox.chat_requests import parse_chat, read_json_object
+from app.sandbox.desk import Desk
 from app.sandbox.faults import FAULTS, NO_USAGE_FAULT, JsonResponse, error_response
 from app.sandbox.models import BALANCED, MODELS
-from app.sandbox.openrouter import exact_usd, render_completion, render_usage
+from app.sandbox.openrouter import (
+    exact_usd,
+    render_completion,
+    render_events,
+    render_head,
+    render_usage,
+)
 
 REDIRECT_FAULT = "fault-redirect"
 
@@ -49,16 +57,22 @@ class EndpointRoutes:
         if name == REDIRECT_FAULT:
             return RedirectResponse(f"/endpoints/{BALANCED.name}", status_code=302)
         chat = parse_chat(await read_json_object(request))
-
-        outcome = await self._desk.serve(request, chat, name=name, called_as=f"endpoints/{name}")
+        if name in SHAPES:  # these don't know of streams
+            chat = replace(chat, streams=False)
+        called_as = f"endpoints/{name}"
+        outcome = await self._desk.serve(request, chat, name=name, called_as=called_as)
         if isinstance(outcome, Response):
             return outcome
         if (shape := SHAPES.get(name)) is not None:
             return shape(outcome.text)
-        answer = render_completion(name, outcome, next(self._ordinals))
+        head = render_head(name, next(self._ordinals))
+        usage = {}
         if name != NO_USAGE_FAULT:
-            answer |= {"usage": render_usage(outcome), "cost_usd": exact_usd(outcome)}
-        return JsonResponse(answer)
+            usage = {"usage": render_usage(outcome), "cost_usd": exact_usd(outcome)}
+        if not chat.streams:
+            return JsonResponse(render_completion(head, outcome) | usage)
+        events = render_events(head, outcome, usage if chat.includes_usage else {})
+        return self._desk.stream(events, outcome, chat, called_as=called_as)
 
 
 def _refuse_header(request: Request) -> Response | None:

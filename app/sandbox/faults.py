@@ -11,8 +11,12 @@ from typing_extensions import override
 STALL_SECONDS = 60.0
 """How long a stalled answer keeps its client waiting, whatever the latency scale."""
 
+SLOW_PAUSE_SECONDS = 0.1
+"""Between the parts of a slow answer, whatever the latency scale."""
+
 HUGE_BODY_BYTES = 100_000_000
 CHUNK_BYTES = 64 * 1024
+ERROR = {"code": 502, "message": "Simulated fault: the provider failed half way."}
 
 _GARBAGE = bytes(range(128, 256)) * 8
 
@@ -112,12 +116,30 @@ def _disconnect(_latency_scale: float) -> Response:
     return CutResponse(orjson.dumps(body), media_type="application/json")
 
 
+def _error(_latency_scale: float) -> Response:
+    return JsonResponse({"error": ERROR})
+
+
+async def _slow_body() -> AsyncIterator[bytes]:
+    body = {"choices": [{"message": {"role": "assistant", "content": "Slow but sure."}}]}
+    written = orjson.dumps(body)
+    for start in range(0, len(written), 16):
+        yield written[start : start + 16]
+        await asyncio.sleep(SLOW_PAUSE_SECONDS)
+
+
+def _slow(_latency_scale: float) -> Response:
+    return StreamingResponse(_slow_body(), media_type="application/json")
+
+
 _BODY_FAULTS: dict[str, Callable[[float], Response]] = {
     "fault-timeout": _stalled,
     "fault-garbage": _garbage,
     "fault-empty": _empty,
     "fault-huge": _huge,
     "fault-disconnect": _disconnect,
+    "fault-error": _error,
+    "fault-slow": _slow,
 }
 NO_USAGE_FAULT = "fault-no-usage"
 
@@ -130,7 +152,7 @@ def has_once_fault(name: str) -> bool:
     return name in _ONCE_FAULTS
 
 
-def create_fault(name: str, *, latency_scale: float) -> Response | None:
+def create_fault(name: str, latency_scale: float) -> Response | None:
     """Create the answer of a fault; None for one that lets a completion be answered.
 
     Args:

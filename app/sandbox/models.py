@@ -4,6 +4,11 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+_PARAMETERS = (
+    *("max_tokens", "temperature", "top_p", "seed"),
+    *("tools", "tool_choice", "response_format", "structured_outputs"),
+)
+
 CREATED_AT_UNIX_S = 1_767_225_600
 """The catalogue's `created` of every simulated model: 2026-01-01T00:00:00Z."""
 
@@ -221,5 +226,5 @@ def _catalogue_entry(model: SimulatedModel) -> dict[str, Any]:
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": ["max_tokens", "temperature", "top_p", "seed"],
+        "supported_parameters": list(_PARAMETERS),
     }

@@ -9,10 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.desk import Desk, parse_chat, read_json_object
+from app.sandbox.chat_requests import parse_chat, read_json_object
+from app.sandbox.desk import Desk
 from app.sandbox.faults import FAULTS, NO_USAGE_FAULT, JsonResponse, error_response
 from app.sandbox.models import JUDGES, LABELLER, MODELS, list_catalogue
 from app.sandbox.simulation import Completion
+from app.sandbox.streams import PROCESSING, list_chunks, render_tool_call, write_event
 
 SANDBOX_KEY = "sk-sandbox"
 """The key that works; so does any key that starts with it."""
@@ -49,13 +51,18 @@ class OpenRouterRoutes:
         if not isinstance(model_id, str) or model_id not in _MODEL_IDS:
             return error_response(400, f"{model_id} is not a valid model ID")
         name = model_id.removeprefix(_ID_PREFIX)
-        outcome = await self._desk.serve(request, parse_chat(body), name=name, called_as=model_id)
+        chat = parse_chat(body)
+        outcome = await self._desk.serve(request, chat, name=name, called_as=model_id)
         if isinstance(outcome, Response):
             return outcome
-        answer = render_completion(model_id, outcome, next(self._ordinals))
+        head = render_head(model_id, next(self._ordinals))
+        usage = {}
         if name != NO_USAGE_FAULT:
-            answer["usage"] = {**render_usage(outcome), "cost": exact_usd(outcome)}
-        return JsonResponse(answer)
+            usage = {"usage": {**render_usage(outcome), "cost": exact_usd(outcome)}}
+        if not chat.streams:
+            return JsonResponse(render_completion(head, outcome) | usage)
+        events = render_events(head, outcome, usage if chat.includes_usage else {})
+        return self._desk.stream([PROCESSING, *events], outcome, chat, called_as=model_id)
 
     async def _list_models(self, _request: Request) -> Response:
         return Response(self._catalogue, media_type="application/json")
@@ -76,21 +83,42 @@ class OpenRouterRoutes:
         )
 
 
-def render_completion(model_id: str, completion: Completion, ordinal: int) -> dict[str, Any]:
-    """Write a completion as an OpenAI chat completion, without its usage."""
+def render_head(model_id: str, ordinal: int) -> dict[str, Any]:
+    """Write the fields that a completion shares with each of its chunks."""
     return {
         "id": f"gen-sandbox-{ordinal}",
         "provider": "Sandbox (simulated)",
         "model": model_id,
-        "object": "chat.completion",
         "created": int(time.time()),
+    }
+
+
+def render_events(
+    head: dict[str, Any], completion: Completion, usage: dict[str, Any]
+) -> list[bytes]:
+    """Write a completion as events, the last with its *usage* when that is wanted."""
+    chunks = list_chunks(head, completion)
+    if usage:
+        chunks.append({**head, "object": "chat.completion.chunk", "choices": [], **usage})
+    return [write_event(chunk) for chunk in chunks]
+
+
+def render_completion(head: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """Write a completion as an OpenAI chat completion, without its usage."""
+    message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
+    if completion.tool_calls:
+        calls = [render_tool_call(index, call) for index, call in enumerate(completion.tool_calls)]
+        message |= {"content": None, "tool_calls": calls}
+    return {
+        **head,
+        "object": "chat.completion",
         "choices": [
             {
                 "index": 0,
                 "logprobs": None,
                 "finish_reason": completion.finish_reason,
                 "native_finish_reason": completion.finish_reason,
-                "message": {"role": "assistant", "content": completion.text, "refusal": None},
+                "message": message,
             }
         ],
     }

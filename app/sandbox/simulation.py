@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 from app.sandbox.models import SimulatedModel
 from app.sandbox.tasks import SEED, Task, find_task
+from app.sandbox.tools import ToolCall
 
 CHARACTERS_PER_TOKEN = 4
 """The sandbox's whole tokenizer, so that anyone can recompute a token count."""
@@ -49,6 +50,7 @@ class Completion:
     completion_tokens: int
     cost_usd: Decimal
     latency_ms: float
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def count_tokens(text: str) -> int:

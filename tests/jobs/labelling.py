@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.sandbox.openrouter import render_completion
+from app.sandbox.openrouter import render_completion, render_head
 from app.sandbox.server import create_sandbox
 from app.sandbox.simulation import Completion
 from app.serving import listen, serving, url_of
@@ -71,7 +71,7 @@ def as_response(answer: Response | str) -> Response:
     if isinstance(answer, Response):
         return answer
     completion = Completion(answer, "stop", 100, 50, 0, 0.0)  # type: ignore[arg-type]
-    body = render_completion(MODEL, completion, 1)
+    body = render_completion(render_head(MODEL, 1), completion)
     usage = {"prompt_tokens": 100, "completion_tokens": 50, "cost": COST_USD}
     return Response(orjson.dumps({**body, "usage": usage}), media_type="application/json")
 

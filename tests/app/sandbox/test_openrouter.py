@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.sandbox.desk import REQUEST_MAX_BYTES
+from app.sandbox.chat_requests import REQUEST_MAX_BYTES
 from app.sandbox.models import MODELS
 from app.sandbox.simulation import complete
 from app.sandbox.tasks import list_task_rows
@@ -43,7 +43,10 @@ async def test_the_catalogue_has_openrouters_shape_and_no_faults(
     assert erratic["context_length"] == erratic["top_provider"]["context_length"] == 16_000
     assert erratic["top_provider"]["max_completion_tokens"] == 2048
     assert erratic["architecture"]["modality"] == "text->text"
-    assert erratic["supported_parameters"] == ["max_tokens", "temperature", "top_p", "seed"]
+    assert erratic["supported_parameters"] == [
+        *("max_tokens", "temperature", "top_p", "seed"),
+        *("tools", "tool_choice", "response_format", "structured_outputs"),
+    ]
     assert erratic["created"] == 1_767_225_600
 
 
@@ -155,7 +158,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"messages": [USER], "max_tokens": True}, "max_tokens"),
         ({"messages": [USER], "max_tokens": "9"}, "max_tokens"),
         ({"messages": [USER], "temperature": "hot"}, "temperature"),
-        ({"messages": [USER], "stream": True}, "stream"),
+        ({"messages": [USER], "stream": "yes"}, "stream"),
     ],
 )
 async def test_a_wrong_field_is_400_and_named(
