@@ -47,7 +47,23 @@ def check_pattern(pattern: str) -> None:
 
     Source: https://github.com/google/re2/wiki/Syntax
     """
-    _compile(pattern)
+    compile_pattern(pattern)
+
+
+def compile_pattern(pattern: str) -> Any:
+    """Return the compiled form of a user's pattern; re2 keeps the last 128 by itself.
+
+    Raises:
+        PatternError: As `check_pattern` does.
+    """
+    try:
+        return re2.compile(pattern, _RE2_OPTIONS)
+    except re2.error as error:
+        reason = error.args[0]
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise PatternError(text) from error
+    except UnicodeEncodeError as error:
+        raise PatternError("the pattern holds an unpaired surrogate") from error
 
 
 def score_answer(
@@ -135,21 +151,9 @@ def _frozen(value: Any) -> Hashable:
     return number_or_text
 
 
-def _compile(pattern: str) -> Any:
-    """Compile a pattern; re2 keeps the last 128 by itself."""
-    try:
-        return re2.compile(pattern, _RE2_OPTIONS)
-    except re2.error as error:
-        reason = error.args[0]
-        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise PatternError(text) from error
-    except UnicodeEncodeError as error:
-        raise PatternError("the pattern holds an unpaired surrogate") from error
-
-
 def _search(pattern: str, text: str) -> Any:
     # RE2 reads UTF-8, which has no unpaired surrogates: they become question marks.
-    return _compile(pattern).search(text.encode(errors="replace").decode())
+    return compile_pattern(pattern).search(text.encode(errors="replace").decode())
 
 
 def _extract(pattern: str, answer: str) -> str | None:

@@ -22,6 +22,7 @@ from resolvers.inputs.leaderboard import (
     check_dataset_type,
     check_judge,
 )
+from resolvers.inputs.redaction import Redaction, RedactionPattern
 from resolvers.inputs.review import NewReview, SkippedReview
 from resolvers.inputs.run import MAX_SEED, DatasetSize, NewImprovement, NewRun, RowLimit
 from resolvers.inputs.serving import Serving
@@ -46,6 +47,8 @@ __all__ = [
     "NewRun",
     "Promotion",
     "PushFields",
+    "Redaction",
+    "RedactionPattern",
     "RevokedPushTokens",
     "RowEdit",
     "RowEdits",
