@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from engine.otlp_messages import Message, is_content, read_conversation
-from engine.otlp_wire import WireRequest, WireSpan
+from engine.otlp_spans import WireRequest, WireSpan
 
 MAX_ATTRIBUTE_BYTES = 1_000_000
 LEADERBOARD = "drgero.leaderboard_id"

@@ -10,19 +10,17 @@ import orjson
 from engine.canonical import MAX_JSON_DEPTH, iter_scalars
 from engine.prompts import text_of_messages
 
+_RAW_INPUTS = ("gen_ai.prompt", "input.value", "traceloop.entity.input")
+_RAW_OUTPUTS = ("gen_ai.completion", "output.value", "traceloop.entity.output")
 _CONTENT_NAMES = frozenset(
     {
         "gen_ai.input.messages",
         "gen_ai.output.messages",
         "gen_ai.system_instructions",
-        "gen_ai.prompt",
-        "gen_ai.completion",
-        "input.value",
         "input.mime_type",
-        "output.value",
         "output.mime_type",
-        "traceloop.entity.input",
-        "traceloop.entity.output",
+        *_RAW_INPUTS,
+        *_RAW_OUTPUTS,
     }
 )
 _INPUT_PREFIXES = ("gen_ai.prompt.", "llm.input_messages.")
@@ -44,6 +42,7 @@ _ROLES_OF_EVENTS = {
 _TOOL_PARTS = ("tool_call", "tool_call_response")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _IMAGE_PARTS = ("image", "image_url", "uri", "blob")
+_MAX_PARTS = 10_000  # messages of a conversation, or parts of a message, that are told apart
 _MAX_NAME_PARTS = 12
 _MAX_INDEX_DIGITS = 6
 
@@ -91,10 +90,8 @@ def read_conversation(attributes: Attributes, events: Events) -> Conversation:
             attributes = {**of_event, **attributes}
     messages = list(_find_input(attributes, events))
     answers = list(_find_output(attributes, events))
-    raw_input = _first_text(attributes, ("gen_ai.prompt", "input.value", "traceloop.entity.input"))
-    raw_output = _first_text(
-        attributes, ("gen_ai.completion", "output.value", "traceloop.entity.output")
-    )
+    raw_input = _first_text(attributes, (*_RAW_INPUTS, "gen_ai.input.messages"))
+    raw_output = _first_text(attributes, (*_RAW_OUTPUTS, "gen_ai.output.messages"))
     is_plain = len(answers) < 2 and not any("tool_calls" in answer for answer in answers)  # noqa: PLR2004
     return Conversation(
         input=text_of_messages(messages) or raw_input if messages else raw_input,
@@ -120,7 +117,7 @@ def _find_input(attributes: Attributes, events: Events) -> Iterable[Message]:
     ]
     if told:
         return _chat_messages(told, "user")
-    for name in ("gen_ai.prompt", "input.value", "traceloop.entity.input"):
+    for name in _RAW_INPUTS:
         if told := _messages_in(attributes.get(name), "messages"):
             return _chat_messages(told, "user")
     return ()
@@ -135,7 +132,7 @@ def _find_output(attributes: Attributes, events: Events) -> Iterable[Message]:
     told = [_body_of(of_event) for name, of_event in events if name == "gen_ai.choice"]
     if told:
         return _chat_messages(told, "assistant")
-    for name in ("gen_ai.completion", "output.value", "traceloop.entity.output"):
+    for name in _RAW_OUTPUTS:
         if told := _messages_in(attributes.get(name), "choices"):
             return _chat_messages(told, "assistant")
     return ()
@@ -152,7 +149,7 @@ def _messages_in(value: Any, holder: str) -> list[Message]:
     parsed = _parsed(value)
     if isinstance(parsed, dict):
         parsed = parsed.get(holder)
-    if not isinstance(parsed, list):
+    if not isinstance(parsed, list) or len(parsed) > _MAX_PARTS:
         return []
     told = [_object_of(part.get("message")) or part for part in parsed if isinstance(part, dict)]
     return [message for message in told if "role" in message]
@@ -305,7 +302,7 @@ def _list_of(value: Any) -> list[Any]:
     parsed = _parsed(value)
     if isinstance(parsed, dict):
         return [parsed]
-    return parsed if isinstance(parsed, list) else []
+    return parsed if isinstance(parsed, list) and len(parsed) <= _MAX_PARTS else []
 
 
 def _object_of(value: Any) -> Message:

@@ -337,6 +337,14 @@ def test_content_that_is_not_what_it_should_be_is_told_as_it_is() -> None:
         assert (trace.messages, trace.input) == (None, raw)
 
 
+@pytest.mark.parametrize("raw", ["[" + "{}," * 20_000 + "{}]", '[{"role": "user", "parts": [{"ty'])
+def test_messages_that_can_not_be_told_apart_are_the_input_as_they_are(raw: str) -> None:
+    trace = read_one(
+        attributes_alone({"gen_ai.operation.name": "chat", "gen_ai.input.messages": raw})
+    )
+    assert (trace.messages, trace.input) == (None, raw)
+
+
 def test_a_nul_in_escaped_json_is_replaced() -> None:
     told = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "a\x00b"}]}])
     trace = read_one(attributes_alone(PARTS | {"gen_ai.input.messages": told}))

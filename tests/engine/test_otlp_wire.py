@@ -33,15 +33,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import (
 )
 
 from engine.otlp import read_spans
-from engine.otlp_wire import (
-    MAX_VALUE_DEPTH,
-    OtlpEncoding,
-    OtlpError,
-    WireRequest,
-    decode_request,
-    encode_answer,
-    encode_failure,
-)
+from engine.otlp_spans import MAX_VALUE_DEPTH, OtlpError, WireRequest
+from engine.otlp_wire import OtlpEncoding, decode_request, encode_answer, encode_failure
 from tests.engine.otlp_requests import STARTED_NS, as_json, request_of
 
 JSON, PROTOBUF = OtlpEncoding.JSON, OtlpEncoding.PROTOBUF
