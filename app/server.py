@@ -1,7 +1,8 @@
 """The HTTP application: REST, GraphQL, health and static files under one roof."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +21,8 @@ from app.settings import Settings, SettingsError
 from app.version import VERSION
 from resolvers.persisted_documents import DocumentStore
 from rest_compat import problems
+from rest_compat.direct import DirectPath
+from rest_compat.direct_paths import create_direct
 from rest_compat.openapi import describe
 from rest_compat.routes import (
     candidates,
@@ -97,21 +100,50 @@ class Site:
     Args:
         api: The REST routes, health, the contract and static files.
         graphql: The GraphQL endpoint.
+        direct: What is served past the router.
         max_body_bytes: The largest body.
 
     Attributes:
         api: As given.
     """
 
-    def __init__(self, api: FastAPI, graphql: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        api: FastAPI,
+        graphql: ASGIApp,
+        direct: Sequence[DirectPath],
+        *,
+        max_body_bytes: int,
+    ) -> None:
         self.api = api
+        self._direct = [
+            replace(path, endpoint=RequestBoundary(path.endpoint, max_body_bytes=max_body_bytes))
+            for path in direct
+        ]
         self._api = RequestBoundary(api, max_body_bytes=max_body_bytes)
         self._graphql = RequestBoundary(graphql, max_body_bytes=max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
-        is_graphql = scope["type"] != "lifespan" and scope["path"] == problems.GRAPHQL_PATH
-        await (self._graphql if is_graphql else self._api)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._api(scope, receive, send)
+        elif scope["path"] == problems.GRAPHQL_PATH:
+            await self._graphql(scope, receive, send)
+        elif (direct := self._find_direct(scope)) is not None:
+            await direct(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
+
+    def _find_direct(self, scope: Scope) -> ASGIApp | None:
+        """Return the endpoint that serves a request past the router, if one does."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        for path in self._direct:
+            found = path.pattern.fullmatch(scope["path"])
+            if found is not None:
+                scope["path_params"] = found.groupdict()
+                return path.endpoint
+        return None
 
 
 def create_app(settings: Settings, process: Process | None = None) -> Site:
@@ -144,6 +176,8 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     )
     app.state.services = shared.services
     app.state.authenticator = shared.authenticator
+    direct = create_direct(shared.services, shared.authenticator)
+    app.state.direct = {path.name: path.endpoint for path in direct}
     secret = settings.cron_secret
     app.state.cron_secret = secret.get_secret_value() if secret else None
     problems.install(app)
@@ -160,7 +194,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
         public_url=settings.public_url,
         graphiql=settings.graphiql,
     )
-    return Site(app, graphql, max_body_bytes=settings.max_body_bytes)
+    return Site(app, graphql, direct, max_body_bytes=settings.max_body_bytes)
 
 
 def _serve_health(app: FastAPI, process: Process) -> None:

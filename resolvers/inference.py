@@ -218,7 +218,7 @@ def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAns
         completion_tokens=answer.completion_tokens,
         cost_usd=answer.cost_usd,
         latency_ms=served.outcome.latency_ms,
-        budget=ended.budget,
+        budget=ended.budget or call.budget(),
         limits=call.reservations[0].state if call.reservations else None,
         failed=[(model.name, error.summary) for model, error in call.failed],
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import UUID
 
 from engine.prompts import text_of_messages
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
-from resolvers.budgets import ZERO
+from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import bound_call, size_call
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
@@ -177,6 +178,15 @@ class ServingCall:
         """Return what is known of a model's endpoint; calls don't wait for one that is ill."""
         health = self.ctx.services.health
         return health.of(self.board.workspace_id, model.target, is_patient=False)
+
+    def budget(self) -> Budget | None:
+        """Return the token's budget as it was when the call began; None when it has none."""
+        for reserved in self.reservations[:1]:
+            state = reserved.state
+            if state is not None and state.limit_usd is not None:
+                end = window_end(reserved.interval, datetime.now(UTC))
+                return Budget(state.limit_usd, state.used_usd, end)
+        return None
 
     def broken_off(self, answer: ChatAnswer | None = None) -> Served:
         """Return how the call ends when its caller goes away.

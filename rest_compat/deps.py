@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from resolvers.idempotency import (
 
 TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key", "X-Dr.Gero-Push-Token")
 OPERATOR_HEADER = "X-Cron-Secret"
+KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Belong to one answer, and are made anew for a repeat.
 UNKEPT_HEADERS = frozenset({"content-length", "x-request-id"})
@@ -54,13 +55,17 @@ def find_credential(headers: Mapping[str, str]) -> str | None:
 
 
 async def authenticate(connection: HTTPConnection, headers: Mapping[str, str]) -> Principal | None:
+    """Return who calls, as *headers* tell; see `identify`."""
+    return await identify(connection.app.state.authenticator, headers)
+
+
+async def identify(authenticator: Authenticator, headers: Mapping[str, str]) -> Principal | None:
     """Return who calls, as *headers* tell; None when they carry no credential.
 
     Raises:
         UnauthenticatedError: The credential is not valid, or is so no longer.
         ForbiddenError: It does not open the workspace that is asked for.
     """
-    authenticator: Authenticator = connection.app.state.authenticator
     credential = find_credential(headers)
     if credential is None:
         return None
@@ -136,37 +141,57 @@ class RepeatableRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_once(request: Request) -> Response:
-            key = request.headers.get("Idempotency-Key")
+            key = request.headers.get(KEY_HEADER)
             if key is None or request.method != "POST":
                 return await handle(request)
             ctx = await build_context(request)
-            claim = await claim_key(ctx, key, _fingerprint(ctx, request, await request.body()))
-            if isinstance(claim, StoredAnswer):
-                headers = {**claim.headers, REPLAYED_HEADER: "true"}
-                return Response(claim.body, claim.status, headers)
-            request.state.claim = claim
-            try:
-                async with keeping_claim(ctx, claim):
-                    response = await handle(request)
-            except REFUSALS:
-                await release_key(ctx, claim)
-                raise
-            except BaseException:
-                await yield_claim(ctx, claim)
-                raise
-            await _keep(ctx, claim, response)
-            return response
+
+            async def answer(claim: Claim) -> Response:
+                request.state.claim = claim
+                return await handle(request)
+
+            where = f"{request.url.path}?{request.url.query}"
+            return await answer_once(ctx, key, where, await request.body(), answer)
 
         return handle_once
 
 
-def _fingerprint(ctx: Context, request: Request, body: bytes) -> bytes:
+async def answer_once(
+    ctx: Context,
+    key: str,
+    where: str,
+    body: bytes,
+    answer: Callable[[Claim], Awaitable[Response]],
+) -> Response:
+    """Answer a POST that bears an `Idempotency-Key`, or give it the answer that it was given.
+
+    Args:
+        ctx: Who asks.
+        key: The client's.
+        where: Path and query.
+        body: What is posted.
+        answer: Does the work.
+    """
+    claim = await claim_key(ctx, key, _fingerprint(ctx, where, body))
+    if isinstance(claim, StoredAnswer):
+        return Response(claim.body, claim.status, {**claim.headers, REPLAYED_HEADER: "true"})
+    try:
+        async with keeping_claim(ctx, claim):
+            response = await answer(claim)
+    except REFUSALS:
+        await release_key(ctx, claim)
+        raise
+    except BaseException:
+        await yield_claim(ctx, claim)
+        raise
+    await _keep(ctx, claim, response)
+    return response
+
+
+def _fingerprint(ctx: Context, where: str, body: bytes) -> bytes:
     """Tell requests apart, also by who sends them: an answer is shown to its own caller alone."""
     caller = demand_caller(ctx)
-    head = (
-        f"{caller.token_id or caller.push_token_id or caller.user_id}\n"
-        f"{request.method} {request.url.path}?{request.url.query}\n"
-    ).encode()
+    head = f"{caller.token_id or caller.push_token_id or caller.user_id}\nPOST {where}\n".encode()
     return hashlib.sha256(head + body).digest()
 
 

@@ -75,6 +75,18 @@ def problem_response(error: AppError, *, graphql: bool = False) -> Response:
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
+def not_json(reason: str) -> InvalidInputError:
+    """Return the refusal of a body that can't be parsed."""
+    return InvalidInputError(f"the body is not valid JSON: {reason}")
+
+
+def not_an_object() -> InvalidInputError:
+    """Return the refusal of a body that is something else than an object."""
+    return InvalidInputError(
+        "the body must be a JSON object, sent with Content-Type: application/json"
+    )
+
+
 def _of_request(request: Request) -> tuple[str, bool]:
     return request.scope.get("request_id", ""), request.url.path == GRAPHQL_PATH
 
@@ -91,16 +103,12 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     for problem in error.errors():
         if problem["type"] == "json_invalid":
             reason = problem.get("ctx", {}).get("error", "")
-            return problem_response(InvalidInputError(f"the body is not valid JSON: {reason}"))
+            return problem_response(not_json(reason))
         problems.append(problem)
     if any(
         problem["loc"] == ("body",) and problem["type"] in NOT_AN_OBJECT for problem in problems
     ):
-        return problem_response(
-            InvalidInputError(
-                "the body must be a JSON object, sent with Content-Type: application/json"
-            )
-        )
+        return problem_response(not_an_object())
     # The first part of a place says where it was read: body, query or path.
     placed: list[Any] = [{**problem, "loc": problem["loc"][1:]} for problem in problems]
     return problem_response(invalid_input(placed))

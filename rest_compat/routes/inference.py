@@ -1,95 +1,60 @@
 """/v1/leaderboard/{leaderboard_id}/inference, and its alias under /api."""
 
-import time
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+import orjson
+from fastapi import APIRouter
+from starlette.responses import Response
 
-from engine.instants import rfc3339
-from engine.money import plain_usd
 from resolvers import inference
-from resolvers.budgets import Budget
-from resolvers.inference import InferenceAnswer
+from resolvers.errors import InvalidInputError
 from resolvers.inference_request import InferenceRequest
-from rest_compat.deps import Ctx, NewId, RepeatableRoute
+from rest_compat.completions import answer_headers, completion_of
+from rest_compat.direct import DirectRoute, Posted
 from rest_compat.shapes import InferenceShape
 
-router = APIRouter(tags=["inference"], route_class=RepeatableRoute)
+router = APIRouter(tags=["inference"], route_class=DirectRoute)
+PATHS = r"/v1/leaderboard/(?P<leaderboard_id>[^/]+)/inference"
+ALIASES = r"/api/leaderboards/(?P<leaderboard_id>[^/]+)/inference"
 
 
+@router.post("/v1/leaderboard/{leaderboard_id}/inference", operation_id="infer", name="infer")
 @router.post(
-    "/v1/leaderboard/{leaderboard_id}/inference",
-    operation_id="infer",
-    response_model=InferenceShape,
+    "/api/leaderboards/{leaderboard_id}/inference", operation_id="inferAlias", name="infer"
 )
-@router.post(
-    "/api/leaderboards/{leaderboard_id}/inference",
-    operation_id="inferAlias",
-    response_model=InferenceShape,
-)
-async def infer(
-    ctx: Ctx, leaderboard_id: UUID, body: InferenceRequest, response: Response, new_id: NewId
-) -> dict[str, Any]:
+async def infer(leaderboard_id: UUID, body: InferenceRequest) -> InferenceShape:  # type: ignore[empty-body]
     """Answer with the model in production; the trace is stored before the answer is sent."""
+
+
+async def answer_inference(posted: Posted) -> Response:
+    """Answer an inference."""
     answer = await inference.infer(
-        ctx, leaderboard_id, body, id=new_id, metadata={"request_id": ctx.request_id}
+        posted.ctx,
+        _read_id(posted.path["leaderboard_id"]),
+        InferenceRequest.model_validate(posted.body),
+        id=posted.claim.resource_id if posted.claim else None,
+        metadata={"request_id": posted.ctx.request_id},
     )
-    response.headers.update(_headers(answer))
-    return _completion(answer)
-
-
-def _completion(answer: InferenceAnswer) -> dict[str, Any]:
-    """Return the endpoint's own completion, or one made of its output, with our fields."""
-    model = answer.candidate.model_id or answer.candidate.display_name
-    known = (answer.prompt_tokens, answer.completion_tokens)
-    message = {"role": "assistant", "content": answer.output}
-    made = {
-        "id": f"chatcmpl-{answer.trace_id}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": None
-        if None in known
-        else {
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "total_tokens": sum(filter(None, known)),
-        },
-    }
-    own = {name: value for name, value in (answer.completion or {}).items() if name in made}
-    return {
-        **made,
-        **own,
-        "object": "chat.completion",
+    body: dict[str, Any] = {
+        **completion_of(answer),
         "output": answer.output,
-        "trace_id": answer.trace_id,
-        "leaderboard_id": answer.leaderboard_id,
-        "cost_usd": answer.cost_usd,
+        "trace_id": str(answer.trace_id),
+        "leaderboard_id": str(answer.leaderboard_id),
+        "cost_usd": None if answer.cost_usd is None else float(answer.cost_usd),
         "latency_ms": answer.latency_ms,
     }
+    return Response(
+        orjson.dumps(body), headers=answer_headers(answer), media_type="application/json"
+    )
 
 
-def _headers(answer: InferenceAnswer) -> dict[str, str]:
-    model = answer.candidate.model_id or answer.candidate.display_name
-    return {
-        "X-Dr.Gero-Trace-Id": str(answer.trace_id),
-        # Header values are Latin-1; a model's name may be anything.
-        "X-Dr.Gero-Selected-Model": model.encode("ascii", "backslashreplace").decode(),
-        "X-Dr.Gero-Selected-Provider": answer.candidate.provider,
-        **_budget_headers(answer.budget),
-    }
-
-
-def _budget_headers(budget: Budget | None) -> dict[str, str]:
-    prefix = "X-Dr.Gero-Token-Budget"
-    if budget is None:
-        names = ("Limit-Usd", "Used-Usd", "Remaining-Usd", "Reset-At")
-        return {f"{prefix}-{name}": "unlimited" for name in names}
-    return {
-        f"{prefix}-Limit-Usd": plain_usd(budget.limit_usd),
-        f"{prefix}-Used-Usd": plain_usd(budget.used_usd),
-        f"{prefix}-Remaining-Usd": plain_usd(budget.remaining_usd),
-        f"{prefix}-Reset-At": rfc3339(budget.reset_at) if budget.reset_at else "never",
-    }
+def _read_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        message = f"Input should be a valid UUID (got {text!r})"
+        raise InvalidInputError(
+            f"leaderboard_id: {message}",
+            details={"fields": [{"field": "leaderboard_id", "message": message}]},
+        ) from error

@@ -1,0 +1,214 @@
+"""Endpoints of what is called the most, which the framework's machinery would slow down.
+
+They are declared as routes like all others, for the contract; what serves them is an ASGI
+application of their own, to which the site passes their requests before it asks the router.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from resolvers.context import Context, Services
+from resolvers.credentials import Authenticator
+from resolvers.errors import AppError
+from resolvers.failures import explain_failure
+from resolvers.idempotency import Claim
+from rest_compat.deps import KEY_HEADER, answer_once, identify
+from rest_compat.problems import not_an_object, not_json
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A request, read whole.
+
+    Attributes:
+        path: Its path's parameters.
+        body: Parsed.
+        claim: The right to do its work, when it is sent with an `Idempotency-Key`.
+    """
+
+    ctx: Context
+    path: Mapping[str, str]
+    body: dict[str, Any]
+    claim: Claim | None = None
+
+
+class EventStream(Response):
+    """An answer in parts, as server-sent events.
+
+    Args:
+        events: The parts.
+        headers: Of the answer.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(
+            headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            media_type="text/event-stream",
+        )
+        del self.headers["content-length"]
+        self._events = events
+
+    async def send_to(self, send: Send) -> None:
+        """Send the head, and each part as it comes."""
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        async for event in self._events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class DirectEndpoint:
+    """Serves the POSTs of some paths.
+
+    Args:
+        services: What requests borrow.
+        authenticator: Tells who calls.
+        answer: Does the work; cancelled when the client goes away.
+        refuse: Writes an error.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        answer: Callable[[Posted], Awaitable[Response]],
+        refuse: Callable[[AppError], Response],
+    ) -> None:
+        self._services = services
+        self._authenticator = authenticator
+        self._answer = answer
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, whose `path_params` are in *scope*."""
+        request_id: str = scope.get("request_id", "")
+        try:
+            body = await _read(receive)
+            async with _while_there(receive):
+                response = await self._serve(scope, request_id, body)
+                if isinstance(response, EventStream):
+                    await response.send_to(send)
+                    return
+        except (ClientDisconnect, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged
+            response = self._refuse(explain_failure(error, request_id))
+        await response(scope, receive, send)
+
+    async def _serve(self, scope: Scope, request_id: str, body: bytes) -> Response:
+        headers = Headers(scope=scope)
+        ctx = Context(self._services, await identify(self._authenticator, headers), request_id)
+        path: Mapping[str, str] = scope["path_params"]
+        key = headers.get(KEY_HEADER)
+        if key is None:
+            return await self._answer(Posted(ctx, path, _parse(headers, body)))
+
+        async def answer(claim: Claim) -> Response:
+            return await self._answer(Posted(ctx, path, _parse(headers, body), claim))
+
+        where = f"{scope['path']}?{scope['query_string'].decode('ascii', 'replace')}"
+        return await answer_once(ctx, key, where, body, answer)
+
+
+async def _read(receive: Receive) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        ClientDisconnect: The client went away before it had sent it.
+    """
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """Return the JSON object in *body*.
+
+    Raises:
+        InvalidInputError: There is none in it.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and "+json" in kind):
+        raise not_an_object()
+    try:
+        # orjson would make floats of integers that it can't hold.
+        parsed = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise not_json(error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise not_json("it is not UTF-8, too deep, or has a number too long") from error
+    if not isinstance(parsed, dict):
+        raise not_an_object()
+    return parsed
+
+
+@asynccontextmanager
+async def _while_there(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block when the client goes away.
+
+    Raises:
+        ClientDisconnect: It did.
+    """
+    working = asyncio.current_task()
+    if working is None:
+        raise RuntimeError("requests are served by tasks")
+    is_gone = False
+
+    async def watch() -> None:
+        nonlocal is_gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        is_gone = True
+        working.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if is_gone and working.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()
+
+
+class DirectRoute(APIRoute):
+    """A route that is declared for the contract, and served by the site's endpoint of its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = self._forward
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint: ASGIApp = scope["app"].state.direct[self.name]
+        await endpoint(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class DirectPath:
+    """Which requests go to an endpoint.
+
+    Attributes:
+        name: The route's.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    endpoint: ASGIApp

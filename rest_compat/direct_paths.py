@@ -1,0 +1,15 @@
+"""Which endpoints are served past the router."""
+
+import re
+
+from resolvers.context import Services
+from resolvers.credentials import Authenticator
+from rest_compat.direct import DirectEndpoint, DirectPath
+from rest_compat.problems import problem_response
+from rest_compat.routes.inference import ALIASES, PATHS, answer_inference
+
+
+def create_direct(services: Services, authenticator: Authenticator) -> list[DirectPath]:
+    """Build the endpoints, the most wanted first."""
+    infer = DirectEndpoint(services, authenticator, answer_inference, problem_response)
+    return [DirectPath("infer", re.compile(path), infer) for path in (PATHS, ALIASES)]
