@@ -4,9 +4,9 @@
         [--models-url URL --dataset-url URL --models A,B]
 
 Without a URL the peer is the sandbox with no latency, in a process of its own.
-The bare loops are written as one writes them: an `httpx2.AsyncClient`, a semaphore and a task for
-each call, with the same concurrency and requests; they keep nothing and score nothing. One has
-httpx's own transport, the other the aiohttp transport, which is faster and which the product uses.
+The bare loops are written as one writes them: a client, a semaphore and a task for each call, with
+the same concurrency and requests; they keep nothing and score nothing. One has an
+`httpx2.AsyncClient`, the other an aiohttp session, which is faster and which the product uses.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import aiohttp
 import httpx2
 import orjson
 import uvloop
-from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from app.embedded_postgres import EmbeddedPostgres
 from app.sandbox.server import create_sandbox
@@ -71,25 +71,57 @@ def start_peer(serve: Callable[["multiprocessing.connection.Connection"], None])
         peer.join()
 
 
-async def bare_loop(rows: list[str], urls: list[str], transport: str) -> float:
-    """Return the seconds that the calls alone take, as one writes them with httpx.
+Post = Callable[[str, object], Awaitable[bytes]]
+
+
+@asynccontextmanager
+async def httpx_post() -> AsyncIterator[Post]:
+    """Yield how one posts JSON with httpx."""
+    limits = httpx2.Limits(max_connections=CONCURRENCY)
+    async with httpx2.AsyncClient(limits=limits, timeout=30) as client:
+
+        async def post(url: str, body: object) -> bytes:
+            response = await client.post(url, json=body)
+            return response.raise_for_status().content
+
+        yield post
+
+
+@asynccontextmanager
+async def aiohttp_post() -> AsyncIterator[Post]:
+    """Yield how one posts JSON with aiohttp."""
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, raise_for_status=True
+    ) as session:
+
+        async def post(url: str, body: object) -> bytes:
+            async with session.post(url, json=body) as response:
+                return await response.read()
+
+        yield post
+
+
+CLIENTS = {"httpx": httpx_post, "aiohttp": aiohttp_post}
+
+
+async def bare_loop(rows: list[str], urls: list[str], client: str) -> float:
+    """Return the seconds that the calls alone take, as one writes them.
 
     Args:
         rows: What is asked.
         urls: Who is asked.
-        transport: `httpx` for its own, `aiohttp` for the one that the product uses.
+        client: One of `CLIENTS`.
     """
-    limits = httpx2.Limits(max_connections=CONCURRENCY)
-    faster = AiohttpTransport(limits=limits) if transport == "aiohttp" else None
     gate = asyncio.Semaphore(CONCURRENCY)
-    async with httpx2.AsyncClient(transport=faster, limits=limits, timeout=30) as client:
+    async with CLIENTS[client]() as post:
 
         async def call(url: str, row: str) -> str:
             messages = [{"role": "user", "content": render_prompt(PROMPT, row)}]
             async with gate:
-                response = await client.post(url, json={"messages": messages})
-            response.raise_for_status()
-            content: str = response.json()["choices"][0]["message"]["content"]
+                answer = await post(url, {"messages": messages})
+            content: str = orjson.loads(answer)["choices"][0]["message"]["content"]
             return content
 
         began = time.perf_counter()
@@ -134,7 +166,7 @@ async def measure(arguments: argparse.Namespace, sandbox_url: str | None) -> Non
         lines = (await client.get(dataset)).text.splitlines()
     rows = [normalize_row(orjson.loads(line)).input for line in lines]
     origin = dataset.split("/datasets/")[0]
-    ratios: dict[str, list[float]] = {"httpx": [], "aiohttp": []}
+    ratios: dict[str, list[float]] = {name: [] for name in CLIENTS}
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
         EmbeddedPostgres(Path(folder) / "pg") as postgres,

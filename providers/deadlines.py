@@ -16,7 +16,15 @@ class CallDeadline:
         first_byte_timeout_seconds: From `note_sent` to `note_first_byte`.
     """
 
-    __slots__ = ("_first_at", "_first_seconds", "_is_sent", "_total_at", "_total_seconds", "_wait")
+    __slots__ = (
+        "_first_at",
+        "_first_seconds",
+        "_has_begun",
+        "_is_sent",
+        "_total_at",
+        "_total_seconds",
+        "_wait",
+    )
 
     def __init__(
         self, timeout_seconds: float | None, first_byte_timeout_seconds: float | None
@@ -26,6 +34,7 @@ class CallDeadline:
         self._total_at = _after(timeout_seconds)
         self._first_at: float | None = None
         self._is_sent = False
+        self._has_begun = False
         self._wait: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> None:
@@ -49,11 +58,13 @@ class CallDeadline:
     def note_sent(self) -> None:
         """Note that the whole request is on its way; a first byte is waited for from now on."""
         self._is_sent = True
-        self._first_at = _after(self._first_seconds)
-        self._reschedule()
+        if not self._has_begun:  # an answer may come before all of the request has left
+            self._first_at = _after(self._first_seconds)
+            self._reschedule()
 
     def note_first_byte(self) -> None:
         """Note that the answer has begun."""
+        self._has_begun = True
         if self._first_at is not None:
             self._first_at = None
             self._reschedule()

@@ -251,7 +251,7 @@ class HttpClient:
                     allow_redirects=False,
                     timeout=limits,
                 )
-            except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 if body is None or not body.found_closed:
                     raise explain(error, address) from error
             else:
@@ -374,6 +374,10 @@ def explain(error: Exception, url: URL | None) -> ProviderError:
         return ProviderError(ProviderErrorCode.TIMED_OUT, "no answer in time")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | UnicodeError):
         return _unusable()
+    if isinstance(error, ValueError):  # what aiohttp says of a header that would inject others
+        return ProviderError(
+            ProviderErrorCode.REJECTED, "a header holds a line end or another control character"
+        )
     if _comes_from(error, ContentEncodingError):
         return ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the compression is broken")
     return ProviderError(

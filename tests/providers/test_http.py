@@ -237,6 +237,34 @@ async def test_a_whole_answer_whose_head_is_in_time_may_take_all_its_time() -> N
     assert body == b"ok"
 
 
+async def test_an_answer_may_begin_before_the_whole_request_has_left() -> None:
+    read_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        await read_on.wait()
+        await reader.readexactly(len(content))
+        await asyncio.sleep(2 * SHORT_SECONDS)
+        writer.write(b"k")
+        writer.close()
+        await writer.wait_closed()
+
+    content = b"x" * 32 * 2**20  # more than the sockets' buffers
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with (
+        server,
+        http_client() as client,
+        client.stream(
+            "POST", url, headers={}, content=content, first_byte_timeout_seconds=SHORT_SECONDS
+        ) as response,
+    ):
+        assert await response.read() == b"o"
+        read_on.set()
+        assert await response.read() == b"k"
+
+
 async def test_waiting_for_a_connection_is_not_waiting_for_a_first_byte() -> None:
     async def answer_in_time(exchange: Exchange) -> None:
         await asyncio.sleep(SHORT_SECONDS * 3 / 4)
@@ -327,6 +355,18 @@ async def test_a_url_that_can_not_be_used_is_rejected(url: str) -> None:
     async with http_client() as client:
         error = await failure_of(client, url)
     assert (error.code, str(error)) == (CODE.REJECTED, "not a usable URL")
+
+
+@pytest.mark.parametrize("value", ["key\n", "key\r\nX-Other: 1", "k\x00ey"])
+async def test_a_header_that_would_be_more_than_one_is_rejected(value: str) -> None:
+    async with http_peer(answer_ok) as peer, http_client() as client:
+        with pytest.raises(ProviderError) as at:
+            await client.fetch(
+                "GET", peer.url, headers={"X-Key": value}, timeout_seconds=5, max_bytes=10
+            )
+    assert at.value.code == CODE.REJECTED
+    assert str(at.value) == "a header holds a line end or another control character"
+    assert peer.requests == []
 
 
 async def test_a_cancelled_call_hangs_up() -> None:
