@@ -30,6 +30,7 @@ from rest_compat.routes import (
     inference,
     labels,
     leaderboards,
+    openai,
     pushes,
     runs,
     snapshots,
@@ -51,6 +52,8 @@ ROUTERS = (
     snapshots.operators,
     runs.router,
     inference.router,
+    openai.direct,
+    openai.router,
     traces.router,
 )
 

@@ -27,12 +27,14 @@ class AnswerStream:
     Attributes:
         model: Who answers.
         ended: What it leaves, once all of it has come and that is stored.
+        usage: What the endpoint says that it used.
     """
 
     def __init__(self, call: ServingCall) -> None:
         self.call = call
         self.model: ServingModel = call.board.production
         self.ended: EndedCall | None = None
+        self.usage: dict[str, Any] | None = None
         self._stack = AsyncExitStack()
         self._chunks: AsyncIterator[dict[str, Any]] | None = None
         self._first: dict[str, Any] = {}
@@ -123,6 +125,9 @@ class AnswerStream:
     def _count(self, chunk: Mapping[str, Any]) -> None:
         self._tally.add(chunk)
         self._chunk_count += 1
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage
 
     def _outcome(self, answer: ChatAnswer | None, error: ProviderError | None) -> CallOutcome:
         latency_ms = (perf_counter() - self.call.asked_at) * 1000

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from db.base import new_id
-from db.models import Candidate, Trace
+from db.models import Candidate, Leaderboard, Trace
 from db.records import Row
 from engine.prompts import render_prompt
 from providers.base import ProviderError
@@ -25,6 +25,8 @@ from resolvers.inference_request import InferenceRequest
 from resolvers.reservations import TokenState
 from resolvers.serving import ServingBoard
 from resolvers.serving_calls import Served, ServingCall
+
+MAX_LISTED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,28 @@ def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAns
         limits=call.reservations[0].state if call.reservations else None,
         failed=[(model.name, error.summary) for model, error in call.failed],
     )
+
+
+@requires(Scope.LEADERBOARDS_INFERENCE)
+async def list_served(ctx: Context) -> Sequence[Leaderboard]:
+    """Return the workspace's leaderboards that have a model in production, oldest first."""
+    statement = (
+        select(Leaderboard)
+        .where(
+            Leaderboard.workspace_id == ctx.workspace_id,
+            Leaderboard.deleted_at.is_(None),
+            Leaderboard.production_candidate_id.is_not(None),
+        )
+        .order_by(Leaderboard.id)
+        .limit(MAX_LISTED)
+    )
+    async with ctx.database.read() as session:
+        return (await session.scalars(statement)).all()
+
+
+def explain_break(trace_id: UUID, error: ProviderError) -> UpstreamError:
+    """Return what is told of an answer that breaks off in the middle."""
+    return _upstream_error(trace_id, error)
 
 
 def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamError:

@@ -21,6 +21,26 @@ from resolvers.loaders.base import own_workspace
 from resolvers.paging import AnySelect
 
 REMEMBERED_BOARDS = 10_000
+# Of the names that OpenAI's clients call leaderboards by.
+MODEL_PREFIX = "leaderboard/"
+
+
+def read_reference(model: str) -> UUID | str:
+    """Return the id or slug that a client's name for a leaderboard holds.
+
+    Raises:
+        NotFoundError: It is no such name.
+    """
+    reference = model.removeprefix(MODEL_PREFIX)
+    if reference == model or not reference:
+        raise NotFoundError(
+            f"the model {model!r} does not exist: name it leaderboard/<id or slug>",
+            details={"field": "model"},
+        )
+    try:
+        return UUID(reference)
+    except ValueError:
+        return reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,16 @@ from resolvers.context import Services
 from resolvers.credentials import Authenticator
 from rest_compat.direct import DirectEndpoint, DirectPath
 from rest_compat.problems import problem_response
+from rest_compat.routes import openai
 from rest_compat.routes.inference import ALIASES, PATHS, answer_inference
 
 
 def create_direct(services: Services, authenticator: Authenticator) -> list[DirectPath]:
     """Build the endpoints, the most wanted first."""
     infer = DirectEndpoint(services, authenticator, answer_inference, problem_response)
-    return [DirectPath("infer", re.compile(path), infer) for path in (PATHS, ALIASES)]
+    chat = DirectEndpoint(services, authenticator, openai.answer_chat, openai.refuse_openai)
+    return [
+        DirectPath("infer", re.compile(PATHS), infer),
+        DirectPath("chat", re.compile(openai.PATHS), chat),
+        DirectPath("infer", re.compile(ALIASES), infer),
+    ]

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from rest_compat.shapes import Problem, TraceList
+from rest_compat.shapes import OpenAIProblem, Problem, TraceList
 
 DESCRIPTION: Final = """\
 Rank language models on your own task, and serve the winner behind one endpoint.
@@ -37,6 +37,7 @@ TAGS: Final = {
     "datasets": "The rows that models are compared on.",
     "runs": "Calling every candidate on every row, and ranking them.",
     "inference": "Answers by the model in production.",
+    "openai": "Production, as OpenAI's clients call it.",
     "traces": "Every model call, as it was made.",
     "health": "Whether the server can serve, and what it serves.",
 }
@@ -73,11 +74,14 @@ ALSO: Final[dict[str, dict[int, str]]] = {
         502: "OpenRouter's model list can't be read.",
     },
     "infer": {
-        402: "The token's budget can't cover the call.",
+        402: "The token's budget can't cover the call, or what it may cost is not known.",
         409: "No ranking is complete.",
+        429: "The token has had its requests or tokens of this minute.",
         502: "The model in production failed.",
+        503: "The server has as many calls under way as it can hold, or no database.",
     },
 }
+ALSO["createChatCompletion"] = ALSO["infer"] | {404: "There is no such leaderboard."}
 ALSO["inferAlias"] = ALSO["infer"]
 ALSO["pushRows"] = {409: "The dataset is read from a URL.", 413: "More than 1,000 rows, or 5 MiB."}
 ALSO["pushRowsAlias"] = ALSO["pushRows"]
@@ -112,6 +116,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Dr.Gero-Trace-Id": {"required": True, "schema": {"type": "string", "format": "uuid"}},
     "X-Dr.Gero-Selected-Model": {"required": True, "schema": {"type": "string"}},
     "X-Dr.Gero-Selected-Provider": {"required": True, "schema": {"type": "string"}},
+    "X-Dr.Gero-Fallback-Reason": {
+        "description": "Of an answer by another model: which one failed before, and how.",
+        "schema": {"type": "string"},
+    },
     "X-Dr.Gero-Token-Budget-Limit-Usd": {"required": True, "schema": USD},
     "X-Dr.Gero-Token-Budget-Used-Usd": {"required": True, "schema": USD},
     "X-Dr.Gero-Token-Budget-Remaining-Usd": {
@@ -123,6 +131,14 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "RFC 3339, or never, or unlimited.",
         "required": True,
         "schema": {"type": "string"},
+    },
+    **{
+        f"X-RateLimit-{what}-{kind}": {
+            "description": f"Of a token with a limit of {kind.lower()} a minute.",
+            "schema": {"type": "string"},
+        }
+        for kind in ("Requests", "Tokens")
+        for what in ("Limit", "Remaining", "Reset")
     },
 }
 EXPORT_HEADERS: Final[dict[str, dict[str, Any]]] = {
@@ -137,8 +153,16 @@ EXPORT_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "pattern": r"^\d+$"},
     },
 }
-HEADERS_OF_STATUS: Final = {"401": ["WWW-Authenticate"], "503": ["Retry-After"]}
-INFERENCE_HEADERS: Final = [name for name in HEADERS if name.startswith("X-Dr.Gero-")]
+HEADERS_OF_STATUS: Final = {
+    "401": ["WWW-Authenticate"],
+    "429": ["Retry-After"],
+    "503": ["Retry-After"],
+}
+INFERENCE_HEADERS: Final = [
+    name for name in HEADERS if name.startswith(("X-Dr.Gero-", "X-RateLimit-"))
+]
+SERVED: Final = {"infer", "inferAlias", "createChatCompletion"}
+OPENAI: Final = {"createChatCompletion"}
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -190,7 +214,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
 def _schemas_of_no_route() -> dict[str, Any]:
     """Return the answers that FastAPI can't see: failures, and what is streamed."""
     _, definitions = models_json_schema(
-        [(Problem, "serialization"), (TraceList, "serialization")],
+        [(shape, "serialization") for shape in (Problem, OpenAIProblem, TraceList)],
         ref_template="#/components/schemas/{model}",
     )
     return definitions["$defs"]  # type: ignore[no-any-return]
@@ -213,10 +237,11 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
     failures = OPERATORS_ONLY if is_operators else failures
     if "requestBody" in operation:
         failures |= TOO_LARGE
+    told = "OpenAIProblem" if name in OPENAI else "Problem"
     for status, description in sorted(failures.items()):
         responses[str(status)] = {
             "description": description,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{told}"}}},
         }
     repeatable = repeatable and not is_operators
     if repeatable:
@@ -229,7 +254,7 @@ def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> 
         names = ["X-Request-Id", *HEADERS_OF_STATUS.get(status, [])]
         if status.startswith("2"):
             names += ["Idempotent-Replayed"] if repeatable else []
-            names += INFERENCE_HEADERS if name in {"infer", "inferAlias"} else []
+            names += INFERENCE_HEADERS if name in SERVED else []
         if status == "200" and name == "downloadDataset":
             names += EXPORT_HEADERS
         response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}

@@ -67,12 +67,19 @@ def problem_response(error: AppError, *, graphql: bool = False) -> Response:
     if graphql:
         extensions = {"code": error.code, "status": int(status), "details": error.details}
         body = {"errors": [{"message": str(error), "extensions": extensions}]}
+    return Response(
+        orjson.dumps(body), status, problem_headers(error), media_type="application/json"
+    )
+
+
+def problem_headers(error: AppError) -> dict[str, str]:
+    """Return the headers that go with *error*."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if status == HTTPStatus.UNAUTHORIZED:
+    if STATUS[error.code] == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+    return headers
 
 
 def not_json(reason: str) -> InvalidInputError:

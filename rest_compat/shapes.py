@@ -39,6 +39,22 @@ class Shape(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+class OpenAIFailure(BaseModel):
+    """What went wrong, as OpenAI's API tells it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    details: dict[str, Any]
+
+
+class OpenAIProblem(BaseModel):
+    """An error, as OpenAI's clients understand it."""
+
+    error: OpenAIFailure
+
+
 class Problem(Shape):
     """Any failure."""
 

@@ -1,0 +1,230 @@
+"""/v1/chat/completions and /v1/models: production, as OpenAI's clients call it."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from providers.base import ProviderError
+from resolvers import inference
+from resolvers.answer_streams import AnswerStream
+from resolvers.errors import (
+    AppError,
+    InvalidInputError,
+    NotFoundError,
+    UnsupportedOptionError,
+)
+from resolvers.inference_request import InferenceRequest
+from resolvers.serving import MODEL_PREFIX, read_reference
+from rest_compat.completions import (
+    answer_headers,
+    completion_of,
+    model_name,
+    stream_headers,
+    usage_of,
+)
+from rest_compat.deps import Ctx
+from rest_compat.direct import DirectRoute, EventStream, Posted
+from rest_compat.problems import STATUS, problem_headers
+from rest_compat.shapes import InferenceShape
+
+router = APIRouter(tags=["openai"])
+direct = APIRouter(tags=["openai"], route_class=DirectRoute)
+PATHS = r"/v1/chat/completions"
+MESSAGES_NEEDED = "messages: is required, a list of chat messages"
+# OpenAI's kinds of errors, by status; of any other it is `api_error`.
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+DONE = b"data: [DONE]\n\n"
+
+
+class StreamOptions(BaseModel):
+    """What a stream holds beside the answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: bool = Field(default=False, description="Tell the usage in a last chunk.")
+
+
+class ChatRequest(InferenceRequest):
+    """A chat completion, as OpenAI's API has it; other fields are forwarded to the model."""
+
+    model: str = Field(
+        description="leaderboard/ and a leaderboard's id or slug: its model in production answers."
+    )
+    stream: Annotated[bool, Field(description="Answer in parts, as server-sent events.")] = False
+    stream_options: StreamOptions | None = None
+
+
+class ModelShape(BaseModel):
+    """A leaderboard, as a model that can be called."""
+
+    id: str = Field(description="leaderboard/ and its slug.")
+    object: str = "model"
+    created: int = Field(description="When it was made, in seconds since 1970.")
+    owned_by: str = Field(description="The workspace.")
+
+
+class ModelListShape(BaseModel):
+    """What can be called."""
+
+    object: str = "list"
+    data: list[ModelShape]
+
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "string",
+                    "description": "Events of chat.completion.chunk objects, and [DONE].",
+                }
+            }
+        }
+    }
+}
+
+
+@direct.post(
+    "/v1/chat/completions",
+    operation_id="createChatCompletion",
+    name="chat",
+    responses=STREAMED,
+)
+async def create_chat_completion(body: ChatRequest) -> InferenceShape:  # type: ignore[empty-body]
+    """Answer with a leaderboard's model in production, whole or as a stream."""
+
+
+@router.get("/v1/models", operation_id="listServedModels")
+async def list_served_models(ctx: Ctx) -> ModelListShape:
+    """List the leaderboards whose production can be called."""
+    boards = await inference.list_served(ctx)
+    return ModelListShape(
+        data=[
+            ModelShape(
+                id=f"{MODEL_PREFIX}{board.slug or board.id}",
+                created=int(board.created_at.timestamp()),
+                owned_by=str(ctx.workspace_id),
+            )
+            for board in boards
+        ]
+    )
+
+
+@router.get("/v1/models/{model:path}", operation_id="getServedModel")
+async def get_served_model(ctx: Ctx, model: str) -> ModelShape:
+    """Return one of them."""
+    reference = read_reference(model)
+    for board in await inference.list_served(ctx):
+        if reference in {board.id, board.slug}:
+            return ModelShape(
+                id=model,
+                created=int(board.created_at.timestamp()),
+                owned_by=str(ctx.workspace_id),
+            )
+    raise NotFoundError(f"the model {model!r} does not exist")
+
+
+async def answer_chat(posted: Posted) -> Response:
+    """Answer a chat completion."""
+    request = ChatRequest.model_validate(posted.body)
+    if request.messages is None:
+        raise InvalidInputError(MESSAGES_NEEDED, details={"field": "messages"})
+    reference = read_reference(request.model)
+    metadata: dict[str, Any] = {"request_id": posted.ctx.request_id}
+    if isinstance(user := posted.body.get("user"), str):
+        metadata["user"] = user
+    if request.stream and posted.claim is not None:
+        raise UnsupportedOptionError(
+            "Idempotency-Key: an answer that is streamed can't be given again",
+            details={"field": "stream"},
+        )
+    if request.stream:
+        stream = await inference.open_answer_stream(
+            posted.ctx, reference, request, metadata=metadata
+        )
+        return EventStream(_events(stream, request), stream_headers(stream))
+    answer = await inference.infer(
+        posted.ctx,
+        reference,
+        request,
+        id=posted.claim.resource_id if posted.claim else None,
+        metadata=metadata,
+    )
+    return Response(
+        orjson.dumps(completion_of(answer)),
+        headers=answer_headers(answer),
+        media_type="application/json",
+    )
+
+
+async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncIterator[bytes]:
+    """Yield an answer's parts as events; the last one is sent once the call is stored."""
+    wants_usage = request.stream_options is not None and request.stream_options.include_usage
+    head = {
+        "id": f"chatcmpl-{stream.call.id}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model_name(stream.model.candidate),
+    }
+    try:
+        async with stream:
+            async for chunk in stream.chunks():
+                head |= {name: chunk[name] for name in head if chunk.get(name)}
+                if chunk.get("choices"):
+                    body = {**chunk, **head, "usage": None} if wants_usage else _plain(chunk, head)
+                    yield _event(body)
+    except ProviderError as error:
+        yield _event(openai_body(inference.explain_break(stream.call.id, error)))
+        return
+    if wants_usage and stream.ended is not None:
+        trace = stream.ended.trace
+        usage = stream.usage or usage_of(trace["prompt_tokens"], trace["completion_tokens"])
+        yield _event({**head, "choices": [], "usage": usage})
+    yield DONE
+
+
+def _plain(chunk: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**chunk, **head}.items() if name != "usage"}
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+def openai_body(error: AppError) -> dict[str, Any]:
+    """Return *error* as OpenAI's API tells one."""
+    status = int(STATUS[error.code])
+    field = error.details.get("field")
+    return {
+        "error": {
+            "message": str(error),
+            "type": KINDS.get(status, "api_error"),
+            "param": field if isinstance(field, str) else None,
+            "code": error.code.value,
+            "details": error.details,
+        }
+    }
+
+
+def refuse_openai(error: AppError) -> Response:
+    """Return *error* as an answer that OpenAI's clients understand."""
+    return Response(
+        orjson.dumps(openai_body(error)),
+        int(STATUS[error.code]),
+        problem_headers(error),
+        media_type="application/json",
+    )

@@ -1,0 +1,331 @@
+"""Production as OpenAI's own Python SDK calls it: whole, in parts, and as it fails."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from sqlalchemy import select
+
+from app.services import Process
+from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard, Trace
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
+
+PRICES = {
+    "input_price_per_million_usd": Decimal("0.8"),
+    "output_price_per_million_usd": Decimal(4),
+}
+SUM: Any = [{"role": "user", "content": "What is 2 + 3?"}]
+MODEL = "leaderboard/sums"
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+WITHIN_SECONDS = 10
+
+
+async def serve(
+    process: Process, tenant: Tenant, *models: dict[str, Any], **columns: Any
+) -> tuple[Leaderboard, list[Candidate]]:
+    """Make a leaderboard whose models are ranked in this order, and the first serves."""
+    board = await make_leaderboard(process, tenant.workspace_id, slug="sums", **columns)
+    candidates = [await make_candidate(process, board, **{**PRICES, **each}) for each in models]
+    await make_ranked_run(process, board, candidates)
+    return board, candidates
+
+
+async def the_trace(process: Process) -> Trace:
+    """Return the one trace of an inference, once it is stored."""
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while True:
+            async with process.database.read() as session:
+                found = list(
+                    await session.scalars(select(Trace).where(Trace.source == "inference"))
+                )
+            if found:
+                (trace,) = found
+                return trace
+            await asyncio.sleep(0.02)
+
+
+async def the_charge(process: Process) -> Charge:
+    async with process.database.read() as session:
+        return (await session.scalars(select(Charge))).one()
+
+
+async def read_into(parts: list[str], stream: Any) -> None:
+    async for chunk in stream:
+        parts.append(chunk.choices[0].delta.content or "")
+
+
+@pytest.fixture
+async def sdk(base_url: str, tenant: Tenant) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{base_url}/v1", api_key=tenant.token, max_retries=0
+    ) as client:
+        yield client
+
+
+async def test_leaderboards_with_a_model_in_production_are_models(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    await make_leaderboard(process, tenant.workspace_id, slug="not-ranked")
+    await serve(process, tenant, {})
+    assert [model.id async for model in sdk.models.list()] == [MODEL]
+    assert (await sdk.models.retrieve(MODEL)).object == "model"
+    with pytest.raises(openai.NotFoundError):
+        await sdk.models.retrieve("leaderboard/not-ranked")
+
+
+async def test_a_whole_answer_by_slug_and_by_id_is_traced_and_charged(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    board, (candidate,) = await serve(process, tenant, {})
+    answer = await sdk.chat.completions.with_raw_response.create(
+        model=MODEL, messages=SUM, user="u-1", temperature=0
+    )
+    completion = answer.parse()
+    assert "5" in (completion.choices[0].message.content or "")
+    trace = await the_trace(process)
+    assert answer.headers["X-Dr.Gero-Trace-Id"] == str(trace.id)
+    assert completion.usage is not None
+    assert (trace.prompt_tokens, trace.completion_tokens) == (
+        completion.usage.prompt_tokens, completion.usage.completion_tokens,
+    )  # fmt: skip
+    assert (trace.status, trace.candidate_id, trace.price_version) == ("ok", candidate.id, 1)
+    assert (trace.input, trace.trace_metadata["user"]) == ("What is 2 + 3?", "u-1")
+    charge = await the_charge(process)
+    assert (charge.id, charge.amount_usd, charge.source) == (trace.id, trace.cost_usd, "provider")
+    by_id = await sdk.chat.completions.create(model=f"leaderboard/{board.id}", messages=SUM)
+    assert by_id.choices[0].message.content == completion.choices[0].message.content
+
+
+async def test_the_blocking_client_asks_and_streams_as_well(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {})
+
+    def ask() -> tuple[str | None, list[str]]:
+        with openai.OpenAI(base_url=f"{base_url}/v1", api_key=tenant.token, max_retries=0) as sdk:
+            whole = sdk.chat.completions.create(model=MODEL, messages=SUM)
+            stream = sdk.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+            parts = [chunk.choices[0].delta.content or "" for chunk in stream]
+        return whole.choices[0].message.content, parts
+
+    whole, parts = await asyncio.to_thread(ask)
+    assert "".join(parts) == whole
+    assert len(parts) > 2
+
+
+async def test_a_stream_ends_with_its_usage_once_it_is_stored(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {})
+    stream = await sdk.chat.completions.create(
+        model=MODEL, messages=SUM, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    async with process.database.read() as session:  # at once: it was stored before the end
+        trace = (await session.scalars(select(Trace).where(Trace.source == "inference"))).one()
+    last = chunks[-1]
+    assert (last.choices, [chunk.usage for chunk in chunks[:-1]]) == ([], [None] * len(chunks[:-1]))
+    assert last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (
+        trace.prompt_tokens, trace.completion_tokens,
+    )  # fmt: skip
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+    assert trace.output == text
+    assert trace.first_byte_ms is not None
+    assert trace.first_byte_ms <= trace.latency_ms
+    assert (trace.status, (await the_charge(process)).amount_usd) == ("ok", trace.cost_usd)
+
+
+async def test_tools_structured_outputs_and_images_pass_through(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {})
+    ask: Any = [{"role": "user", "content": 'Call get_weather with {"city": "Oslo"}.'}]
+    called = await sdk.chat.completions.create(model=MODEL, messages=ask, tools=[WEATHER])
+    (call,) = called.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "get_weather", {"city": "Oslo"},
+    )  # fmt: skip
+    stream = await sdk.chat.completions.create(
+        model=MODEL, messages=ask, tools=[WEATHER], stream=True
+    )
+    deltas = [
+        delta.function
+        async for chunk in stream
+        for delta in chunk.choices[0].delta.tool_calls or []
+    ]
+    arguments = "".join((delta and delta.arguments) or "" for delta in deltas)
+    assert json.loads(arguments) == {"city": "Oslo"}
+
+    schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
+    structured: Any = {
+        "type": "json_schema", "json_schema": {"name": "sum", "schema": schema, "strict": True},
+    }  # fmt: skip
+    shaped = await sdk.chat.completions.create(
+        model=MODEL, messages=SUM, response_format=structured
+    )
+    assert json.loads(shaped.choices[0].message.content or "") == {"total": 5}
+
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    question: Any = [
+        {"role": "user", "content": [{"type": "text", "text": "What is 2 + 3?"}, picture]}
+    ]
+    seen = await sdk.chat.completions.create(model=MODEL, messages=question)
+    assert seen.usage is not None
+    assert seen.usage.prompt_tokens > 85
+
+
+async def test_errors_are_those_that_the_sdk_knows(
+    sdk: openai.AsyncOpenAI, base_url: str, process: Process, tenant: Tenant
+) -> None:
+    await make_leaderboard(process, tenant.workspace_id, slug="not-ranked")
+    await serve(process, tenant, {})
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await sdk.chat.completions.create(model="gpt-5", messages=SUM)
+    assert unknown.value.code == "not_found"
+    assert "name it leaderboard/<id or slug>" in unknown.value.message
+    with pytest.raises(openai.ConflictError) as unready:
+        await sdk.chat.completions.create(model="leaderboard/not-ranked", messages=SUM)
+    assert unready.value.code == "ranking_not_ready"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await sdk.chat.completions.create(model=MODEL, messages=SUM, max_tokens=-1)
+    assert "max_tokens" in wrong.value.message
+    poor = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal("0.00001"))
+    for token, error, code in (
+        ("drgero_nobody", openai.AuthenticationError, "unauthenticated"),
+        (poor, openai.APIStatusError, "budget_exceeded"),
+    ):
+        async with openai.AsyncOpenAI(
+            base_url=f"{base_url}/v1", api_key=token, max_retries=0
+        ) as other:
+            with pytest.raises(error) as refused:
+                await other.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+            assert refused.value.code == code
+
+
+@pytest.mark.parametrize("fault", ["fault-error", "fault-disconnect", "fault-garbage"])
+async def test_a_stream_that_breaks_off_says_so_and_leaves_what_had_come(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant, fault: str
+) -> None:
+    await serve(process, tenant, {"model_id": f"sandbox/{fault}"})
+    parts: list[str] = []
+    stream = await sdk.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+    with pytest.raises(openai.APIError, match="the model in production failed"):
+        await read_into(parts, stream)
+    text = "".join(parts)
+    trace = await the_trace(process)
+    assert text
+    assert (trace.status, trace.output) == ("error", text)
+    assert (trace.completion_tokens or 0) > 0
+
+
+async def test_a_stream_that_nobody_reads_any_longer_is_hung_up_and_settled(
+    sdk: openai.AsyncOpenAI, base_url: str, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {"model_id": "sandbox/fault-slow"})
+    token = await make_token(
+        process, tenant.workspace_id, name="leaver", budget_limit_usd=Decimal(1)
+    )
+    async with openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client:
+        stream = await client.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+        text = ""
+        async for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+            if text:
+                break
+        await stream.close()
+    trace = await the_trace(process)
+    assert (trace.status, trace.error) == ("cancelled", "cancelled: the caller went away")
+    assert (trace.output or "").startswith(text)
+    assert trace.completion_tokens is not None
+    charge = await the_charge(process)
+    assert (charge.source, charge.amount_usd) == ("computed", trace.cost_usd)
+    async with process.database.read() as session:
+        used = (await session.scalars(select(ApiToken).where(ApiToken.name == "leaver"))).one()
+        assert list(await session.scalars(select(BudgetHold))) == []
+    assert (used.budget_used_usd, used.budget_held_usd) == (trace.cost_usd, Decimal(0))
+
+
+async def test_a_whole_answer_that_nobody_waits_for_is_charged_its_hold(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    board, _ = await serve(process, tenant, {"model_id": "sandbox/fault-timeout"})
+    token = await make_token(
+        process, tenant.workspace_id, name="leaver", budget_limit_usd=Decimal(1)
+    )
+    async with httpx2.AsyncClient(base_url=base_url, timeout=0.5) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(
+                f"/v1/leaderboard/{board.id}/inference",
+                json={"input": "hello", "max_tokens": 10},
+                headers={"Authorization": f"Bearer {token}"},
+            )
+    trace = await the_trace(process)
+    assert (trace.status, trace.cost_usd) == ("cancelled", None)
+    charge = await the_charge(process)
+    assert charge.source == "unknown"
+    async with process.database.read() as session:
+        used = (await session.scalars(select(ApiToken).where(ApiToken.name == "leaver"))).one()
+    assert (used.budget_used_usd, used.budget_held_usd) == (charge.amount_usd, Decimal(0))
+    assert charge.amount_usd > 0
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_the_next_of_the_ranking_stands_in_when_that_is_allowed(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant, *, is_streamed: bool
+) -> None:
+    _, (_, second) = await serve(
+        process, tenant, {"model_id": "sandbox/fault-500"}, {}, serving={"fallback_models": 1}
+    )
+    answer = await sdk.chat.completions.with_raw_response.create(
+        model=MODEL, messages=SUM, stream=is_streamed
+    )
+    reason = "sandbox/fault-500: server_error: the endpoint answered 500"
+    assert answer.headers["X-Dr.Gero-Fallback-Reason"] == reason
+    assert answer.headers["X-Dr.Gero-Selected-Model"] == "sandbox/balanced-medium"
+    if is_streamed:
+        await read_into([], answer.parse())
+    trace = await the_trace(process)
+    assert (trace.status, trace.candidate_id) == ("ok", second.id)
+    assert trace.trace_metadata["failed"] == [
+        {
+            "model": "sandbox/fault-500",
+            "error": "server_error: the endpoint answered 500",
+        }
+    ]
+
+
+async def test_nobody_stands_in_unless_that_is_allowed(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {"model_id": "sandbox/fault-500"}, {})
+    with pytest.raises(openai.APIStatusError) as failed:
+        await sdk.chat.completions.create(model=MODEL, messages=SUM)
+    assert failed.value.status_code == 502
+    assert failed.value.code == "upstream_error"
+    assert (await the_trace(process)).status == "error"
+
+
+async def test_a_repeat_of_a_stream_is_refused(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {})
+    async with httpx2.AsyncClient(base_url=base_url, headers=tenant.headers) as client:
+        refused = await client.post(
+            "/v1/chat/completions",
+            json={"model": MODEL, "messages": SUM, "stream": True},
+            headers={"Idempotency-Key": "k"},
+        )
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_option")
