@@ -32,6 +32,6 @@ class Admission:
             )
         self.count += 1
 
-    def leave(self) -> None:
+    def leave(self, _: object = None) -> None:
         """Give a place back."""
         self.count -= 1

@@ -14,8 +14,8 @@ from providers.chat_tally import ChatTally
 from resolvers.call_bounds import BYTES_A_TOKEN
 from resolvers.call_storage import EndedCall
 from resolvers.model_calls import CallOutcome, wait_seconds
-from resolvers.serving import ServingModel
-from resolvers.serving_calls import LONGEST_WAIT_SECONDS, RETRIES, Served, ServingCall
+from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingModel
+from resolvers.serving_calls import Served, ServingCall
 
 
 class AnswerStream:
@@ -32,7 +32,7 @@ class AnswerStream:
 
     def __init__(self, call: ServingCall) -> None:
         self.call = call
-        self.model: ServingModel = call.board.production
+        self.model: ServingModel = call.board.models[0]
         self.ended: EndedCall | None = None
         self.usage: dict[str, Any] | None = None
         self._stack = AsyncExitStack()

@@ -70,7 +70,6 @@ class BoundedCall:
 
     params: Mapping[str, Any]
     most_usd: Decimal
-    size: CallSize
 
 
 def find_wrong_bound(params: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -123,8 +122,7 @@ def bound_call(
     target: ChatTarget,
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
-    *,
-    default_max_tokens: int,
+    size: CallSize,
 ) -> BoundedCall:
     """Return a call with the most that it can cost.
 
@@ -132,17 +130,15 @@ def bound_call(
         target: Who is called, and at what price.
         messages: What is sent.
         params: The caller's, which override the target's own.
-        default_max_tokens: Generated at most, where neither sets a bound.
+        size: From `size_call`.
 
     Raises:
-        InvalidInputError: A bound is not a number that bounds.
         PriceUnknownError: Nothing bounds the call.
     """
-    size = size_call(target, messages, params, default_max_tokens=default_max_tokens)
     _refuse_what_has_no_bound(messages, params)
     input_price, output_price = _prices(target)
     total = input_price * size.most_prompt_tokens + output_price * size.most_completion_tokens
-    return BoundedCall(size.params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING), size)
+    return BoundedCall(size.params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING))
 
 
 def _prices(target: ChatTarget) -> tuple[Decimal, Decimal]:

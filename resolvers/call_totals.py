@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from providers.base import ChatTarget
-from resolvers.call_bounds import MILLION, bound_call
+from resolvers.call_bounds import MILLION, bound_call, size_call
 
 ZERO = Decimal(0)
 # For a call that nothing has been seen of: a byte-level tokenizer makes about one token of four
@@ -56,9 +56,10 @@ class CallTotal:
         if not self._is_priced:
             return
         target = self._target
-        bounded = bound_call(
-            target, messages, params or {}, default_max_tokens=self._default_max_tokens
-        )
+        params = params or {}
+        default = self._default_max_tokens
+        size = size_call(target, messages, params, default_max_tokens=default)
+        bounded = bound_call(target, messages, params, size)
         self._most_usd += bounded.most_usd
         tokens = sum(len(each["content"]) for each in messages) // CHARACTERS_A_TOKEN
         cost = (target.input_price_per_million_usd or ZERO) * tokens

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from providers.base import ChatTarget
-from resolvers.call_bounds import bound_call
+from resolvers.call_bounds import bound_call, size_call
 from resolvers.ceilings import ZERO, Spender, commit_cost, kind_of, release_costs
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
@@ -41,7 +41,8 @@ async def call_for(
         yield await _call(ctx, spender, target, messages, params, stopped), ZERO
         return
     default = ctx.services.limits.default_max_tokens
-    bounded = bound_call(target, messages, params, default_max_tokens=default)
+    size = size_call(target, messages, params, default_max_tokens=default)
+    bounded = bound_call(target, messages, params, size)
     await _set_aside(ctx, spender, bounded.most_usd, stopped)
     with ctx.services.runs_under_way.one_more(spender.id):
         try:

@@ -21,6 +21,9 @@ from resolvers.loaders.base import own_workspace
 from resolvers.paging import AnySelect
 
 REMEMBERED_BOARDS = 10_000
+# After a failure in which nothing was generated.
+RETRIES = 1
+LONGEST_WAIT_SECONDS = 2.0
 # Of the names that OpenAI's clients call leaderboards by.
 MODEL_PREFIX = "leaderboard/"
 
@@ -62,21 +65,16 @@ class ServingBoard:
     """What a call of a leaderboard's production needs to know.
 
     Attributes:
-        production: Who serves.
-        fallbacks: Who serves when that fails, in this order.
+        models: Who serves, and then who stands in for it, in this order.
+        longest_seconds: After so long all of them have been asked.
     """
 
     id: UUID
     workspace_id: UUID
     system_prompt: str
     settings: Serving
-    production: ServingModel
-    fallbacks: Sequence[ServingModel]
-
-    @property
-    def models(self) -> Sequence[ServingModel]:
-        """Who may serve, in order."""
-        return (self.production, *self.fallbacks)
+    models: Sequence[ServingModel]
+    longest_seconds: float
 
 
 class ServingBoards:
@@ -131,13 +129,15 @@ async def _read_board(ctx: Context, reference: UUID | str) -> ServingBoard:
             "with a model that may serve: run it first"
         )
     ranked = [each for each in candidates if each.rank is not None and each.id != production.id]
+    models = (await _model(ctx, production), *await _callable(ctx, ranked, settings))
+    seconds = (model.target.timeout_seconds * (1 + RETRIES) for model in models)
     return ServingBoard(
         id=board.id,
         workspace_id=ctx.workspace_id,
         system_prompt=board.system_prompt,
         settings=settings,
-        production=await _model(ctx, production),
-        fallbacks=await _callable(ctx, ranked[: settings.fallback_models]),
+        models=models,
+        longest_seconds=sum(seconds) + len(models) * LONGEST_WAIT_SECONDS,
     )
 
 
@@ -145,10 +145,12 @@ async def _model(ctx: Context, candidate: Row) -> ServingModel:
     return ServingModel(candidate, await chat_target(ctx, candidate, candidate))
 
 
-async def _callable(ctx: Context, candidates: Sequence[Row]) -> tuple[ServingModel, ...]:
-    """Return those that can be called: a model without its key can't stand in for another."""
+async def _callable(
+    ctx: Context, ranked: Sequence[Row], settings: Serving
+) -> tuple[ServingModel, ...]:
+    """Return who may stand in for another: who can be called, as one without its key can't."""
     found = []
-    for candidate in candidates:
+    for candidate in ranked[: settings.fallback_models]:
         try:
             found.append(await _model(ctx, candidate))
         except IntegrationMissingError:

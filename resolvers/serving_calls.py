@@ -1,6 +1,5 @@
 """One call of production under way: what is reserved for it, who is asked, and what it leaves."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from uuid import UUID
 from engine.prompts import text_of_messages
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.budgets import ZERO, Budget, window_end
-from resolvers.call_bounds import bound_call, size_call
+from resolvers.call_bounds import CallSize, bound_call, size_call
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError, PriceUnknownError, RateLimitedError
@@ -20,11 +19,9 @@ from resolvers.inference_request import InferenceRequest
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
 from resolvers.provider_health import EndpointHealth
 from resolvers.reservations import Reservation
-from resolvers.serving import ServingBoard, ServingModel
+from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
 from resolvers.token_room import reserve
 
-RETRIES = 1
-LONGEST_WAIT_SECONDS = 2.0
 # The request is wrong: it fails with any model.
 NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
 
@@ -84,7 +81,7 @@ class ServingCall:
         size = size_call(model.target, self.messages, params, default_max_tokens=default)
         amount_usd = ZERO
         if limits.budget_interval is not None:
-            params, amount_usd = self._most(model.target, params, default)
+            params, amount_usd = self._most(model.target, params, size)
         further_usd = self.owed_usd + amount_usd - self.held_usd
         is_first = not self.reservations
         if is_first or further_usd > 0:
@@ -94,31 +91,23 @@ class ServingCall:
                 max(further_usd, ZERO),
                 tokens,
                 into=self.reservations,
-                seconds=self._longest_seconds(),
+                seconds=self.board.longest_seconds + self.ctx.services.limits.hold_seconds,
             )
             self.held_usd += max(further_usd, ZERO)
         return params
 
     def _most(
-        self, target: ChatTarget, params: Mapping[str, Any], default_max_tokens: int
+        self, target: ChatTarget, params: Mapping[str, Any], size: CallSize
     ) -> tuple[Mapping[str, Any], Decimal]:
         """Return what is sent, and the most that it can cost in US dollars."""
         settings = self.board.settings
         try:
-            bounded = bound_call(
-                target, self.messages, params, default_max_tokens=default_max_tokens
-            )
+            bounded = bound_call(target, self.messages, params, size)
         except PriceUnknownError:
             if settings.unknown_price == "refuse" or settings.hold_usd is None:
                 raise
             return params, settings.hold_usd
         return bounded.params, settings.hold_usd or bounded.most_usd
-
-    def _longest_seconds(self) -> float:
-        """Return after how long the call has ended for certain, and is stored."""
-        asked = sum(model.target.timeout_seconds for model in self.board.models)
-        waits = len(self.board.models) * LONGEST_WAIT_SECONDS
-        return asked * (1 + RETRIES) + waits + self.ctx.services.limits.hold_seconds
 
     async def ask(self) -> Served:
         """Ask the model in production, and if it fails those that may stand in for it.
@@ -196,7 +185,7 @@ class ServingCall:
         """
         error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
         if self.asked is None:
-            return Served(self.board.production, CallOutcome(None, error, 0.0, 0))
+            return Served(self.board.models[0], CallOutcome(None, error, 0.0, 0))
         latency_ms = (perf_counter() - self.asked_at) * 1000
         return Served(self.asked, CallOutcome(answer, error, latency_ms, 1))
 
@@ -208,8 +197,8 @@ class ServingCall:
         ended = self.ended(served)
         stored = await self.ctx.services.calls.offer(ended)
         self.is_ended = True
-        stored.add_done_callback(lambda _: self.ctx.services.admission.leave())
-        await asyncio.shield(stored)
+        stored.add_done_callback(self.ctx.services.admission.leave)
+        await stored
         return ended
 
     def ended(self, served: Served) -> EndedCall:

@@ -17,11 +17,11 @@ def find_unstorable(value: object, depth: int = 0) -> str | None:
         value: As JSON was read.
         depth: How many lists and objects it is in.
     """
-    if depth > MAX_DEPTH:
-        return f"values nested more than {MAX_DEPTH} deep"
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if "\x00" in value or not (value.isascii() or _is_encodable(value)):
             return "NUL characters or lone surrogates"
+    elif depth > MAX_DEPTH:
+        return f"values nested more than {MAX_DEPTH} deep"
     elif isinstance(value, int):
         if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
             return "integers of more than 64 bits"
@@ -29,11 +29,23 @@ def find_unstorable(value: object, depth: int = 0) -> str | None:
         if not math.isfinite(value):
             return "numbers that are not finite"
     elif isinstance(value, dict):
-        return _first([*value, *value.values()], depth)
+        return _first(value, depth) or _first(value.values(), depth)
     elif isinstance(value, list | tuple):
         return _first(value, depth)
     return None
 
 
 def _first(parts: Iterable[object], depth: int) -> str | None:
-    return next(filter(None, (find_unstorable(part, depth + 1) for part in parts)), None)
+    for part in parts:
+        found = find_unstorable(part, depth + 1)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

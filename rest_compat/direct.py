@@ -7,8 +7,8 @@ application of their own, to which the site passes their requests before it asks
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ from resolvers.failures import explain_failure
 from resolvers.idempotency import Claim
 from rest_compat.deps import KEY_HEADER, answer_once, identify
 from rest_compat.problems import not_an_object, not_json
+
+UNWATCHED_SECONDS = 0.1
+# A client that takes nothing of a stream for so long is gone.
+STALLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,11 @@ class EventStream(Response):
     """An answer in parts, as server-sent events.
 
     Args:
-        events: The parts.
+        events: The parts; closed when nobody takes them any longer.
         headers: Of the answer.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(
             headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             media_type="text/event-stream",
@@ -64,8 +68,13 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        async for event in self._events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+        async with aclosing(self._events) as events:
+            async for event in events:
+                try:
+                    async with asyncio.timeout(STALLED_SECONDS):
+                        await send({"type": "http.response.body", "body": event, "more_body": True})
+                except TimeoutError:
+                    raise ClientDisconnect from None
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -178,7 +187,14 @@ async def _while_there(receive: Receive) -> AsyncIterator[None]:
         is_gone = True
         working.cancel()
 
-    watching = asyncio.create_task(watch())
+    watching: asyncio.Task[None] | None = None
+
+    def begin() -> None:
+        nonlocal watching
+        watching = asyncio.create_task(watch())
+
+    # Most calls are answered before it would be of use to look.
+    beginning = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, begin)
     try:
         yield
     except asyncio.CancelledError:
@@ -186,7 +202,9 @@ async def _while_there(receive: Receive) -> AsyncIterator[None]:
             raise ClientDisconnect from None
         raise
     finally:
-        watching.cancel()
+        beginning.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 class DirectRoute(APIRoute):

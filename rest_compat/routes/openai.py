@@ -1,7 +1,7 @@
 """/v1/chat/completions and /v1/models: production, as OpenAI's clients call it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import orjson
@@ -171,7 +171,7 @@ async def answer_chat(posted: Posted) -> Response:
     )
 
 
-async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncIterator[bytes]:
+async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[bytes]:
     """Yield an answer's parts as events; the last one is sent once the call is stored."""
     wants_usage = request.stream_options is not None and request.stream_options.include_usage
     head = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from providers.base import ChatTarget
-from resolvers.call_bounds import BoundedCall, bound_call
-from resolvers.errors import BudgetExceededError, InvalidInputError
+from resolvers.call_bounds import BoundedCall, bound_call, size_call
+from resolvers.errors import InvalidInputError, PriceUnknownError
 
 MESSAGES = [{"role": "user", "content": "é"}]
 SENT = '"messages":[{"content":"é","role":"user"}]'
@@ -27,7 +27,8 @@ def bounded(
         timeout_seconds=1.0, input_price_per_million_usd=prices[0],
         output_price_per_million_usd=prices[1],
     )  # fmt: skip
-    return bound_call(target, messages, params, default_max_tokens=7)
+    size = size_call(target, messages, params, default_max_tokens=7)
+    return bound_call(target, messages, params, size)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,13 @@ def test_what_can_not_bound_a_call_is_refused_by_name(name: str, value: object) 
 def test_what_is_billed_by_other_rules_is_refused(
     params: dict[str, Any], messages: list[Any], field: str
 ) -> None:
-    with pytest.raises(BudgetExceededError) as refused:
+    with pytest.raises(PriceUnknownError) as refused:
         bounded(params, messages=messages)
     assert refused.value.details == {"reason": "unbounded", "field": field}
 
 
 @pytest.mark.parametrize("prices", [(None, Decimal(1)), (Decimal(1), None), (None, None)])
 def test_a_model_of_unknown_price_is_refused(prices: tuple[Decimal | None, Decimal | None]) -> None:
-    with pytest.raises(BudgetExceededError) as refused:
+    with pytest.raises(PriceUnknownError) as refused:
         bounded({"max_tokens": 1}, prices=prices)
     assert refused.value.details == {"reason": "price_unknown"}
