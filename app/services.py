@@ -59,6 +59,7 @@ class Process:
         background_database: For jobs and upkeep, which have more patience.
         services: What every request borrows.
         changes: Tells of changes that calls depend on, once it is started.
+        writers: Store what is taken, and what is given back.
         authenticator: Turns credentials into principals.
     """
 
@@ -82,7 +83,7 @@ class Process:
         )
         self.changes = ChangeFeed(settings.dsn)
         # One for what is taken and one for what is given back, which don't wait for each other.
-        self._writers = [
+        self.writers = [
             StatementWriter(
                 settings.database_url, answer_timeout_seconds=settings.database_timeout_seconds
             )
@@ -158,12 +159,12 @@ class Process:
 
     def _reservations(self, settings: Settings) -> GroupCommit[Reservation]:
         return GroupCommit(
-            partial(store_reservations, self._writers[0]), max_waiting=settings.max_inferences
+            partial(store_reservations, self.writers[0]), max_waiting=settings.max_inferences
         )
 
     def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
         return GroupCommit(
-            partial(store_calls, self._writers[1], traces), max_waiting=settings.max_inferences
+            partial(store_calls, self.writers[1], traces), max_waiting=settings.max_inferences
         )
 
     def _pushes(self, queue: PgJobQueue) -> GroupCommit[Push]:
@@ -184,7 +185,7 @@ class Process:
         """Close every connection."""
         await self.changes.aclose()
         await self.services.gate.aclose()
-        for writer in self._writers:
+        for writer in self.writers:
             await writer.aclose()
         await self._trusted.aclose()
         await self._guarded.aclose()

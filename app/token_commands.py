@@ -44,6 +44,8 @@ def token() -> None:
 @click.option("--expires-in", type=click.Choice(list(LIFETIMES)))
 @click.option("--budget-usd", help="The most its calls may cost in one window.")
 @click.option("--budget-reset", default="none", type=click.Choice(RESET_INTERVALS))
+@click.option("--requests-per-minute", type=int, help="Calls of production at most.")
+@click.option("--tokens-per-minute", type=int, help="What these may send and generate.")
 @WORKSPACE_ID
 @AS_JSON
 @command
@@ -55,6 +57,8 @@ async def create_token(
     expires_in: str | None,
     budget_usd: str | None,
     budget_reset: str,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
     workspace_id: str | None,
     as_json: bool,
 ) -> None:
@@ -67,6 +71,8 @@ async def create_token(
             expires_in=expires_in,
             budget_limit_usd=_usd(budget_usd),
             budget_reset_interval=budget_reset,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
         )
     shown = {
         "id": str(made.id),

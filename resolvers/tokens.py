@@ -30,6 +30,7 @@ LIFETIMES = {
 RESET_INTERVALS = ("none", "daily", "weekly", "monthly")
 MAX_NAME_CHARACTERS = 200
 MAX_BUDGET_USD = 1_000_000_000
+MAX_RATE = 1_000_000_000
 MAX_LISTED = 1_000
 
 
@@ -51,6 +52,8 @@ async def create_api_token(
     expires_in: str | None,
     budget_limit_usd: Decimal | None,
     budget_reset_interval: str,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> NewToken:
     """Create an API token of the caller's workspace.
 
@@ -61,11 +64,15 @@ async def create_api_token(
         expires_in: One of `LIFETIMES`, or None for a token that does not expire.
         budget_limit_usd: The most its calls may cost in one window, in US dollars.
         budget_reset_interval: One of `RESET_INTERVALS`.
+        requests_per_minute: Calls of production at most; None for no limit.
+        tokens_per_minute: What these may send and generate; None for no limit.
 
     Raises:
         InvalidInputError: A value is out of its bounds.
     """
     _check(name, scopes, expires_in, budget_limit_usd, budget_reset_interval)
+    _check_rate("requests_per_minute", requests_per_minute)
+    _check_rate("tokens_per_minute", tokens_per_minute)
     secret = new_token_secret()
     now = datetime.now(UTC)
     row = ApiToken(
@@ -78,6 +85,8 @@ async def create_api_token(
         expires_at=None if expires_in is None else now + LIFETIMES[expires_in],
         budget_limit_usd=budget_limit_usd,
         budget_reset_interval=budget_reset_interval,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
     )
     async with ctx.database.write() as session:
         session.add(row)
@@ -151,3 +160,8 @@ def _check(
         raise InvalidInputError(
             f"budget_limit: must be 0 to {MAX_BUDGET_USD} (got {budget_limit_usd})"
         )
+
+
+def _check_rate(field: str, value: int | None) -> None:
+    if value is not None and not 1 <= value <= MAX_RATE:
+        raise InvalidInputError(f"{field}: must be 1 to {MAX_RATE} (got {value})")
