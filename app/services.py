@@ -199,6 +199,7 @@ def _limits(settings: Settings) -> Limits:
         dataset_max_rows=settings.dataset_max_rows,
         hold_seconds=settings.budget_hold_seconds,
         budget_wait_seconds=settings.budget_wait_seconds,
+        answer_first=settings.answer_first,
         default_max_tokens=settings.budget_default_max_tokens,
         idempotency_claim_seconds=settings.idempotency_claim_seconds,
         judge_models=settings.judge_models,

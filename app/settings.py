@@ -148,6 +148,12 @@ class Settings(BaseSettings):
         description="How long a call waits for money that its token's other calls hold and may "
         "not need, before it is refused.",
     )
+    answer_first: bool = Field(
+        default=False,
+        description="Answer a call of production before its trace and its charge are stored, which "
+        "saves the wait for a commit. What a crash then takes away was answered and is charged to "
+        "nobody.",
+    )
     max_inferences: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=1_000,
         description="Calls of production under way at once, until they are stored; further ones "

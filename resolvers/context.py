@@ -57,6 +57,7 @@ class Limits:
     hold_seconds: int
     default_max_tokens: int
     budget_wait_seconds: float
+    answer_first: bool
     idempotency_claim_seconds: int
     judge_models: Sequence[str]
     push_max_row_bytes: int

@@ -48,16 +48,18 @@ def read_reference(model: str) -> UUID | str:
 
 @dataclass(frozen=True, slots=True)
 class ServingModel:
-    """A model that may serve, ready to be called."""
+    """A model that may serve, ready to be called.
 
+    Attributes:
+        name: The provider's name for it, or else the leaderboard's.
+        price_version: Of its prices.
+    """
+
+    id: UUID
+    name: str
+    price_version: int
     candidate: Row
     target: ChatTarget
-
-    @property
-    def name(self) -> str:
-        """The provider's name for it, or else the leaderboard's."""
-        name: str = self.candidate.model_id or self.candidate.display_name
-        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,13 @@ async def _read_board(ctx: Context, reference: UUID | str) -> ServingBoard:
 
 
 async def _model(ctx: Context, candidate: Row) -> ServingModel:
-    return ServingModel(candidate, await chat_target(ctx, candidate, candidate))
+    return ServingModel(
+        id=candidate.id,
+        name=candidate.model_id or candidate.display_name,
+        price_version=candidate.price_version,
+        candidate=candidate,
+        target=await chat_target(ctx, candidate, candidate),
+    )
 
 
 async def _callable(

@@ -1,5 +1,7 @@
 """One call of production under way: what is reserved for it, who is asked, and what it leaves."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +23,8 @@ from resolvers.provider_health import EndpointHealth
 from resolvers.reservations import Reservation
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
 from resolvers.token_room import reserve
+
+log = logging.getLogger("gero.calls")
 
 # The request is wrong: it fails with any model.
 NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
@@ -190,7 +194,7 @@ class ServingCall:
         return Served(self.asked, CallOutcome(answer, error, latency_ms, 1))
 
     async def end(self, served: Served) -> EndedCall:
-        """Have what the call leaves stored; returns once it is.
+        """Have what the call leaves stored; returns once it is, unless answers go first.
 
         A caller that is cancelled meanwhile leaves it to be stored.
         """
@@ -198,7 +202,10 @@ class ServingCall:
         stored = await self.ctx.services.calls.offer(ended)
         self.is_ended = True
         stored.add_done_callback(self.ctx.services.admission.leave)
-        await stored
+        if self.ctx.services.limits.answer_first:
+            stored.add_done_callback(_log_lost)
+        else:
+            await stored
         return ended
 
     def ended(self, served: Served) -> EndedCall:
@@ -211,12 +218,12 @@ class ServingCall:
             CallSubject(
                 workspace_id=self.board.workspace_id,
                 leaderboard_id=self.board.id,
-                candidate_id=model.candidate.id,
+                candidate_id=model.id,
                 source="inference",
                 run_id=None,
                 token_id=self.ctx.principal.token_id,
                 model=model.name,
-                price_version=model.candidate.price_version,
+                price_version=model.price_version,
             ),
             model.target,
             outcome,
@@ -237,3 +244,8 @@ class ServingCall:
             return {**self.metadata}
         failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
         return {**self.metadata, "failed": failed}
+
+
+def _log_lost(stored: "asyncio.Future[None]") -> None:
+    if not stored.cancelled() and (error := stored.exception()) is not None:
+        log.error("a call that was answered could not be stored", exc_info=error)
