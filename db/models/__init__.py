@@ -22,6 +22,7 @@ from db.models.persisted_document import PersistedDocument
 from db.models.provider import ProviderLease, ProviderState
 from db.models.ranking import PromotionEvent, Ranking, RankingEntry
 from db.models.review import Review
+from db.models.rollout import Rollout, RolloutArm, Shadow, ShadowHold, TraceScore
 from db.models.run import (
     DisputedResult,
     JudgeVerdict,
@@ -65,13 +66,18 @@ __all__ = [
     "Ranking",
     "RankingEntry",
     "Review",
+    "Rollout",
+    "RolloutArm",
     "Run",
     "RunCandidate",
     "RunComparison",
     "RunResult",
+    "Shadow",
+    "ShadowHold",
     "Trace",
     "TraceFeedback",
     "TraceHour",
+    "TraceScore",
     "TraceText",
     "Workspace",
 ]

@@ -84,16 +84,22 @@ class PromotionEvent(Base):
 
     Attributes:
         cause: `promotion` by a run's ranking, `selection` by a person, `removal` of the model
-            that served, or `rollback`.
+            that served, `rollback`, `rollout` that was completed, or `rollout_rollback`: a canary
+            no longer serves a part of the traffic, and production is as it was.
         from_candidate_id: Who served before; None at the first one.
         to_candidate_id: Who serves since; None when nobody is left.
         numbers: What it rested on, as the verdict's `decision`.
         undone_event_id: The event that a rollback undid.
+        rollout_id: The rollout that ended with it.
     """
 
     __tablename__ = "promotion_event"
     __table_args__ = (
-        CheckConstraint("cause IN ('promotion', 'selection', 'removal', 'rollback')", name="cause"),
+        CheckConstraint(
+            "cause IN ('promotion', 'selection', 'removal', 'rollback', 'rollout', "
+            "'rollout_rollback')",
+            name="cause",
+        ),
         Index("ix_promotion_event_leaderboard_id_id", "leaderboard_id", "id"),
     )
 
@@ -110,3 +116,4 @@ class PromotionEvent(Base):
     token_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_token.id"))
     user_id: Mapped[UUID | None]
     created_at: Mapped[CreatedAt]
+    rollout_id: Mapped[UUID | None] = mapped_column(ForeignKey("rollout.id"))
