@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -60,8 +60,9 @@ class Comparison:
     """The canary against production, in one respect.
 
     Attributes:
-        value: The difference of the means, or their ratio; None while that is not known.
-        low: The lower end of what it can be in truth, and `high` the upper one.
+        value: The difference of the means, or their ratio; None while that is not known, and where
+            production costs nothing.
+        low: The lower end of what it can be in truth, and `high` the upper one; None without end.
         limit: From the settings.
     """
 
@@ -73,13 +74,8 @@ class Comparison:
     limit: float
 
     def show(self) -> dict[str, Any]:
-        """Return it ready for JSON, which has no infinity."""
-        ends = {"value": self.value, "low": self.low, "high": self.high, "limit": self.limit}
-        return {
-            "guardrail": self.guardrail.value,
-            "standing": self.standing.value,
-            **{name: _finite(end) for name, end in ends.items()},
-        }
+        """Return it ready for JSON."""
+        return {**asdict(self), "guardrail": self.guardrail.value, "standing": self.standing.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +236,7 @@ def _compare(
     standing = Standing.EXCEEDED if is_beyond else Standing.WITHIN
     if is_surely:
         standing = Standing.VIOLATED
-    return Comparison(guardrail, standing, value, low, high, limit)
+    return Comparison(guardrail, standing, _finite(value), _finite(low), _finite(high), limit)
 
 
 def _find_wait(
@@ -271,7 +267,9 @@ def _explain(violated: Comparison, control: ArmFigures, canary: ArmFigures) -> s
     ours, theirs = rule.interval(canary), rule.interval(control)
     if ours is None or theirs is None:
         raise RuntimeError("what was not compared can't be violated")
-    bound = violated.low if rule.is_worse_above else violated.high
+    bound = rule.compare(ours.low, theirs.high)
+    if not rule.is_worse_above:
+        bound = rule.compare(ours.high, theirs.low)
     what = "difference" if rule.compare is _subtract else "ratio"
     sure, may = ("at least", "at most") if rule.is_worse_above else ("at most", "at least")
     return (
@@ -280,5 +278,5 @@ def _explain(violated: Comparison, control: ArmFigures, canary: ArmFigures) -> s
     )
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -21,6 +21,7 @@ from resolvers.inputs import NewCandidate
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.candidates import CandidateById, CandidatesByLeaderboard
 from resolvers.production import change_production, find_winner
+from resolvers.rollout_rows import let_go_of_candidate
 from resolvers.run_lifecycle import UNFINISHED
 
 MAX_CANDIDATES = 200
@@ -190,6 +191,7 @@ async def remove_candidate(ctx: Context, leaderboard_id: UUID, candidate_id: UUI
                 details={"run_id": str(run_id)},
             )
         row.removed_at = datetime.now(UTC)
+        await let_go_of_candidate(session, leaderboard_id, candidate_id)
         if board.production_candidate_id == candidate_id:
             await session.flush()
             successor = await find_winner(session, leaderboard_id)

@@ -1,4 +1,4 @@
-"""The ceiling of what a run or a labelling job may cost, which its calls can't pass.
+"""The ceiling of what a run, a labelling job or a rollout's judge may cost, which calls can't pass.
 
 The most that a call may cost is set aside before it is made, and what it did not cost is given
 back in the transaction that stores what came of it.
@@ -12,16 +12,17 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from db.models import LabelJob, Run
+from db.models import LabelJob, Rollout, Run
 from db.session import WriteSession
 from engine.money import plain_usd
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
 
-Spender: TypeAlias = Run | LabelJob
+Spender: TypeAlias = Run | LabelJob | Rollout
 """What calls are made for; its row says what they may cost, and what they can have cost."""
 
 ZERO = Decimal(0)
+NOUNS = {Run: "run", LabelJob: "job", Rollout: "judge"}
 
 
 def kind_of(spender: Spender) -> type[Spender]:
@@ -48,7 +49,7 @@ async def commit_cost(ctx: Context, spender: Spender, most_usd: Decimal) -> None
         amounts = select(kind.max_cost_usd, kind.committed_usd).where(kind.id == spender.id)
         ceiling_usd, committed_usd = (await session.execute(amounts)).one()
         raise BudgetExceededError(
-            f"the {'run' if kind is Run else 'job'} stopped before its ceiling of "
+            f"the {NOUNS[kind]} stopped before its ceiling of "
             f"{plain_usd(ceiling_usd or ZERO)} USD: its calls may have cost "
             f"{plain_usd(committed_usd)} USD, and the next one may cost "
             f"{plain_usd(most_usd)} USD"

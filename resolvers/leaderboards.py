@@ -20,9 +20,11 @@ from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import (
     LeaderboardChanges,
     NewLeaderboard,
+    Promotion,
     PushFields,
     check_dataset_type,
     check_judge,
+    check_score_guardrail,
     push_settings,
 )
 from resolvers.loaders.base import own_workspace
@@ -260,6 +262,8 @@ def _change_dataset(board: Leaderboard, pushed: Mapping[str, Any]) -> None:
 def _check_judge(board: Leaderboard) -> None:
     try:
         check_judge(board.eval_type, board.judge_model, is_auto=board.judge_auto)
+        promotion = Promotion.model_validate(board.promotion)
+        check_score_guardrail(board.eval_type, promotion.rollout)
     except ValueError as error:
         raise InvalidInputError(str(error)) from error
     if board.eval_type == "judge" and board.judge_provider is None:

@@ -13,8 +13,12 @@ from db.session import ReadSession, WriteSession
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.loaders.candidates import CandidateById
+from resolvers.rollout_rows import cancel_running_rollout
 
-Cause = Literal["promotion", "selection", "removal", "rollback"]
+Cause = Literal["promotion", "selection", "removal", "rollback", "rollout"]
+
+# The cause of the one event that leaves production as it is: a canary was taken back.
+ROLLOUT_ROLLBACK = "rollout_rollback"
 
 
 async def production_candidates(
@@ -36,8 +40,11 @@ async def change_production(
     rule: str | None = None,
     numbers: dict[str, Any] | None = None,
     undone_event_id: UUID | None = None,
+    rollout_id: UUID | None = None,
 ) -> PromotionEvent | None:
     """Put a model into production and record that, in the caller's transaction.
+
+    A rollout that runs ends: whom its canary was compared with serves no more.
 
     Args:
         session: The caller's, which holds a lock on the leaderboard's row.
@@ -46,9 +53,9 @@ async def change_production(
         candidate_id: Who serves from now on; None for nobody.
         cause: Why.
         run_id: The run whose ranking it rests on.
-        rule: The rule that decided.
-        numbers: What that rested on.
+        rule: The rule that decided, and `numbers` what that rested on.
         undone_event_id: The event that is rolled back.
+        rollout_id: The rollout that is complete.
 
     Returns:
         The event; None when that model serves already, which changes nothing.
@@ -66,11 +73,13 @@ async def change_production(
         rule=rule,
         numbers=numbers or {},
         undone_event_id=undone_event_id,
+        rollout_id=rollout_id,
         token_id=ctx.principal.token_id,
         user_id=ctx.principal.user_id,
     )
     board.production_candidate_id = candidate_id
     session.add(event)
+    await cancel_running_rollout(session, board.id, f"production was changed by a {cause}")
     return event
 
 

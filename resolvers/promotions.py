@@ -15,7 +15,7 @@ from resolvers.errors import ConflictError, NotFoundError
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.promotions import EventCountByLeaderboard, EventsByLeaderboard
 from resolvers.paging import Page, PageRequest
-from resolvers.production import change_production
+from resolvers.production import ROLLOUT_ROLLBACK, change_production
 from resolvers.where import NOTHING
 
 
@@ -45,11 +45,14 @@ async def roll_back_production(
 
     Raises:
         NotFoundError: The workspace has no such leaderboard, or the leaderboard no such event.
-        ConflictError: Nothing served before the event, or it has left the leaderboard, or serves.
+        ConflictError: Nothing served before the event, or it has left the leaderboard, or serves;
+            or the event took a canary back, and did not change production.
     """
     async with ctx.database.write() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
         event = await _find_event(session, leaderboard_id, event_id)
+        if event.cause == ROLLOUT_ROLLBACK:
+            raise ConflictError(f"event {event.id} did not change production")
         back_to = event.from_candidate_id
         if back_to is None:
             raise ConflictError(f"before event {event.id} no model was in production")
@@ -75,6 +78,8 @@ async def _find_event(
     statement = select(PromotionEvent).where(PromotionEvent.leaderboard_id == leaderboard_id)
     if event_id is not None:
         statement = statement.where(PromotionEvent.id == event_id)
+    else:
+        statement = statement.where(PromotionEvent.cause != ROLLOUT_ROLLBACK)
     event = await session.scalar(statement.order_by(PromotionEvent.id.desc()).limit(1))
     if event is None and event_id is not None:
         raise NotFoundError(f"event {event_id} is not of leaderboard {leaderboard_id}")

@@ -1,4 +1,4 @@
-"""One call of a run or of a labelling job, within its ceiling if it has one."""
+"""One call of a run, a labelling job or a rollout's judge, within its ceiling if it has one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

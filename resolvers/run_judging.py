@@ -48,21 +48,31 @@ async def find_judge(ctx: Context, run: Run) -> Judge | None:
     if run.kind != "rescore":  # scoring again asks nobody
         headers = await model_headers(ctx, told["model"], provider=told["provider"])
     return Judge(
-        target=ChatTarget(
-            provider=told["provider"],
-            model_id=told["model"],
-            url=None,
-            headers=headers,
-            params={},
-            timeout_seconds=JUDGE_TIMEOUT_SECONDS,
-            input_price_per_million_usd=_price(told["input_price_per_million_usd"]),
-            output_price_per_million_usd=_price(told["output_price_per_million_usd"]),
-        ),
+        target=judge_target(told, headers),
         model=told["model"],
         rubric=run.evaluation.get("rubric"),
         scale=read_scale(run.evaluation),
         votes=run.evaluation.get("judge_votes", 1),
         is_pairwise=run.evaluation.get("judge_mode") == "pairwise",
+    )
+
+
+def judge_target(told: Mapping[str, Any], headers: Mapping[str, str]) -> ChatTarget:
+    """Return how to call a judge.
+
+    Args:
+        told: Who it is, as `resolvers.judge_models.fix_judge` returns it.
+        headers: Its credential.
+    """
+    return ChatTarget(
+        provider=told["provider"],
+        model_id=told["model"],
+        url=None,
+        headers=headers,
+        params={},
+        timeout_seconds=JUDGE_TIMEOUT_SECONDS,
+        input_price_per_million_usd=_price(told["input_price_per_million_usd"]),
+        output_price_per_million_usd=_price(told["output_price_per_million_usd"]),
     )
 
 

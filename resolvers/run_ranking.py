@@ -16,7 +16,7 @@ from db.session import WriteSession
 from engine.promotion import Decision, PromotionPolicy, Rule, Verdict, decide_promotion
 from engine.ranking import CONFIDENCE, RankedCandidate
 from resolvers.context import Context
-from resolvers.production import change_production
+from resolvers.rollout_lifecycle import Promoted, judge_of, promote
 
 
 async def store_ranking(
@@ -52,16 +52,14 @@ async def store_ranking(
     session.add(ranking)
     await session.flush()
     session.add_all(_entry(ranking.id, each) for each in ranked)
-    await change_production(
-        session,
-        ctx,
-        board,
-        decision.candidate_id,
-        cause="promotion",
+    promoted = Promoted(
+        candidate_id=decision.candidate_id,
+        judge=judge_of(run.evaluation, run.evaluation.get("judge")),
         run_id=run.id,
         rule=run.promotion["rule"],
-        numbers=ranking.decision,
+        numbers={**decision.numbers, "reason": decision.reason},
     )
+    await promote(session, ctx, board, promoted, run.promotion.get("rollout"))
 
 
 def _entry(ranking_id: UUID, ranked: RankedCandidate) -> RankingEntry:
@@ -134,7 +132,8 @@ def _decide(
 
 def _read_policy(promotion: dict[str, object]) -> PromotionPolicy:
     """Return a stored promotion rule as the engine takes it."""
-    values = {**promotion, "rule": Rule(str(promotion["rule"]))}
+    values = {name: value for name, value in promotion.items() if name != "rollout"}
+    values["rule"] = Rule(str(promotion["rule"]))
     limit = values.get("max_cost_per_1k_requests_usd")
     if limit is not None:
         values["max_cost_per_1k_requests_usd"] = Decimal(str(limit))

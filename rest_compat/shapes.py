@@ -91,6 +91,28 @@ class EvaluationShape(Shape):
     review_share: float = 1.0
 
 
+class GuardrailsShape(Shape):
+    """How much worse than production a canary may be; null is not looked at."""
+
+    max_error_rate_increase: float | None = None
+    max_latency_ratio: float | None = None
+    max_cost_ratio: float | None = None
+    min_score_difference: float | None = None
+    judge_share: float
+
+
+class RolloutShape(Shape):
+    """How a promotion goes out step by step."""
+
+    steps: list[float]
+    sticky_by: Literal["user", "trace"]
+    min_requests_per_step: int
+    min_minutes_per_step: float
+    guardrails: GuardrailsShape
+    confidence: float
+    max_judge_cost_usd: Usd
+
+
 class PromotionShape(Shape):
     """When a new ranking changes production, and whom it may put there."""
 
@@ -100,6 +122,7 @@ class PromotionShape(Shape):
     max_cost_per_1k_requests_usd: Usd | None = None
     max_latency_ms_p95: float | None = None
     min_score: float | None = None
+    rollout: RolloutShape | None = None
 
 
 class LeaderboardShape(Shape):

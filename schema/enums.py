@@ -255,6 +255,11 @@ class PromotionCause(Enum):
     SELECTION = enum_value("selection", description="Somebody pinned or unpinned a model.")
     REMOVAL = enum_value("removal", description="The model that served left the leaderboard.")
     ROLLBACK = enum_value("rollback", description="Somebody undid an earlier change.")
+    ROLLOUT = enum_value("rollout", description="A rollout was completed.")
+    ROLLOUT_ROLLBACK = enum_value(
+        "rollout_rollback",
+        description="A canary was taken back; production is as it was.",
+    )
 
 
 @strawberry.enum(description="How two candidates are compared.")

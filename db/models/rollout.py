@@ -128,8 +128,8 @@ class Shadow(Base):
         budget_usd: What its calls may cost in all.
         spent_usd: What they did cost, or can have cost where that is not known.
         held_usd: The sum of its `shadow_hold` rows.
-        calls: How many have ended.
-        errors: Of these, how many failed.
+        call_count: How many have ended.
+        error_count: Of these, how many failed.
         reason: Why it ended; None while it runs.
     """
 
@@ -151,8 +151,8 @@ class Shadow(Base):
     budget_usd: Mapped[Usd]
     spent_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
     held_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
-    calls: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    errors: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    call_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    error_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     reason: Mapped[str | None]
     token_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_token.id"))
     user_id: Mapped[UUID | None]

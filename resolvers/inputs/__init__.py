@@ -24,6 +24,12 @@ from resolvers.inputs.leaderboard import (
 )
 from resolvers.inputs.redaction import Redaction, RedactionPattern
 from resolvers.inputs.review import NewReview, SkippedReview
+from resolvers.inputs.rollout import (
+    Guardrails,
+    NewShadow,
+    RolloutSettings,
+    check_score_guardrail,
+)
 from resolvers.inputs.run import MAX_SEED, DatasetSize, NewImprovement, NewRun, RowLimit
 from resolvers.inputs.serving import Serving
 from resolvers.inputs.trace import NewFeedback, RowsFromTraces
@@ -33,6 +39,7 @@ __all__ = [
     "RESERVED_PARAMS",
     "DatasetSize",
     "Evaluation",
+    "Guardrails",
     "HubFile",
     "Input",
     "LeaderboardChanges",
@@ -45,11 +52,13 @@ __all__ = [
     "NewPushToken",
     "NewReview",
     "NewRun",
+    "NewShadow",
     "Promotion",
     "PushFields",
     "Redaction",
     "RedactionPattern",
     "RevokedPushTokens",
+    "RolloutSettings",
     "RowEdit",
     "RowEdits",
     "RowLimit",
@@ -59,6 +68,7 @@ __all__ = [
     "SkippedReview",
     "check_dataset_type",
     "check_judge",
+    "check_score_guardrail",
     "check_storable",
     "invalid_input",
     "push_settings",

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, StringConstraints, field_validator, mo
 from engine.matching import MatchMode, PatternError, check_pattern
 from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Slug, Url
 from resolvers.inputs.dataset import PushFields, push_settings
+from resolvers.inputs.rollout import RolloutSettings, check_score_guardrail
 from resolvers.inputs.serving import Serving
 
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
@@ -104,6 +105,10 @@ class Promotion(Input):
     min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         default=None, description="Who scores less is not promoted."
     )
+    rollout: RolloutSettings | None = Field(
+        default=None,
+        description="Have a promotion go out step by step; at once to everybody when left out.",
+    )
 
     @model_validator(mode="after")
     def _epsilon_goes_with_its_rule(self) -> Self:
@@ -156,6 +161,7 @@ class NewLeaderboard(PushFields):
     @model_validator(mode="after")
     def _judge_fits_the_evaluation(self) -> Self:
         check_judge(self.eval_type, self.judge_model, is_auto=self.judge_auto)
+        check_score_guardrail(self.eval_type, self.promotion.rollout)
         return self
 
 

@@ -16,6 +16,7 @@ from schema.enums import (
     UnknownPrice,
 )
 from schema.inputs.dataset import PushSettingsInput
+from schema.inputs.rollout import RolloutSettingsInput
 
 
 @strawberry.input(description="The scores that a judge may give; rankings show them as 0 to 1.")
@@ -86,6 +87,9 @@ class PromotionInput:
     )
     min_score: float | None = strawberry.field(
         default=None, description="Who scores less is not promoted."
+    )
+    rollout: RolloutSettingsInput | None = strawberry.field(
+        default=None, description="Have a promotion go out step by step; at once when left out."
     )
 
 

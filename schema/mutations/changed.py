@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from db.models import Candidate, Integration, Leaderboard, PromotionEvent, Review, Run
+from db.models import (
+    Candidate,
+    Integration,
+    Leaderboard,
+    PromotionEvent,
+    Review,
+    Rollout,
+    Run,
+    Shadow,
+)
 from db.records import Row
 
 
@@ -17,4 +26,6 @@ class Changed:
     integration: Integration | None = None
     event: PromotionEvent | None = None
     review: Review | None = None
+    rollout: Rollout | None = None
+    shadow: Shadow | None = None
     deleted_id: UUID | None = None

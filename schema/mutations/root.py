@@ -35,6 +35,7 @@ from schema.mutations import improvements as improvement_mutations
 from schema.mutations import labels as label_mutations
 from schema.mutations import production as production_mutations
 from schema.mutations import reviews as review_mutations
+from schema.mutations import rollouts as rollout_mutations
 from schema.mutations import runs as run_mutations
 from schema.mutations.changed import Changed
 from schema.mutations.datasets import (
@@ -50,6 +51,7 @@ from schema.mutations.improvements import ImprovementPayload
 from schema.mutations.labels import EstimateAutoLabelsPayload, JobPayload
 from schema.mutations.production import RollBackProductionPayload
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
+from schema.mutations.rollouts import RolloutPayload, ShadowPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
 from schema.scalars import read_id
 from schema.types.candidate import CandidateModel
@@ -275,6 +277,31 @@ class Mutation:
     roll_back_production: RollBackProductionPayload = resolved(
         production_mutations.roll_back_production,
         "Put the model back that served before a change of production.",
+    )
+    start_rollout: RolloutPayload = resolved(
+        rollout_mutations.start_rollout,
+        "Promote a model step by step, which ends in production or takes itself back; a rollout "
+        "that runs gives way to it.",
+    )
+    advance_rollout: RolloutPayload = resolved(
+        rollout_mutations.advance_rollout,
+        "Take a rollout's next step now; the last one puts its canary into production.",
+    )
+    cancel_rollout: RolloutPayload = resolved(
+        rollout_mutations.cancel_rollout,
+        "End a rollout for no fault of its canary; production serves everybody again.",
+    )
+    roll_back_rollout: RolloutPayload = resolved(
+        rollout_mutations.roll_back_rollout,
+        "Take a canary back, which is recorded; production serves everybody again.",
+    )
+    start_shadow: ShadowPayload = resolved(
+        rollout_mutations.start_shadow,
+        "Have a share of production's requests go to a challenger too, which is traced and "
+        "answers nobody; one that runs gives way to it.",
+    )
+    stop_shadow: ShadowPayload = resolved(
+        rollout_mutations.stop_shadow, "End a shadow: no further request goes to its challenger."
     )
     push_rows: PushRowsPayload = resolved(
         dataset_mutations.push_rows,

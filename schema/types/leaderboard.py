@@ -9,7 +9,7 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, promotions, rankings, runs, traces
+from resolvers import candidates, promotions, rankings, rollouts, runs, shadows, traces
 from resolvers.paging import read_page
 from schema.context import Info
 from schema.enums import DatasetType, EvalType, ModelSelection
@@ -29,6 +29,7 @@ from schema.types.candidate import CandidateModel
 from schema.types.dataset import Dataset
 from schema.types.promotion import PromotionEvent
 from schema.types.ranking import Ranking
+from schema.types.rollout import Rollout, Shadow
 from schema.types.run import Run
 from schema.types.trace import Trace
 
@@ -51,6 +52,20 @@ async def rankings_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
     return await rankings.find_latest_rankings(
         info.context.ctx, [root.id for root in roots], columns
     )
+
+
+async def rollouts_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the rollouts that run."""
+    columns = selected_names(info, "Rollout")
+    ids = [root.id for root in roots]
+    return await rollouts.find_running_rollouts(info.context.ctx, ids, columns)
+
+
+async def shadows_of(roots: Sequence[Row], info: Info) -> Sequence[Row | None]:
+    """Return the newest shadows."""
+    columns = selected_names(info, "Shadow")
+    ids = [root.id for root in roots]
+    return await shadows.find_latest_shadows(info.context.ctx, ids, columns)
 
 
 async def traces_of(
@@ -130,5 +145,13 @@ class Leaderboard:
     promotions: Connection[PromotionEvent] = batched(
         slices_by(promotions.list_promotions, promotions.count_promotions, "PromotionEvent"),
         "Every change of its production model.",
+    )
+    rollout: Rollout | None = batched(rollouts_of, "The rollout that runs; null when none does.")
+    rollouts: Connection[Rollout] = batched(
+        slices_by(rollouts.list_rollouts, rollouts.count_rollouts, "Rollout"),
+        "Its promotions that went out step by step.",
+    )
+    shadow: Shadow | None = batched(
+        shadows_of, "The newest challenger on production's requests; it may have ended."
     )
     traces: Connection[Trace] = batched(traces_of, "Its model calls, newest first.")

@@ -5,13 +5,15 @@ from datetime import datetime
 import strawberry
 from strawberry.scalars import JSON
 
-from resolvers import candidates, runs
+from resolvers import candidates, rollouts, runs
 from schema.enums import PromotionCause, PromotionRule
 from schema.fields import referred
-from schema.types.refs import CandidateRef, RunRef
+from schema.types.refs import CandidateRef, RolloutRef, RunRef
 
 
-@strawberry.type(description="One change of a leaderboard's production model.")
+@strawberry.type(
+    description="One change of a leaderboard's production model, or a canary that was taken back."
+)
 class PromotionEvent:
     """Over rows of `db.models.PromotionEvent`."""
 
@@ -44,3 +46,9 @@ class PromotionEvent:
         "Who serves since; null when nobody was left.",
     )
     run: RunRef | None = referred(runs.find_runs, "Run", "run_id", "The run that it rests on.")
+    rollout: RolloutRef | None = referred(
+        rollouts.find_rollouts,
+        "Rollout",
+        "rollout_id",
+        "The rollout that ended with it, when one did.",
+    )
