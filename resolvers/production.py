@@ -42,9 +42,7 @@ async def change_production(
     undone_event_id: UUID | None = None,
     rollout_id: UUID | None = None,
 ) -> PromotionEvent | None:
-    """Put a model into production and record that, in the caller's transaction.
-
-    A rollout that runs ends: whom its canary was compared with serves no more.
+    """Put a model into production and record that, in the caller's transaction; a rollout ends.
 
     Args:
         session: The caller's, which holds a lock on the leaderboard's row.
@@ -53,7 +51,8 @@ async def change_production(
         candidate_id: Who serves from now on; None for nobody.
         cause: Why.
         run_id: The run whose ranking it rests on.
-        rule: The rule that decided, and `numbers` what that rested on.
+        rule: The rule that decided.
+        numbers: What that rested on.
         undone_event_id: The event that is rolled back.
         rollout_id: The rollout that is complete.
 
@@ -79,6 +78,7 @@ async def change_production(
     )
     board.production_candidate_id = candidate_id
     session.add(event)
+    # Whom its canary was compared with serves no more.
     await cancel_running_rollout(session, board.id, f"production was changed by a {cause}")
     return event
 
