@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import Text, cast, false, func, select
 
-from db.base import new_id
 from db.models import Candidate, Leaderboard, PromotionEvent, Ranking, RankingEntry
 from db.records import Row
 from db.session import ReadSession, WriteSession
@@ -42,7 +41,7 @@ async def change_production(
     undone_event_id: UUID | None = None,
     rollout_id: UUID | None = None,
 ) -> PromotionEvent | None:
-    """Put a model into production and record that, in the caller's transaction; a rollout ends.
+    """Put a model into production and record that, in the caller's transaction; rollouts end.
 
     Args:
         session: The caller's, which holds a lock on the leaderboard's row.
@@ -62,7 +61,6 @@ async def change_production(
     if candidate_id == board.production_candidate_id:
         return None
     event = PromotionEvent(
-        id=new_id(),
         workspace_id=board.workspace_id,
         leaderboard_id=board.id,
         cause=cause,
@@ -78,7 +76,6 @@ async def change_production(
     )
     board.production_candidate_id = candidate_id
     session.add(event)
-    # Whom its canary was compared with serves no more.
     await cancel_running_rollout(session, board.id, f"production was changed by a {cause}")
     return event
 
