@@ -14,7 +14,7 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import Promotion, RolloutSettings, check_score_guardrail
+from resolvers.inputs import RolloutSettings, check_score_guardrail
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.rollouts import (
@@ -144,16 +144,19 @@ async def start_rollout(
         canary = await fetch_entrant(session, leaderboard_id, candidate_id, field="candidate_id")
         serving = board.production_candidate_id
         others = [] if serving is None else [await session.get_one(Candidate, serving)]
-    chosen = settings or Promotion.model_validate(board.promotion).rollout or RolloutSettings()
+    if settings is not None:
+        _check_judge(board, settings)
+        chosen = settings.stored()
+    else:
+        chosen = board.promotion.get("rollout") or RolloutSettings().stored()
     judge = None
-    if chosen.guardrails.min_score_difference is not None:
-        _check_judge(board, chosen)
+    if "min_score_difference" in chosen["guardrails"]:
         judge = judge_of(board.evaluation, await fix_judge(ctx, board, [canary, *others]))
     async with ctx.database.write() as session:
         board = await fetch_leaderboard(session, ctx.workspace_id, leaderboard_id, for_update=True)
         await fetch_entrant(session, leaderboard_id, candidate_id, field="candidate_id")
         promoted = Promoted(candidate_id=candidate_id, judge=judge)
-        rollout = await begin_rollout(session, ctx, board, promoted, chosen.stored())
+        rollout = await begin_rollout(session, ctx, board, promoted, chosen)
         await session.refresh(rollout)
     return rollout
 

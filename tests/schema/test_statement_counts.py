@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -9,11 +10,14 @@ import httpx2
 import pytest
 
 from app.services import Process
+from resolvers.inputs import NewShadow
 from resolvers.loaders.answers import ComparisonsByPlace, OutputByPlace
 from resolvers.loaders.base import Loader
 from resolvers.loaders.datasets import RowByPlace
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import PageRequest
+from resolvers.rollouts import start_rollout
+from resolvers.shadows import start_shadow
 from resolvers.where import NOTHING
 from tests.conftest import SqlLog, ask
 from tests.factories import (
@@ -48,6 +52,11 @@ EDGES = {
     % """runs(first: 1) { nodes { results(first: 3, orderBy: BEST_FIRST) { totalCount
          nodes { output row { input } whole: row { key } candidate { id }
                  trace { output } } } } }""",
+    "rollouts": BOARDS
+    % """rollout { share arms { requestCount } verdict { action } toCandidate { id } }
+         rollouts(first: 2) { totalCount nodes { status arms { arm } leaderboard { id } } }
+         promotions { nodes { rollout { id } } }""",
+    "shadow": BOARDS % "shadow { status challenger { id } }",
     "traces": BOARDS % "traces(first: 3) { totalCount nodes { input output } }",
     "trace edges": TRACES
     % "messages expected leaderboard { id } candidate { id } run { id leaderboard { id } }",
@@ -57,10 +66,19 @@ EDGES = {
 async def make_boards(process: Process, tenant: Tenant, count: int) -> None:
     for _ in range(count):
         board = await make_leaderboard(process, tenant.workspace_id)
-        candidates = [await make_candidate(process, board) for _ in range(2)]
+        candidates = [
+            await make_candidate(
+                process, board, input_price_per_million_usd=1, output_price_per_million_usd=1
+            )
+            for _ in range(2)
+        ]
         run = await make_ranked_run(process, board, candidates)
         for _ in range(2):
             await make_label_job(process, board, snapshot_id=run.snapshot_id)
+        ctx = process.system_context(tenant.workspace_id)
+        await start_rollout(ctx, board.id, candidates[1].id, None)
+        shadow = NewShadow(challenger_id=candidates[1].id, budget_usd=Decimal(1))
+        await start_shadow(ctx, board.id, shadow)
 
 
 async def statements(
