@@ -83,6 +83,7 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.statistics
 	@$(BIN)/python -m bench.racing
 	@$(BIN)/python -m bench.promotion
+	@$(BIN)/python -m bench.rollouts
 	@$(BIN)/python -m bench.graphql_compile
 	@$(BIN)/python -m bench.graphql
 
