@@ -6,7 +6,15 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from engine.confidence_sequences import Interval, Sums, asymptotic_interval, unit_interval
+from engine.confidence_sequences import (
+    Interval,
+    Sums,
+    asymptotic_difference,
+    asymptotic_interval,
+    asymptotic_ratio,
+    unit_difference,
+    unit_interval,
+)
 from engine.rollouts import ArmSums, Guardrails, RolloutSettings, next_step
 
 
@@ -92,74 +100,79 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """How one guardrail is tested.
 
     Attributes:
         limit: Finds it in the settings.
-        interval: Finds an arm's.
-        compare: From the canary's end and production's to a difference or a ratio.
+        compare: Bounds the canary's mean against production's, with an error.
         is_worse_above: Whether more is worse.
-        noun: For people.
+        noun: For people, and `what` is compared of it.
     """
 
     limit: Callable[[Guardrails], float | None]
-    interval: Callable[[ArmFigures], Interval | None]
-    compare: Callable[[float, float], float]
+    compare: Callable[[ArmSums, ArmSums, float], Interval | None]
     is_worse_above: bool
     noun: str
+    what: str
 
 
-def _subtract(canary: float, control: float) -> float:
-    return canary - control
+def _failures(sums: ArmSums) -> Sums:
+    return Sums(sums.requests, sums.errors, sums.errors)
 
 
-def _divide(canary: float, control: float) -> float:
-    if control > 0:
-        return max(canary, 0.0) / control
-    return math.inf if canary > 0 else 1.0  # two that cost nothing cost the same
+def _compare_latencies(canary: ArmSums, control: ArmSums, error: float) -> Interval | None:
+    """Bound the ratio of geometric means, which is the difference of mean logarithms."""
+    found = asymptotic_difference(canary.log_latency, control.log_latency, error)
+    return found and _exponential(found)
+
+
+def _exponential(logarithms: Interval) -> Interval:
+    return Interval(*map(math.exp, (logarithms.mean, logarithms.low, logarithms.high)))
 
 
 RULES = {
-    Guardrail.ERROR_RATE: _Rule(
+    Guardrail.ERROR_RATE: Rule(
         lambda limits: limits.max_error_rate_increase,
-        lambda arm: arm.error_rate,
-        _subtract,
+        lambda canary, control, error: unit_difference(
+            _failures(canary), _failures(control), error
+        ),
         is_worse_above=True,
         noun="error rate",
+        what="its difference from production's",
     ),
-    Guardrail.LATENCY: _Rule(
+    Guardrail.LATENCY: Rule(
         lambda limits: limits.max_latency_ratio,
-        lambda arm: arm.latency_ms,
-        _divide,
+        _compare_latencies,
         is_worse_above=True,
         noun="latency",
+        what="its ratio to production's",
     ),
-    Guardrail.COST: _Rule(
+    Guardrail.COST: Rule(
         lambda limits: limits.max_cost_ratio,
-        lambda arm: arm.cost_usd,
-        _divide,
+        lambda canary, control, error: asymptotic_ratio(canary.cost_usd, control.cost_usd, error),
         is_worse_above=True,
         noun="cost",
+        what="its ratio to production's",
     ),
-    Guardrail.SCORE: _Rule(
+    Guardrail.SCORE: Rule(
         lambda limits: limits.min_score_difference,
-        lambda arm: arm.score,
-        _subtract,
+        lambda canary, control, error: unit_difference(canary.score, control.score, error),
         is_worse_above=False,
         noun="judge score",
+        what="its difference from production's",
     ),
 }
 
 
 def error_of_each(settings: RolloutSettings) -> float:
-    """Return the error of each interval: all of it, divided among all that could err (Bonferroni).
+    """Return the error of each comparison: all of it, divided among all that could err.
 
-    These are the guardrails that are looked at, in each step that is tested, for both arms.
+    These are the guardrails that are looked at, in each step that is tested (Bonferroni).
     """
     guardrails = sum(rule.limit(settings.guardrails) is not None for rule in RULES.values())
     tested = sum(share < 1 for share in settings.steps)
-    return (1 - settings.confidence) / (2 * max(1, guardrails) * max(1, tested))
+    return (1 - settings.confidence) / (max(1, guardrails) * max(1, tested))
 
 
 def figures_of(sums: ArmSums, error: float) -> ArmFigures:
@@ -172,9 +185,8 @@ def figures_of(sums: ArmSums, error: float) -> ArmFigures:
     latency = asymptotic_interval(sums.log_latency, error)
     return ArmFigures(
         sums=sums,
-        error_rate=unit_interval(Sums(sums.requests, sums.errors, sums.errors), error),
-        latency_ms=latency
-        and Interval(math.exp(latency.mean), math.exp(latency.low), math.exp(latency.high)),
+        error_rate=unit_interval(_failures(sums), error),
+        latency_ms=latency and _exponential(latency),
         cost_usd=asymptotic_interval(sums.cost_usd, error),
         score=unit_interval(sums.score, error),
     )
@@ -202,15 +214,14 @@ def decide(
         minutes: How long the step has lasted.
     """
     error = error_of_each(settings)
-    arms = figures_of(control, error), figures_of(canary, error)
     comparisons = tuple(
-        _compare(guardrail, limit, *arms)
+        _compare(guardrail, limit, rule.compare(canary, control, error))
         for guardrail, rule in RULES.items()
         if (limit := rule.limit(settings.guardrails)) is not None
     )
     for each in comparisons:
         if each.standing is Standing.VIOLATED:
-            return Decision(Action.ROLL_BACK, _explain(each, *arms), comparisons)
+            return Decision(Action.ROLL_BACK, _explain(each), comparisons)
     wait = _find_wait(settings, comparisons, control, canary, minutes)
     if wait is not None:
         return Decision(Action.WAIT, wait, comparisons)
@@ -221,22 +232,17 @@ def decide(
     return Decision(Action.ADVANCE, f"no guardrail holds it back from {share:g}", comparisons)
 
 
-def _compare(
-    guardrail: Guardrail, limit: float, control: ArmFigures, canary: ArmFigures
-) -> Comparison:
-    rule = RULES[guardrail]
-    ours, theirs = rule.interval(canary), rule.interval(control)
-    if ours is None or theirs is None:
+def _compare(guardrail: Guardrail, limit: float, found: Interval | None) -> Comparison:
+    if found is None:
         return Comparison(guardrail, Standing.UNTESTED, None, None, None, limit)
-    value = rule.compare(ours.mean, theirs.mean)
-    low, high = rule.compare(ours.low, theirs.high), rule.compare(ours.high, theirs.low)
-    is_beyond, is_surely = value > limit, low > limit
-    if not rule.is_worse_above:
-        is_beyond, is_surely = value < limit, high < limit
+    is_beyond, is_surely = found.mean > limit, found.low > limit
+    if not RULES[guardrail].is_worse_above:
+        is_beyond, is_surely = found.mean < limit, found.high < limit
     standing = Standing.EXCEEDED if is_beyond else Standing.WITHIN
     if is_surely:
         standing = Standing.VIOLATED
-    return Comparison(guardrail, standing, _finite(value), _finite(low), _finite(high), limit)
+    value, low, high = map(_finite, (found.mean, found.low, found.high))
+    return Comparison(guardrail, standing, value, low, high, limit)
 
 
 def _find_wait(
@@ -261,20 +267,16 @@ def _find_wait(
     return None
 
 
-def _explain(violated: Comparison, control: ArmFigures, canary: ArmFigures) -> str:
+def _explain(violated: Comparison) -> str:
     """Say what a rollback is for."""
     rule = RULES[violated.guardrail]
-    ours, theirs = rule.interval(canary), rule.interval(control)
-    if ours is None or theirs is None:
-        raise RuntimeError("what was not compared can't be violated")
-    bound = rule.compare(ours.low, theirs.high)
+    bound, sure, may = violated.low, "at least", "at most"
     if not rule.is_worse_above:
-        bound = rule.compare(ours.high, theirs.low)
-    what = "difference" if rule.compare is _subtract else "ratio"
-    sure, may = ("at least", "at most") if rule.is_worse_above else ("at most", "at least")
+        bound, sure, may = violated.high, "at most", "at least"
+    least = "without bound" if bound is None else f"{sure} {bound:.4g}"
     return (
-        f"the canary's {rule.noun} is {ours.mean:.4g}, and production's {theirs.mean:.4g}: the "
-        f"{what} is {sure} {bound:.4g}, and may be {may} {violated.limit:g}"
+        f"the canary's {rule.noun} is surely worse: {rule.what} is {least}, and may be {may} "
+        f"{violated.limit:g}"
     )
 
 

@@ -1,11 +1,10 @@
 """Rollouts: who is served by a canary, and whether it may go on, by sums of what it did.
 
 What is guaranteed: if the canary is in truth within every guardrail's limit, it is rolled back,
-at any look ever, with a chance of at most 1 - `confidence`. It holds because each arm's mean is
+at any look ever, with a chance of at most 1 - `confidence`. It holds because each difference is
 bounded by a confidence sequence, so that looking often costs nothing, and because the error is
-divided among the guardrails, the steps and the two arms, so that it doesn't matter which of them
-errs. For errors and scores it is exact, for latencies and costs asymptotic
-(`engine/confidence_sequences.py`).
+divided among the guardrails and the steps, so that it doesn't matter which of them errs. It is
+exact for errors and scores, and asymptotic for latencies and costs (`engine/confidence_sequences.py`).
 
 The arms are compared within a step, never over several: their shares differ from step to step, and
 so would the hours that each arm's requests come from. That is also why a share of 1 is not tested:
@@ -15,7 +14,7 @@ It rests on requests that are independent of each other. Those of one user are n
 few users send most of the traffic, a canary by user is less sure than it says.
 
 Source: for why shares must not be pooled, T. Crook, B. Frasca, R. Kohavi and R. Longbotham, "Seven
-Pitfalls to Avoid when Running Controlled Experiments on the Web", KDD (2009), pitfall 5.
+Pitfalls to Avoid when Running Controlled Experiments on the Web", KDD (2009), pitfall 4.
 """
 
 import hashlib

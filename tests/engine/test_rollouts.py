@@ -128,10 +128,10 @@ def standing(decision: Decision, guardrail: Guardrail) -> Standing:
     return next(c.standing for c in decision.comparisons if c.guardrail is guardrail)
 
 
-def test_the_error_is_divided_among_guardrails_steps_and_arms() -> None:
-    assert error_of_each(SETTINGS) == pytest.approx(0.05 / (4 * 2 * 2))
+def test_the_error_is_divided_among_guardrails_and_steps() -> None:
+    assert error_of_each(SETTINGS) == pytest.approx(0.05 / (4 * 2))
     fewer = replace(SETTINGS, guardrails=Guardrails(max_latency_ratio=2.0))
-    assert error_of_each(fewer) == pytest.approx(0.05 / (1 * 2 * 2))
+    assert error_of_each(fewer) == pytest.approx(0.05 / (1 * 2))
 
 
 def test_a_step_waits_for_its_requests_of_both_arms_and_for_its_minutes() -> None:
@@ -160,10 +160,18 @@ def test_what_looks_worse_and_is_not_surely_so_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("canary", "guardrail", "said"),
     [
-        (made(400, 80), Guardrail.ERROR_RATE, "error rate is 0.2, and production's 0.01: the diff"),
-        (made(400, 4, ms=(180.0, 220.0)), Guardrail.LATENCY, "may be at most 1.5"),
-        (made(400, 4, cost=0.003), Guardrail.COST, "cost is 0.003, and production's 0.001"),
-        (made(400, 4, scores=[0.2, 0.4] * 200), Guardrail.SCORE, "may be at least -0.05"),
+        (
+            made(400, 80),
+            Guardrail.ERROR_RATE,
+            "error rate is surely worse: its difference from production's is at least 0.1",
+        ),
+        (
+            made(400, 4, ms=(180.0, 220.0)),
+            Guardrail.LATENCY,
+            "its ratio to production's is at least 1.9",
+        ),
+        (made(400, 4, cost=0.003), Guardrail.COST, "and may be at most 2"),
+        (made(400, 4, scores=[0.2, 0.4] * 200), Guardrail.SCORE, "and may be at least -0.05"),
     ],
 )
 def test_each_guardrail_rolls_back_by_itself_and_says_why(
@@ -205,6 +213,7 @@ def test_what_costs_something_costs_more_than_twice_nothing() -> None:
     assert standing(decision, Guardrail.COST) is Standing.VIOLATED
     (cost,) = (c for c in decision.comparisons if c.guardrail is Guardrail.COST)
     assert cost.show()["value"] is None  # which JSON can't say
+    assert "without bound" in decision.reason
     assert look(made(2_000, cost=0.0), made(100, cost=0.0)).action is Action.ADVANCE
 
 
@@ -216,7 +225,7 @@ def take_back(canary: Model, *, requests: int, every: int) -> list[int | None]:
 def test_a_canary_within_its_limits_is_hardly_ever_taken_back_however_often_one_looks(
     name: str,
 ) -> None:
-    ended = take_back(CANARIES[name], requests=3_000, every=50)
+    ended = take_back(CANARIES[name], requests=2_000, every=100)
     assert len(ended) - ended.count(None) <= 0.05 * len(ended)
 
 
