@@ -1,6 +1,6 @@
 """Rollouts: how often a canary is taken back, by what it is worth, and after how many requests.
 
-    python -m bench.rollouts [--runs 1000] [--requests 3000] [--every 50] [--seed 1]
+    python -m bench.rollouts [--runs 500] [--requests 3000] [--every 50] [--seed 1]
 
 A rollout at a share of a quarter is looked at again and again, and never goes on. Errors are coin
 tosses, latencies and costs log-normal, scores of a fifth of the answers beta-distributed. The last
@@ -142,7 +142,7 @@ def _first(look: Look, control: Story, canary: Story, looks: Iterable[int]) -> i
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)

@@ -4,7 +4,8 @@ What is guaranteed: if the canary is in truth within every guardrail's limit, it
 at any look ever, with a chance of at most 1 - `confidence`. It holds because each difference is
 bounded by a confidence sequence, so that looking often costs nothing, and because the error is
 divided among the guardrails and the steps, so that it doesn't matter which of them errs. It is
-exact for errors and scores, and asymptotic for latencies and costs (`engine/confidence_sequences.py`).
+exact for errors and scores, and asymptotic for latencies and costs: see
+`engine/confidence_sequences.py`.
 
 The arms are compared within a step, never over several: their shares differ from step to step, and
 so would the hours that each arm's requests come from. That is also why a share of 1 is not tested:
@@ -14,7 +15,8 @@ It rests on requests that are independent of each other. Those of one user are n
 few users send most of the traffic, a canary by user is less sure than it says.
 
 Source: for why shares must not be pooled, T. Crook, B. Frasca, R. Kohavi and R. Longbotham, "Seven
-Pitfalls to Avoid when Running Controlled Experiments on the Web", KDD (2009), pitfall 4.
+Pitfalls to Avoid when Running Controlled Experiments on the Web", KDD (2009), on ramping up and
+Simpson's paradox.
 """
 
 import hashlib
