@@ -190,7 +190,7 @@ class _Judging:
         subject = CallSubject(
             workspace_id=self._rollout.workspace_id,
             leaderboard_id=self._rollout.leaderboard_id,
-            candidate_id=trace.candidate_id,
+            candidate_id=self._candidate_of(trace),
             source="inference",
             run_id=None,
             token_id=None,
@@ -206,6 +206,10 @@ class _Judging:
             new_id(), subject, self._target, outcome, input=None, messages=messages, metadata=said
         )
 
+    def _candidate_of(self, trace: Trace) -> UUID:
+        is_canary = trace.trace_metadata["rollout"]["arm"] == Arm.CANARY
+        return self._rollout.to_candidate_id if is_canary else self._rollout.from_candidate_id
+
     async def _store(
         self,
         trace: Trace,
@@ -215,8 +219,7 @@ class _Judging:
     ) -> None:
         async def store(session: WriteSession) -> None:
             # After a commit whose answer was lost this is done again, and must add nothing again.
-            new_call = insert(Trace).values(dict(call)).on_conflict_do_nothing()
-            is_new = await session.scalar(new_call.returning(Trace.id)) is not None
+            is_new = await self._ctx.services.traces.store(session, [call])
             if score is not None:
                 await self._store_score(session, trace, score)
             if is_new and released_usd:

@@ -6,16 +6,16 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, select
 
+from db.base import first_id_at
 from db.models import Rollout, Trace
 from db.session import ReadSession, WriteSession
 from engine.rollouts import Arm, is_judged
 from resolvers.context import Context
 
 JUDGE_TRACES = "traces.judge"
-# Traces are stored a little after they say they were answered. A sample may miss some.
-SETTLING = timedelta(seconds=10)
-# A call begins, by its trace's id, at most so long before it is answered.
-LONGEST_CALL = timedelta(days=1)
+# A trace is of the instant when its call began, and stored when it ends. What takes longer than
+# this is not judged, whichever arm served it.
+SETTLING = timedelta(minutes=3)
 # Looked at in one sweep, the newest first: what is left out is left out of both arms.
 MOST_LOOKED_AT = 5_000
 MOST_JUDGED = 200
@@ -54,20 +54,17 @@ async def _choose(session: ReadSession, rollout: Rollout, until: datetime) -> Se
     """Return a share of the canary's answers, and about as many of production's."""
     note = Trace.trace_metadata["rollout"]
     arm: ColumnElement[str] = note["arm"].astext
-    since = rollout.judged_until
     statement = (
         select(Trace.id, arm)
         .where(
             Trace.leaderboard_id == rollout.leaderboard_id,
-            Trace.created_at > since,
-            Trace.created_at <= until,
-            # Of no effect but that old partitions are passed over.
-            Trace.id >= first_id_at(since - LONGEST_CALL),
+            Trace.id >= first_id_at(rollout.judged_until),
+            Trace.id < first_id_at(until),
             Trace.status == "ok",
             note["id"].astext == str(rollout.id),
             note["step"].astext == str(rollout.step),
         )
-        .order_by(Trace.created_at.desc())
+        .order_by(Trace.id.desc())
         .limit(MOST_LOOKED_AT)
     )
     share = rollout.settings["guardrails"]["judge_share"]
@@ -77,12 +74,3 @@ async def _choose(session: ReadSession, rollout: Rollout, until: datetime) -> Se
         trace_id for trace_id, name in rows if is_judged(trace_id, rollout.id, shares[Arm(name)])
     )
     return [trace_id for _, trace_id in zip(range(MOST_JUDGED), chosen, strict=False)]
-
-
-def first_id_at(instant: datetime) -> UUID:
-    """Return the smallest version 7 UUID of an instant.
-
-    Source: RFC 9562, section 5.7: the first 48 bits are milliseconds since 1970.
-    """
-    milliseconds = int(instant.timestamp() * 1_000)
-    return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))

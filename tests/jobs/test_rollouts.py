@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.services import Process
-from db.base import new_id
 from db.models import Candidate, Job, Leaderboard, Rollout, Trace, TraceScore
 from engine.rollouts import Arm
 from resolvers.inputs import RolloutSettings
@@ -21,9 +20,9 @@ from resolvers.rollout_sums import read_step_sums
 from resolvers.rollout_sweep import advance_rollouts
 from resolvers.rollouts import cancel_rollout, start_rollout
 from resolvers.trace_judging import judge_traces
-from resolvers.trace_sampling import JUDGE_TRACES
+from resolvers.trace_sampling import JUDGE_TRACES, SETTLING
 from tests.conftest import LONGEST_WAIT_SECONDS, ask
-from tests.factories import Tenant, make_ranked_run
+from tests.factories import Tenant, make_ranked_run, store_traces, trace_of
 from tests.jobs.conftest import make_board
 from tests.jobs.test_judging import judged_board
 from tests.jobs.test_promotions import Models, look, rank
@@ -102,32 +101,26 @@ async def served_board(
 async def serve(
     process: Process, board: Leaderboard, rollout: Rollout, count: int, **columns: Any
 ) -> list[tuple[UUID, Arm]]:
-    """Store traces as the serving path does, answered a minute ago."""
+    """Store traces as the serving path does, of some time ago."""
     async with process.database.read() as session:
         plan, _ = await load_plans(session, board.id)
+        ids = (rollout.from_candidate_id, rollout.to_candidate_id)
+        control, canary = [await session.get_one(Candidate, each) for each in ids]
     assert isinstance(plan, RolloutPlan)
-    candidates = {Arm.CONTROL: rollout.from_candidate_id, Arm.CANARY: rollout.to_candidate_id}
-    made = []
+    at, made = datetime.now(UTC) - 2 * SETTLING, []
+    for number in range(count):
+        trace = trace_of(
+            board, control, at, input=f"question {number}", output=f"answer {number}",
+            messages=[{"role": "user", "content": f"Solve: question {number}"}],
+        )  # fmt: skip
+        arm = plan.assign(trace["id"], None)
+        served_by = canary if arm is Arm.CANARY else control
+        noted = {"candidate_id": served_by.id, "trace_metadata": plan.note(arm)}
+        made.append((arm, trace | noted | columns))
     async with process.database.write() as session:
-        for number in range(count):
-            trace_id = new_id()
-            arm = plan.assign(trace_id, None)
-            made.append((trace_id, arm))
-            values = {
-                "id": trace_id, "workspace_id": board.workspace_id, "leaderboard_id": board.id,
-                "candidate_id": candidates[arm], "source": "inference", "status": "ok",
-                "provider": "openrouter", "model": "sandbox/any", "input": f"question {number}",
-                "messages": [{"role": "user", "content": f"Solve: question {number}"}],
-                "output": f"answer {number}", "latency_ms": 10.0,
-                "trace_metadata": plan.note(arm),
-                "created_at": datetime.now(UTC) - timedelta(minutes=1),
-                **columns,
-            }  # fmt: skip
-            session.add(Trace(**values))
-        await session.execute(
-            update(Rollout).values(judged_until=datetime.now(UTC) - timedelta(minutes=2))
-        )
-    return made
+        await store_traces(session, [trace for _, trace in made])
+        await session.execute(update(Rollout).values(judged_until=at - SETTLING))
+    return [(trace["id"], arm) for arm, trace in made]
 
 
 async def sweep(process: Process) -> None:

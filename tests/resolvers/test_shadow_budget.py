@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import update
 
@@ -187,3 +188,21 @@ async def test_holds_are_gone_once_they_are_settled(process: Process, tenant: Te
     assert (await read_shadow(process, shadow)).spent_usd == Decimal("0.1")
     async with process.database.read() as session:
         assert await session.get(ShadowHold, held) is None
+
+
+async def test_servers_hear_of_its_begin_and_end_and_not_of_what_it_spends(
+    process: Process, tenant: Tenant, database_url: str
+) -> None:
+    heard: list[str] = []
+    listener = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    await listener.add_listener("gero_changes", lambda *said: heard.append(str(said[-1])))
+    shadow = await make_shadow(process, tenant)
+    await listener.fetchval("SELECT 1")
+    heard.clear()
+    await settle(process, await hold(process, shadow, "0.3"), "0.1")
+    await listener.fetchval("SELECT 1")
+    assert heard == []
+    await stop_shadow(process.system_context(tenant.workspace_id), shadow.id)
+    await listener.fetchval("SELECT 1")
+    assert heard == [f"leaderboard:{shadow.leaderboard_id}"]
+    await listener.close()

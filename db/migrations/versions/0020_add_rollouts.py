@@ -2,6 +2,7 @@
 
 Why: a promotion can go out step by step and take itself back, and a challenger can be tried on
 production's requests without answering any.
+Servers hear of what changes who is called; what a shadow spends is no such change.
 Locks: short ones on promotion_event, for a column without a default and for checks that the next
 revision validates; every other table is new.
 """
@@ -20,6 +21,7 @@ INSTANT = sa.DateTime(timezone=True)
 NOW = sa.text("clock_timestamp()")
 USD = sa.Numeric(24, 12)
 RUNNING = sa.text("status = 'running'")
+WATCHED = (("rollout", "status, step, share"), ("shadow", "status, share, ends_at"))
 OLD_CAUSES = "cause IN ('promotion', 'selection', 'removal', 'rollback')"
 CAUSES = "cause IN ('promotion', 'selection', 'removal', 'rollback', 'rollout', 'rollout_rollback')"
 
@@ -54,6 +56,11 @@ def upgrade() -> None:
         postgresql_not_valid=True,
     )
     _check_causes(CAUSES)
+    for table, columns in WATCHED:
+        op.execute(
+            f"CREATE TRIGGER {table}_tells AFTER INSERT OR UPDATE OF {columns} ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION tell_change('leaderboard', 'leaderboard_id')"
+        )
 
 
 def _create_rollout() -> None:
