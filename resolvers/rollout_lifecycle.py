@@ -240,8 +240,12 @@ async def _end(
 ) -> None:
     rollout.status, rollout.finished_at = status, datetime.now(UTC)
     rollout.reason = why if isinstance(why, str) else why.reason
-    rollout.numbers = {"reason": rollout.reason, "step": rollout.step, "share": rollout.share}
+    numbers: dict[str, Any] = {
+        "reason": rollout.reason,
+        "step": rollout.step,
+        "share": rollout.share,
+    }
     if isinstance(why, Decision):
-        shown = [each.show() for each in why.comparisons]
-        rollout.numbers = {**rollout.numbers, "comparisons": shown}
+        numbers["comparisons"] = [each.show() for each in why.comparisons]
+    rollout.numbers = numbers
     await session.flush()
