@@ -35,6 +35,7 @@ from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.serving import ServingBoards
+from resolvers.shadow_calls import ShadowCalls
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
 from resolvers.trace_storage import TraceStore
@@ -46,6 +47,9 @@ MAX_UNSTORED_RESULTS = 200
 MAX_UNSTORED_PUSHES = 200
 # Of pushes that share a transaction: a crowd of large ones would run out of time together.
 MAX_PUSHED_BYTES = 1024 * 1024
+
+# Calls of challengers under way, beside those of production.
+MAX_SHADOW_CALLS = 100
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -123,6 +127,7 @@ class Process:
             admission=Admission(settings.max_inferences),
             reservations=self._reservations(settings),
             calls=self._calls(settings, traces),
+            shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(
                 self.background_database,
                 settings.run_concurrency,
@@ -184,6 +189,7 @@ class Process:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.changes.aclose()
+        await self.services.shadow_calls.aclose()
         await self.services.gate.aclose()
         for writer in self.writers:
             await writer.aclose()

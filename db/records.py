@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
-from sqlalchemy import Select
+from sqlalchemy import Insert, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 # Statements that a connection keeps prepared.
@@ -63,7 +63,7 @@ class Query:
         return [values[name] if name in values else constants[name] for name in self.names]
 
 
-def write_query(statement: Select[*tuple[Any, ...]]) -> Query:
+def write_query(statement: Select[*tuple[Any, ...]] | Insert) -> Query:
     """Have SQLAlchemy write *statement*; its `bindparam`s without values are the parameters."""
     compiled = statement.compile(dialect=PGDialect_asyncpg())  # type: ignore[no-untyped-call]
     constants = {

@@ -32,7 +32,7 @@ class AnswerStream:
 
     def __init__(self, call: ServingCall) -> None:
         self.call = call
-        self.model: ServingModel = call.board.models[0]
+        self.model: ServingModel = call.models[0]
         self.ended: EndedCall | None = None
         self.usage: dict[str, Any] | None = None
         self._stack = AsyncExitStack()
@@ -50,7 +50,7 @@ class AnswerStream:
             None when it has come; how it failed when nobody answers.
         """
         served: Served | None = None
-        async for model, params in self.call.models():
+        async for model, params in self.call.turns():
             error = await self._open(model, params)
             self.model, self._tally = model, ChatTally(model.target)
             if error is None:

@@ -10,13 +10,22 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from db.records import Row
+from db.records import Row, write_query
 from db.writing import StatementWriter
+from engine.rollouts import Observation, increments_of
 from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.patience import retry_outage
 from resolvers.reservations import Reservation
-from resolvers.trace_storage import STORING, STORING_PARAMETERS, TraceStore, storing_values
+from resolvers.rollout_sums import ADD_UP, increment_arrays
+from resolvers.trace_storage import (
+    STORING,
+    STORING_PARAMETERS,
+    WRITER,
+    TraceStore,
+    storing_values,
+)
 
+ADD_TO_ARMS: Final = write_query(ADD_UP)
 _NEXT: Final = STORING_PARAMETERS + 1
 # Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
 SETTLE = f"""{STORING}, charges AS (
@@ -67,6 +76,7 @@ class EndedCall:
         charged_usd: What it is charged, in US dollars.
         reservations: What was reserved for it, to be given back.
         used_tokens: What it sent and generated.
+        observation: What counts of it in a rollout.
         budget: Its token's budget afterwards, once it is stored; None when that has none.
     """
 
@@ -74,6 +84,7 @@ class EndedCall:
     charged_usd: Decimal
     reservations: Sequence[Reservation]
     used_tokens: int
+    observation: Observation | None = None
     budget: Budget | None = None
 
     @property
@@ -97,6 +108,10 @@ async def store_calls(
         return await writer.fetch(SETTLE, _values(calls))
 
     rows = await retry_outage(store)
+    deltas = increments_of(call.observation for call in calls if call.observation is not None)
+    if deltas:  # by itself: should the server die just now, a rollout has seen a few calls less
+        values = increment_arrays(deltas, WRITER)
+        await writer.fetch(ADD_TO_ARMS.sql, ADD_TO_ARMS.arguments(values))
     now = datetime.now(UTC)
     settled = {row.id: row for row in rows if row.budget_limit_usd is not None}
     for call in calls:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resolvers.push import Push
     from resolvers.reservations import Reservation
     from resolvers.serving import ServingBoards
+    from resolvers.shadow_calls import ShadowCalls
 
 
 class JobQueue(Protocol):
@@ -78,6 +79,7 @@ class Services:
     admission: Admission
     reservations: GroupCommit["Reservation"]
     calls: GroupCommit["EndedCall"]
+    shadow_calls: "ShadowCalls"
     gate: CallGate
     traces: TraceStore
     health: ProviderHealth

@@ -134,6 +134,12 @@ class InferenceRequest(BaseModel):
         return next((text for text in given if text is not None and text.strip()), None)
 
     @property
+    def user(self) -> str | None:
+        """Whom it is for, as OpenAI's `user` tells; None when it does not."""
+        user = (self.model_extra or {}).get("user")
+        return user if isinstance(user, str) else None
+
+    @property
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
         extra = self.model_extra or {}

@@ -10,6 +10,7 @@ from sqlalchemy import Text, Uuid, bindparam, cast, false, func, select
 from db.changes import ChangeFeed
 from db.models import Candidate, Leaderboard, Ranking, RankingEntry
 from db.records import Row
+from engine.rollouts import Arm
 from providers.base import ChatTarget
 from resolvers.candidates import chat_target
 from resolvers.change_cache import ChangeCache
@@ -19,6 +20,7 @@ from resolvers.errors import IntegrationMissingError, NotFoundError, RankingNotR
 from resolvers.inputs import Serving
 from resolvers.loaders.base import own_workspace
 from resolvers.paging import AnySelect
+from resolvers.rollout_plan import RolloutPlan, ShadowPlan, load_plans
 
 REMEMBERED_BOARDS = 10_000
 # After a failure in which nothing was generated.
@@ -69,6 +71,8 @@ class ServingBoard:
     Attributes:
         models: Who serves, and then who stands in for it, in this order.
         longest_seconds: After so long all of them have been asked.
+        rollout: Of whom a share of the requests is served by instead, with `canary`.
+        shadow: Of whom a share of the requests is asked besides, with `challenger`.
     """
 
     id: UUID
@@ -77,6 +81,16 @@ class ServingBoard:
     settings: Serving
     models: Sequence[ServingModel]
     longest_seconds: float
+    rollout: RolloutPlan | None
+    canary: ServingModel | None
+    shadow: ShadowPlan | None
+    challenger: ServingModel | None
+
+    def models_of(self, arm: Arm | None) -> Sequence[ServingModel]:
+        """Return who serves a request, and then who stands in for it, in this order."""
+        if arm is not Arm.CANARY or self.canary is None:
+            return self.models
+        return (self.canary, *self.models[1:])
 
 
 class ServingBoards:
@@ -131,16 +145,33 @@ async def _read_board(ctx: Context, reference: UUID | str) -> ServingBoard:
             "with a model that may serve: run it first"
         )
     ranked = [each for each in candidates if each.rank is not None and each.id != production.id]
-    models = (await _model(ctx, production), *await _callable(ctx, ranked, settings))
-    seconds = (model.target.timeout_seconds * (1 + RETRIES) for model in models)
+    standing_in = await _callable(ctx, ranked[: settings.fallback_models])
+    models = (await _model(ctx, production), *standing_in)
+    async with ctx.database.read() as session:
+        rollout, shadow = await load_plans(session, board.id)
+    canary = await _find(ctx, candidates, rollout.canary_candidate_id if rollout else None)
+    called = (*models, canary) if canary else models
+    seconds = sum(model.target.timeout_seconds * (1 + RETRIES) for model in called)
     return ServingBoard(
         id=board.id,
         workspace_id=ctx.workspace_id,
         system_prompt=board.system_prompt,
         settings=settings,
         models=models,
-        longest_seconds=sum(seconds) + len(models) * LONGEST_WAIT_SECONDS,
+        longest_seconds=seconds + len(called) * LONGEST_WAIT_SECONDS,
+        rollout=rollout if canary else None,
+        canary=canary,
+        shadow=shadow,
+        challenger=await _find(ctx, candidates, shadow.challenger_id if shadow else None),
     )
+
+
+async def _find(
+    ctx: Context, candidates: Sequence[Row], candidate_id: UUID | None
+) -> ServingModel | None:
+    """Return one of the candidates, if it is there and can be called."""
+    found = await _callable(ctx, [each for each in candidates if each.id == candidate_id])
+    return found[0] if found else None
 
 
 async def _model(ctx: Context, candidate: Row) -> ServingModel:
@@ -153,12 +184,10 @@ async def _model(ctx: Context, candidate: Row) -> ServingModel:
     )
 
 
-async def _callable(
-    ctx: Context, ranked: Sequence[Row], settings: Serving
-) -> tuple[ServingModel, ...]:
-    """Return who may stand in for another: who can be called, as one without its key can't."""
+async def _callable(ctx: Context, candidates: Sequence[Row]) -> tuple[ServingModel, ...]:
+    """Return those that can be called, as a model without its key can't."""
     found = []
-    for candidate in ranked[: settings.fallback_models]:
+    for candidate in candidates:
         try:
             found.append(await _model(ctx, candidate))
         except IntegrationMissingError:

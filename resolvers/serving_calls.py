@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from engine.prompts import text_of_messages
+from engine.rollouts import Arm, Observation
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
@@ -45,6 +46,8 @@ class ServingCall:
     Attributes:
         id: Its trace's.
         reservations: What is reserved for it so far.
+        arm: Of the leaderboard's rollout, who serves the request.
+        models: Who serves it, and then who stands in for it, in this order.
         failed: The models that failed before another was asked, with the reason.
         owed_usd: What those may have cost, in US dollars.
         held_usd: What is held for it, in US dollars.
@@ -61,6 +64,8 @@ class ServingCall:
     id: UUID
     metadata: Mapping[str, Any]
     reservations: list[Reservation] = field(default_factory=list)
+    arm: Arm | None = None
+    models: Sequence[ServingModel] = ()
     failed: list[tuple[ServingModel, ProviderError]] = field(default_factory=list)
     owed_usd: Decimal = ZERO
     held_usd: Decimal = ZERO
@@ -68,6 +73,12 @@ class ServingCall:
     asked_at: float = 0.0
     is_ended: bool = False
     is_read: bool = False
+
+    def __post_init__(self) -> None:
+        rollout = self.board.rollout
+        if rollout is not None:
+            self.arm = rollout.assign(self.id, self.request.user)
+        self.models = self.board.models_of(self.arm)
 
     async def _make_room(self, model: ServingModel) -> Mapping[str, Any]:
         """Reserve what asking *model* may take, and return the parameters to ask it with.
@@ -121,7 +132,7 @@ class ServingCall:
             RateLimitedError: The token has had its requests or tokens of this minute.
         """
         served: Served | None = None
-        async for model, params in self.models():
+        async for model, params in self.turns():
             outcome = await call_model(
                 self.ctx.services.chat,
                 model.target,
@@ -138,14 +149,14 @@ class ServingCall:
             raise RuntimeError("a board has a model in production")
         return served
 
-    async def models(self) -> AsyncIterator[tuple[ServingModel, Mapping[str, Any]]]:
+    async def turns(self) -> AsyncIterator[tuple[ServingModel, Mapping[str, Any]]]:
         """Yield who is asked next, and the parameters to ask it with, once there is room for it.
 
         Raises:
             BudgetExceededError: The token's budget can't cover the first of them.
             RateLimitedError: The token has had its requests or tokens of this minute.
         """
-        for place, model in enumerate(self.board.models):
+        for place, model in enumerate(self.models):
             try:
                 params = await self._make_room(model)
             except (BudgetExceededError, PriceUnknownError, RateLimitedError):
@@ -158,7 +169,7 @@ class ServingCall:
     def goes_on(self, served: Served) -> bool:
         """Tell whether another model is to be asked, and note what this one may have cost."""
         error = served.outcome.error
-        is_last = len(self.failed) + 1 == len(self.board.models)
+        is_last = len(self.failed) + 1 == len(self.models)
         if error is None or is_last or error.code in NO_OTHER_WOULD_DO:
             return False
         self.failed.append((served.model, error))
@@ -189,7 +200,7 @@ class ServingCall:
         """
         error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
         if self.asked is None:
-            return Served(self.board.models[0], CallOutcome(None, error, 0.0, 0))
+            return Served(self.models[0], CallOutcome(None, error, 0.0, 0))
         latency_ms = (perf_counter() - self.asked_at) * 1000
         return Served(self.asked, CallOutcome(answer, error, latency_ms, 1))
 
@@ -201,6 +212,9 @@ class ServingCall:
         ended = self.ended(served)
         stored = await self.ctx.services.calls.offer(ended)
         self.is_ended = True
+        board = self.board
+        if board.shadow is not None and board.challenger is not None and self.asked is not None:
+            self.ctx.services.shadow_calls.begin(self, board.shadow, board.challenger)
         stored.add_done_callback(self.ctx.services.admission.leave)
         if self.ctx.services.limits.answer_first:
             stored.add_done_callback(_log_lost)
@@ -212,7 +226,6 @@ class ServingCall:
         """Return what the call leaves."""
         model, outcome = served.model, served.outcome
         answer = outcome.answer
-        request = self.request
         trace = trace_values(
             self.id,
             CallSubject(
@@ -227,7 +240,7 @@ class ServingCall:
             ),
             model.target,
             outcome,
-            input=text_of_messages(self.messages) if request.text is None else request.text,
+            input=self.input,
             messages=self.messages,
             metadata=self._metadata(),
         )
@@ -237,13 +250,44 @@ class ServingCall:
         used_tokens = sum(count or 0 for count in counts)
         if None in counts and cost_usd != ZERO:
             used_tokens = sum(each.token_count for each in self.reservations)
-        return EndedCall(trace, self.owed_usd + rest_usd, self.reservations, used_tokens)
+        return EndedCall(
+            trace,
+            self.owed_usd + rest_usd,
+            self.reservations,
+            used_tokens,
+            self._observation(outcome),
+        )
+
+    @property
+    def input(self) -> str:
+        """What is asked, as text."""
+        text = self.request.text
+        return text_of_messages(self.messages) if text is None else text
+
+    def _observation(self, outcome: CallOutcome) -> Observation | None:
+        """Return what counts of it in the leaderboard's rollout."""
+        rollout, error = self.board.rollout, outcome.error
+        is_left = error is not None and error.code is ProviderErrorCode.CANCELLED
+        if rollout is None or self.arm is None or is_left:
+            return None
+        return rollout.observe(
+            self.arm,
+            is_error=error is not None or bool(self.failed),
+            latency_ms=outcome.latency_ms,
+            cost_usd=outcome.cost_usd,
+        )
 
     def _metadata(self) -> dict[str, Any]:
-        if not self.failed:
-            return {**self.metadata}
-        failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
-        return {**self.metadata, "failed": failed}
+        noted = dict(self.metadata)
+        if self.request.user is not None:
+            noted["user"] = self.request.user
+        if self.board.rollout is not None and self.arm is not None:
+            noted |= self.board.rollout.note(self.arm)
+        if self.failed:
+            noted["failed"] = [
+                {"model": model.name, "error": error.summary} for model, error in self.failed
+            ]
+        return noted
 
 
 def _log_lost(stored: "asyncio.Future[None]") -> None:

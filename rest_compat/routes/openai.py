@@ -145,8 +145,6 @@ async def answer_chat(posted: Posted) -> Response:
         raise InvalidInputError(MESSAGES_NEEDED, details={"field": "messages"})
     reference = read_reference(request.model)
     metadata: dict[str, Any] = {"request_id": posted.ctx.request_id}
-    if isinstance(user := posted.body.get("user"), str):
-        metadata["user"] = user
     if request.stream and posted.claim is not None:
         raise UnsupportedOptionError(
             "Idempotency-Key: an answer that is streamed can't be given again",

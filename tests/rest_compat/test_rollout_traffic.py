@@ -1,0 +1,140 @@
+"""Rollouts and shadows under live traffic: who serves, what is counted, and the way back."""
+
+import asyncio
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from app.services import Process
+from db.models import Candidate, Charge, Leaderboard, Rollout, Shadow, Trace
+from resolvers.inputs import NewShadow, RolloutSettings
+from resolvers.rollout_sums import read_step_sums
+from resolvers.rollout_sweep import advance_rollouts
+from resolvers.rollouts import start_rollout
+from resolvers.shadows import start_shadow
+from tests.conftest import LONGEST_WAIT_SECONDS
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
+
+PRICES: dict[str, Any] = {
+    "input_price_per_million_usd": Decimal(1),
+    "output_price_per_million_usd": Decimal(2),
+}
+CANARY = "sandbox/careful-large"
+
+
+async def make_board(
+    process: Process, tenant: Tenant, other: str = CANARY
+) -> tuple[Leaderboard, Candidate]:
+    """Make a leaderboard with a model in production, and another beside it."""
+    board = await make_leaderboard(process, tenant.workspace_id)
+    first = await make_candidate(process, board, **PRICES)
+    second = await make_candidate(process, board, model_id=other, **PRICES)
+    await make_ranked_run(process, board, [first, second])
+    return board, second
+
+
+def settings(**given: Any) -> RolloutSettings:
+    return RolloutSettings.model_validate(
+        {"steps": [0.5, 1], "min_minutes_per_step": 0, "min_requests_per_step": 10, **given}
+    )
+
+
+async def infer(client: httpx2.AsyncClient, board: Leaderboard, **fields: Any) -> httpx2.Response:
+    return await client.post(
+        f"/v1/leaderboard/{board.id}/inference", json={"input": "What is 2 + 3?", **fields}
+    )
+
+
+async def chosen(client: httpx2.AsyncClient, board: Leaderboard, user: str) -> str:
+    answer = await infer(client, board, user=user)
+    return str(answer.headers["X-Dr.Gero-Selected-Model"])
+
+
+async def test_a_user_stays_with_the_model_that_serves_it(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board, canary = await make_board(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(ctx, board.id, canary.id, settings(sticky_by="user"))
+    users = [f"user-{number}" for number in range(24)]
+    first = {user: await chosen(client, board, user) for user in users}
+    assert set(first.values()) == {"sandbox/balanced-medium", CANARY}
+    assert {user: await chosen(client, board, user) for user in users} == first
+    async with process.database.read() as session:
+        control, tried = await read_step_sums(session, rollout.id, 0)
+        traces = list(await session.scalars(select(Trace).where(Trace.source == "inference")))
+    served = Counter(first.values())
+    assert (control.requests, tried.requests) == (
+        2 * served["sandbox/balanced-medium"], 2 * served[CANARY],
+    )  # fmt: skip
+    assert (control.errors, tried.errors) == (0, 0)
+    assert {
+        (trace.candidate_id == canary.id, trace.trace_metadata["rollout"]["arm"])
+        for trace in traces
+    } == {(False, "control"), (True, "canary")}
+
+
+async def test_a_canary_that_fails_takes_itself_back_and_says_why(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board, canary = await make_board(process, tenant, "sandbox/fault-401")
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(
+        ctx, board.id, canary.id, settings(guardrails={"max_error_rate_increase": 0.02})
+    )
+    row = rollout
+    for _ in range(30):
+        await asyncio.gather(*(infer(client, board) for _ in range(8)))
+        await advance_rollouts(process.system_context())
+        async with process.database.read() as session:
+            row = await session.get_one(Rollout, rollout.id)
+        if row.status != "running":
+            break
+    assert row.status == "rolled_back"
+    assert "error" in (row.reason or "")
+    async with process.database.read() as session:
+        after = await session.get_one(Leaderboard, board.id)
+    assert after.production_candidate_id != canary.id
+    await asyncio.sleep(0.5)  # the servers hear of it
+    answers = [await infer(client, board) for _ in range(12)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_challenger_is_asked_besides_and_never_answers(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, *, is_streamed: bool
+) -> None:
+    board, challenger = await make_board(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    asked = NewShadow.model_validate(
+        {"challenger_id": str(challenger.id), "share": 1, "budget_usd": "1"}
+    )
+    shadow = await start_shadow(ctx, board.id, asked)
+    if is_streamed:
+        model = f"leaderboard/{board.id}"
+        messages = [{"role": "user", "content": "What is 2 + 3?"}]
+        body = {"model": model, "messages": messages, "stream": True}
+        answer = await client.post("/v1/chat/completions", json=body)
+    else:
+        answer = await infer(client, board)
+    assert answer.headers["X-Dr.Gero-Selected-Model"] == "sandbox/balanced-medium"
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+        while True:
+            async with process.database.read() as session:
+                row = await session.get_one(Shadow, shadow.id, populate_existing=True)
+            if row.call_count:
+                break
+            await asyncio.sleep(0.02)
+    async with process.database.read() as session:
+        traces = list(await session.scalars(select(Trace).where(Trace.source == "inference")))
+        charges = list(await session.scalars(select(Charge)))
+    (tried,) = [trace for trace in traces if trace.candidate_id == challenger.id]
+    (served,) = [trace for trace in traces if trace.candidate_id != challenger.id]
+    assert tried.trace_metadata["shadow"] == {"id": str(shadow.id), "trace_id": str(served.id)}
+    assert (tried.status, tried.token_id) == ("ok", None)
+    assert (row.spent_usd, row.held_usd) == (tried.cost_usd, Decimal(0))
+    assert [charge.id for charge in charges] == [served.id]
