@@ -13,6 +13,7 @@ from db.records import Row
 from db.session import ReadSession
 from providers.base import CatalogueModel, ChatTarget, ProviderError
 from resolvers.auth import Scope, requires
+from resolvers.candidate_changes import note_prices
 from resolvers.catalogue import model_headers, require_model
 from resolvers.columns import Columns
 from resolvers.context import Context
@@ -103,6 +104,7 @@ async def add_candidate(
             raise ConflictError(f"a leaderboard has at most {MAX_CANDIDATES} models")
         session.add(row)
         await session.flush()
+        note_prices(session, row)
         await session.refresh(row)
     return row
 
@@ -160,6 +162,7 @@ def _candidate_row(
         input_price_per_million_usd=input_price,
         output_price_per_million_usd=output_price,
         timeout_seconds=new.timeout_seconds,
+        first_byte_timeout_seconds=new.first_byte_timeout_seconds,
     )
 
 

@@ -1,7 +1,7 @@
 """What use cases take, checked once for both edges; each aggregate's inputs are in its module."""
 
 from resolvers.inputs.base import Input, check_storable, invalid_input
-from resolvers.inputs.candidate import RESERVED_PARAMS, NewCandidate
+from resolvers.inputs.candidate import RESERVED_PARAMS, CandidateChanges, NewCandidate
 from resolvers.inputs.dataset import (
     NewPushToken,
     PushFields,
@@ -37,6 +37,7 @@ from resolvers.inputs.trace import NewFeedback, RowsFromTraces
 __all__ = [
     "MAX_SEED",
     "RESERVED_PARAMS",
+    "CandidateChanges",
     "DatasetSize",
     "Evaluation",
     "Guardrails",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from resolvers.call_bounds import find_wrong_bound
-from resolvers.inputs.base import Input, ModelId, Name, Price, Url
+from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Url
 
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
@@ -17,6 +17,7 @@ RESERVED_PARAMS = frozenset({"model", "messages", "input", "prompt", "question",
 RESERVED_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"}
 )
+Seconds = Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]
 Params = Annotated[dict[str, Any], Field(max_length=50)]
 
 # What `NewCandidate` checks by itself, for those who read the contract.
@@ -71,7 +72,10 @@ class NewCandidate(Input):
     )
     input_price_per_million_usd: Price | None = None
     output_price_per_million_usd: Price | None = None
-    timeout_seconds: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 60.0
+    timeout_seconds: Seconds = 60.0
+    first_byte_timeout_seconds: Seconds | None = Field(
+        default=None, description="The longest that it may keep silent first, in seconds."
+    )
 
     @field_validator("endpoint_url")
     @classmethod
@@ -130,4 +134,21 @@ class NewCandidate(Input):
             raise ValueError("auth_method and auth_token go together")
         if (self.auth_method == "custom_header") != (self.auth_header_name is not None):
             raise ValueError("auth_header_name goes with auth_method custom_header")
+        return self
+
+
+class CandidateChanges(Input):
+    """What to change of a candidate; what rankings rest on stays as it is."""
+
+    display_name: Name | LeftOut = None
+    input_price_per_million_usd: Price | None = None
+    output_price_per_million_usd: Price | None = None
+    timeout_seconds: Seconds | LeftOut = None
+    first_byte_timeout_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _null_takes_back_what_may_be_missing(self) -> Self:
+        for field in {"display_name", "timeout_seconds"} & self.model_fields_set:
+            if getattr(self, field) is None:
+                raise ValueError(f"{field} must not be null")
         return self

@@ -44,6 +44,33 @@ class AddCandidateInput:
     timeout_seconds: float = strawberry.field(
         default=60.0, description="The longest a call may take."
     )
+    first_byte_timeout_seconds: float | None = strawberry.field(
+        default=strawberry.UNSET, description="The longest it may keep silent first."
+    )
+
+
+@strawberry.input(description="What to change of a candidate; what is left out stays.")
+class UpdateCandidateInput:
+    """`resolvers.inputs.CandidateChanges`."""
+
+    leaderboard_id: strawberry.ID = strawberry.field(description="Its leaderboard.")
+    candidate_id: strawberry.ID = strawberry.field(description="The candidate.")
+    display_name: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Its name for people."
+    )
+    input_price_per_million_usd: Decimal | None = strawberry.field(
+        default=strawberry.UNSET, description="US dollars a million prompt tokens; null if unknown."
+    )
+    output_price_per_million_usd: Decimal | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="US dollars a million completion tokens; null if unknown.",
+    )
+    timeout_seconds: float | None = strawberry.field(
+        default=strawberry.UNSET, description="The longest a call may take."
+    )
+    first_byte_timeout_seconds: float | None = strawberry.field(
+        default=strawberry.UNSET, description="The longest it may keep silent first; null for any."
+    )
 
 
 @strawberry.input(description="A candidate to take off its leaderboard.")

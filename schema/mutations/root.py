@@ -9,11 +9,12 @@ from strawberry.scalars import JSON
 
 from compiled_graphql.selection import selected_names
 from db.records import Row
-from resolvers import candidates, inference, integrations, leaderboards, traces
+from resolvers import candidate_changes, candidates, inference, integrations, leaderboards, traces
 from resolvers.errors import InvalidInputError
 from resolvers.inference import InferenceAnswer
 from resolvers.inference_request import InferenceRequest
 from resolvers.inputs import (
+    CandidateChanges,
     LeaderboardChanges,
     NewCandidate,
     NewIntegration,
@@ -22,7 +23,7 @@ from resolvers.inputs import (
 from schema.context import Info
 from schema.enums import IntegrationProvider
 from schema.fields import resolved
-from schema.inputs.candidate import AddCandidateInput, RemoveCandidateInput
+from schema.inputs.candidate import AddCandidateInput, RemoveCandidateInput, UpdateCandidateInput
 from schema.inputs.fields import given_fields
 from schema.inputs.inference import InferInput, SaveIntegrationInput
 from schema.inputs.leaderboard import (
@@ -176,6 +177,25 @@ async def add_candidate(
     )
 
 
+async def update_candidate(
+    info: Info,
+    input: Annotated[UpdateCandidateInput, strawberry.argument(description="What to change.")],
+) -> Changed:
+    """Change a candidate."""
+    ctx = info.context.ctx
+    changes = CandidateChanges.model_validate(
+        given_fields(input, without=LEADERBOARD_ID | {"candidate_id"})
+    )
+    leaderboard_id = read_id("leaderboardId", input.leaderboard_id)
+    candidate = await candidate_changes.update_candidate(
+        ctx, leaderboard_id, read_id("candidateId", input.candidate_id), changes
+    )
+    return Changed(
+        candidate=candidate,
+        leaderboard=await leaderboards.get_leaderboard(ctx, leaderboard_id),
+    )
+
+
 async def remove_candidate(
     info: Info,
     input: Annotated[RemoveCandidateInput, strawberry.argument(description="What to remove.")],
@@ -236,6 +256,11 @@ class Mutation:
     )
     add_candidate: CandidatePayload = resolved(
         add_candidate, "Add a candidate model to a leaderboard."
+    )
+    update_candidate: CandidatePayload = resolved(
+        update_candidate,
+        "Change a candidate's name, prices or time-outs; calls from now on are charged by the new "
+        "prices.",
     )
     remove_candidate: CandidatePayload = resolved(
         remove_candidate,

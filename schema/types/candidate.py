@@ -41,7 +41,13 @@ class CandidateModel:
     output_price_per_million_usd: Decimal | None = strawberry.field(
         description="US dollars a million completion tokens."
     )
+    price_version: int = strawberry.field(
+        description="Of its prices, from 1; traces and charges name the one that held."
+    )
     timeout_seconds: float = strawberry.field(description="The longest a call may take.")
+    first_byte_timeout_seconds: float | None = strawberry.field(
+        description="The longest it may keep silent first; null for as long as the call."
+    )
     created_at: datetime = strawberry.field(description="When it was added.")
     removed_at: datetime | None = strawberry.field(
         description="When it was taken off; rankings that it is in keep it."
