@@ -1,10 +1,6 @@
 """The `gero` command."""
 
-import logging
-import os
-import sys
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import click
@@ -19,11 +15,13 @@ from app.commands import (
     without_secret_key,
 )
 from app.doctor import examine
+from app.logs import configure_logs
+from app.metrics import create_worker_app
 from app.run_commands import runs
 from app.server import contract_text, create_app, create_operations
 from app.services import Process
 from app.serving import listen, run_until_stopped, serving, working
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from app.token_commands import token
 from app.up import run_up
 from app.version import VERSION
@@ -31,15 +29,6 @@ from app.worker import create_worker
 from db.base import new_id
 from db.migrations.runner import migrate_url
 from resolvers.workspaces import create_workspace
-
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
-
-
-def _log(settings: Settings | None = None) -> None:
-    level = settings.log_level if settings else os.environ.get("GERO_LOG_LEVEL", "warning")
-    logging.basicConfig(level=level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    for name in ("pgqueuer", "httpx2"):  # a line for each job and call
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @click.group()
@@ -56,7 +45,9 @@ def main() -> None:
 @command
 async def up(*, port: int, host: str, data_dir: Path, no_demo: bool) -> None:
     """Start everything: database, API, worker, offline sandbox and a ranked demo."""
-    _log()
+    settings = load_settings(**NO_DATABASE)
+    is_set = "log_level" in settings.model_fields_set
+    configure_logs(settings.log_level if is_set else "warning", settings.log_format)
     await run_up(host=host, port=port, data_dir=data_dir, demo=not no_demo)
 
 
@@ -67,19 +58,24 @@ async def up(*, port: int, host: str, data_dir: Path, no_demo: bool) -> None:
 async def serve(*, port: int, host: str) -> None:
     """Serve the API alone; workers run elsewhere."""
     settings = load_settings()
-    _log(settings)
+    configure_logs(settings.log_level, settings.log_format)
     await run_until_stopped(serving(create_app(settings), listen(host, port)))
 
 
 @main.command()
+@click.option("--metrics-port", type=int, help="Serve /metrics there.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where they are served.")
 @command
-async def worker() -> None:
+async def worker(*, metrics_port: int | None, host: str) -> None:
     """Work on background jobs alone."""
     settings = load_settings()
-    _log(settings)
+    configure_logs(settings.log_level, settings.log_format)
     process = Process(settings)
+    parts = [working(create_worker(process, settings))]
+    if metrics_port is not None:
+        parts.append(serving(create_worker_app(settings, process), listen(host, metrics_port)))
     try:
-        await run_until_stopped(working(create_worker(process, settings)))
+        await run_until_stopped(*parts)
     finally:
         await process.aclose()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from db.migrations.runner import current_revision, head_revision
+from db.migrations.revisions import current_revision, head_revision
 from db.session import Database
 
 ENGINE_TABLE = "pgqueuer"

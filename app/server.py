@@ -1,6 +1,6 @@
 """The HTTP application: REST, GraphQL, health and static files under one roof."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.graphql_http import GraphQLEndpoint
 from app.health import check_database
-from app.metrics import serve_metrics
-from app.middleware import RequestBoundary
+from app.meters import PrometheusMeters
+from app.metrics import NO_TELEMETRY, Metrics, serve_metrics
+from app.middleware import BodyRoom, RequestBoundary
+from app.request_log import RequestLog
 from app.services import Process
 from app.settings import Settings, SettingsError
 from app.version import VERSION
@@ -97,6 +99,9 @@ def create_operations(settings: Settings, process: Process | None = None) -> Ope
         raise SettingsError(f"GERO_GRAPHQL_ALLOW_LIST: {error}") from error
 
 
+Bounded = Callable[..., ASGIApp]
+
+
 class Site:
     """Everything that is served: GraphQL by an endpoint of its own, the rest by FastAPI.
 
@@ -104,7 +109,7 @@ class Site:
         api: The REST routes, health, the contract and static files.
         graphql: The GraphQL endpoint.
         direct: What is served past the router.
-        max_body_bytes: The largest body.
+        bounded: Puts what every request passes through before an application.
 
     Attributes:
         api: As given.
@@ -116,15 +121,14 @@ class Site:
         graphql: ASGIApp,
         direct: Sequence[DirectPath],
         *,
-        max_body_bytes: int,
+        bounded: Bounded,
     ) -> None:
         self.api = api
+        self._api = bounded(api)
+        self._graphql = bounded(graphql, route=problems.GRAPHQL_PATH)
         self._direct = [
-            replace(path, endpoint=RequestBoundary(path.endpoint, max_body_bytes=max_body_bytes))
-            for path in direct
+            replace(path, endpoint=bounded(path.endpoint, route=path.route)) for path in direct
         ]
-        self._api = RequestBoundary(api, max_body_bytes=max_body_bytes)
-        self._graphql = RequestBoundary(graphql, max_body_bytes=max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
@@ -159,12 +163,14 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     owned = process is None
     shared = process or Process(settings)
     operations = create_operations(settings, shared)
+    metrics = Metrics(shared, operations)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await operations.preload()
         shared.changes.start()
-        yield
+        async with metrics.vitals.measuring():
+            yield
         if owned:
             await shared.aclose()
 
@@ -176,28 +182,39 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
         redoc_url=None,
         openapi_url=None,
         separate_input_output_schemas=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.services = shared.services
     app.state.authenticator = shared.authenticator
     direct = create_direct(shared.services, shared.authenticator)
     app.state.direct = {path.name: path.endpoint for path in direct}
-    secret = settings.cron_secret
-    app.state.cron_secret = secret.get_secret_value() if secret else None
+    app.state.cron_secret = settings.operator_secret
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     _serve_health(app, shared)
-    serve_metrics(app, operations)
+    serve_metrics(app, metrics)
     describe(app)
-    _serve_contract(app)
-    app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
+    _serve_files(app)
     graphql = GraphQLEndpoint(
-        operations,
-        app,
-        public_url=settings.public_url,
-        graphiql=settings.graphiql,
+        operations, app, public_url=settings.public_url, graphiql=settings.graphiql
     )
-    return Site(app, graphql, direct, max_body_bytes=settings.max_body_bytes)
+    return Site(
+        app,
+        graphql,
+        direct,
+        bounded=_boundary(settings, shared.meters),
+    )
+
+
+def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:
+    return partial(
+        RequestBoundary,
+        max_body_bytes=settings.max_body_bytes,
+        room=BodyRoom(settings.max_bodies_bytes),
+        log=RequestLog(settings.log_format),
+        meters=meters,
+    )
 
 
 def _serve_health(app: FastAPI, process: Process) -> None:
@@ -224,7 +241,7 @@ def _serve_health(app: FastAPI, process: Process) -> None:
         )
 
 
-def _serve_contract(app: FastAPI) -> None:
+def _serve_files(app: FastAPI) -> None:
     text = cache(partial(contract_text, app))  # written when it is first asked for
 
     @app.get(
@@ -237,6 +254,8 @@ def _serve_contract(app: FastAPI) -> None:
     async def openapi() -> YamlResponse:
         """Return this contract."""
         return YamlResponse(text())
+
+    app.mount("/static", StaticFiles(directory=STATIC_DIR), name="static")
 
 
 def contract_text(app: FastAPI) -> str:

@@ -1,10 +1,14 @@
 """Builds what a process shares among its requests, from the settings."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from app.meters import PrometheusMeters
 from app.settings import Settings
 from db.changes import ChangeFeed
 from db.listening import Listener
@@ -40,6 +44,9 @@ from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
 from resolvers.trace_storage import TraceStore
 
+if TYPE_CHECKING:
+    from app.tracing import Tracing
+
 # Results of runs, or labels, that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
 
@@ -64,6 +71,9 @@ class Process:
         services: What every request borrows.
         changes: Tells of changes that calls depend on, once it is started.
         writers: Store what is taken, and what is given back.
+        tracing: Makes spans, if somebody collects them.
+        meters: Count what is done.
+        commits: The transactions that callers share, by what is stored.
         authenticator: Turns credentials into principals.
     """
 
@@ -93,7 +103,20 @@ class Process:
             )
             for _ in range(2)
         ]
+        self.tracing = _open_tracing(settings)
+        self.meters = PrometheusMeters(self.tracing)
         self.services = self._services(settings)
+        self.commits: dict[str, GroupCommit[Any]] = {
+            "run_results": self.services.run_results,
+            "label_replies": self.services.label_replies,
+            "pushes": self.services.pushes,
+            "reservations": self.services.reservations,
+            "calls": self.services.calls,
+        }
+        for store, commits in self.commits.items():
+            self.meters.watch_commits(store, commits)
+        for database in (self.database, self.background_database):
+            self.meters.watch_database(database)
         sessions = None
         if settings.jwt_secret is not None:
             sessions = SessionVerifier(
@@ -149,6 +172,7 @@ class Process:
             snapshot_work=SnapshotWork(connections=settings.database_pool_size),
             run_changes=Listener(settings.dsn, RUN_CHANNEL),
             job_changes=Listener(settings.dsn, JOB_CHANNEL),
+            meters=self.meters,
             limits=_limits(settings),
         )
 
@@ -197,6 +221,18 @@ class Process:
         await self._guarded.aclose()
         await self.database.dispose()
         await self.background_database.dispose()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
+
+
+def _open_tracing(settings: Settings) -> "Tracing | None":
+    if settings.otlp_endpoint is None:
+        return None
+    # OpenTelemetry's SDK takes a third of a second to load; most servers do without it.
+    made: Tracing = import_module("app.tracing").Tracing(
+        settings.otlp_endpoint, settings.service_name
+    )
+    return made
 
 
 def _limits(settings: Settings) -> Limits:

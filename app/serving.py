@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
-from jobs.queue import Worker
+from jobs.worker import Worker
 
 DRAIN_SECONDS = 10
 DRAIN_POLL_SECONDS = 0.005

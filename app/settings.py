@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1_024)] = Field(
         default=5 * MEBIBYTE, description="The largest request body; above it, 413."
     )
+    max_bodies_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=256 * MEBIBYTE,
+        description="Request bodies in memory at once; a request beyond it is answered 503, to "
+        "come back in a second.",
+    )
     dataset_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
         default=2_048 * MEBIBYTE, description="The largest dataset file, once uncompressed."
     )
@@ -195,7 +200,25 @@ class Settings(BaseSettings):
     graphql_introspection: bool = Field(default=True, description="Answer introspection queries.")
     graphiql: bool = Field(default=True, description="Serve GraphiQL at /graphql.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe messages that are logged."
+        default="info",
+        description="The least severe messages that are logged; libraries' are from warning on.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines of text, or an object of JSON on each line."
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "GERO_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"
+        ),
+        description="An OpenTelemetry collector's base URL, such as http://127.0.0.1:4318, that "
+        "spans are sent to by OTLP over HTTP. OTEL_EXPORTER_OTLP_ENDPOINT is read as well. No "
+        "spans are made when it is not set.",
+    )
+    service_name: str = Field(
+        default="gero",
+        validation_alias=AliasChoices("GERO_SERVICE_NAME", "OTEL_SERVICE_NAME", "service_name"),
+        description="What the spans' service is called. OTEL_SERVICE_NAME is read as well.",
     )
 
     @field_validator("database_url")
@@ -222,7 +245,14 @@ class Settings(BaseSettings):
             raise ValueError(f"must be {VAULT_KEY_BYTES} bytes in base64, not {len(key)}")
         return value
 
-    @field_validator("huggingface_url", "openrouter_url", "sandbox_url", "public_url")
+    @field_validator("otlp_endpoint", mode="before")
+    @classmethod
+    def _is_set(cls, value: object) -> object:
+        return value or None  # OpenTelemetry takes an empty variable for one that is not set
+
+    @field_validator(
+        "huggingface_url", "openrouter_url", "sandbox_url", "public_url", "otlp_endpoint"
+    )
     @classmethod
     def _is_a_base_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -251,6 +281,11 @@ class Settings(BaseSettings):
             secret_access_key=secret.get_secret_value() if secret else None,
             allow_http=bool(self.s3_endpoint_url and self.s3_endpoint_url.startswith("http://")),
         )
+
+    @property
+    def operator_secret(self) -> str | None:
+        """What operators' routes are called with; None leaves them off."""
+        return self.cron_secret.get_secret_value() if self.cron_secret else None
 
     @property
     def vault_key(self) -> bytes:

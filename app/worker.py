@@ -4,9 +4,10 @@ from app.services import Process
 from app.settings import Settings
 from jobs.datasets import HANDLERS as DATASET_HANDLERS
 from jobs.labels import HANDLERS as LABEL_HANDLERS
-from jobs.queue import Sweep, Worker, requeue_lost_jobs
+from jobs.queue import Sweep, requeue_lost_jobs
 from jobs.rollouts import HANDLERS as ROLLOUT_HANDLERS
 from jobs.runs import HANDLERS as RUN_HANDLERS
+from jobs.worker import Worker
 from resolvers.budgets import release_expired_holds
 from resolvers.due_datasets import consolidate_due_datasets
 from resolvers.idempotency import forget_old_answers

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any
 
 import asyncpg
@@ -38,7 +39,8 @@ class Listener:
         woken = asyncio.Event()
         self._waiting[key].add(woken)
         if self._listening is None:
-            self._listening = asyncio.create_task(self._listen())
+            # It outlives the request that begins it.
+            self._listening = asyncio.create_task(self._listen(), context=Context())
         try:
             yield woken
         finally:

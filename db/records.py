@@ -72,6 +72,19 @@ def write_query(statement: Select[*tuple[Any, ...]] | Insert) -> Query:
     return Query(str(compiled), tuple(compiled.positiontup or ()), constants)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How a pool of connections is used at a moment.
+
+    Attributes:
+        in_use: Connections that somebody holds.
+        waiting: Callers that want one.
+    """
+
+    in_use: int
+    waiting: int
+
+
 class RecordReader:
     """Reads rows over connections on which PostgreSQL itself refuses writes.
 
@@ -91,6 +104,8 @@ class RecordReader:
         self._dsn = urlsplit(url)._replace(scheme="postgresql").geturl()
         self._timeout = answer_timeout_seconds
         self._places = asyncio.Semaphore(max_connections)
+        self._in_use = 0
+        self._waiting = 0
         self._idle: list[asyncpg.Connection] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -108,7 +123,7 @@ class RecordReader:
         try:
             connection = self._idle_connection() or await self._connect()
         except BaseException:
-            self._places.release()
+            self._free_place()
             raise
         try:
             rows: list[Row] = await connection.fetch(query.sql, *arguments)
@@ -118,12 +133,26 @@ class RecordReader:
         self._give_back(connection)
         return rows
 
+    @property
+    def use(self) -> PoolUse:
+        """How the connections are used; one that is being closed still is."""
+        return PoolUse(self._in_use, self._waiting)
+
     async def _take_place(self) -> None:
         if not self._places.locked():  # there is nothing to wait for, and so to limit
             await self._places.acquire()
-            return
-        async with asyncio.timeout(self._timeout):
-            await self._places.acquire()
+        else:
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._places.acquire()
+            finally:
+                self._waiting -= 1
+        self._in_use += 1
+
+    def _free_place(self) -> None:
+        self._in_use -= 1
+        self._places.release()
 
     def _idle_connection(self) -> asyncpg.Connection | None:
         while self._idle:
@@ -137,7 +166,7 @@ class RecordReader:
             connection.terminate()
         else:
             self._idle.append(connection)
-        self._places.release()
+        self._free_place()
 
     def _part_with(self, connection: asyncpg.Connection) -> None:
         """Close a connection, and free its place once the server is done with its statement."""
@@ -151,7 +180,7 @@ class RecordReader:
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             log.info("a reading connection ended without a farewell: %r", error)
         finally:
-            self._places.release()
+            self._free_place()
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NewType
+from typing import Any, NewType, cast
 
 import orjson
 from sqlalchemy import event
@@ -15,11 +15,27 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from typing_extensions import override
 
-from db.records import Query, RecordReader, Row
+from db.records import PoolUse, Query, RecordReader, Row
 
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", ReadSession)
+
+
+class SessionPool(AsyncAdaptedQueuePool):
+    """Counts who waits for a connection, be it for a free one or for a new one to open."""
+
+    waiting = 0
+
+    @override
+    def _do_get(self) -> ConnectionPoolEntry:
+        self.waiting += 1
+        try:
+            return super()._do_get()
+        finally:
+            self.waiting -= 1
 
 
 class Database:
@@ -63,6 +79,17 @@ class Database:
             watch(query.sql, time.perf_counter() - began)
         return rows
 
+    @property
+    def session_pool(self) -> PoolUse:
+        """How the pool of sessions is used."""
+        pool = cast("SessionPool", self.engine.pool)
+        return PoolUse(pool.checkedout(), pool.waiting)
+
+    @property
+    def record_pool(self) -> PoolUse:
+        """How the connections for light rows are used."""
+        return self._records.use
+
     async def dispose(self) -> None:
         """Close every pooled connection."""
         await self._records.aclose()
@@ -93,6 +120,7 @@ def open_database(
     patience = answer_timeout_seconds or 10.0
     engine = create_async_engine(
         url,
+        poolclass=SessionPool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=patience,

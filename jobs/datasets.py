@@ -20,13 +20,15 @@ class ConsolidateDataset:
         """Consolidate the dataset."""
         await consolidate_dataset(ctx, job.subject_id)
 
-    async def give_up(self, ctx: Context, job: Job, reason: str) -> None:
-        """Leave it: the rows stay pending, and are due again at the next sweep."""
+    async def give_up(self, ctx: Context, job: Job, reason: str) -> None:  # noqa: ARG002
+        """Leave it: the rows stay pending, and are due again at the next sweep.
+
+        The reason may quote a row, and is not for the log.
+        """
         log.warning(
-            "the dataset of leaderboard %s in workspace %s is not consolidated: %s",
+            "the dataset of leaderboard %s in workspace %s is not consolidated",
             job.subject_id,
             ctx.workspace_id,
-            reason,
         )
 
 

@@ -13,6 +13,7 @@ from providers.chat_answers import price_tokens
 from providers.chat_tally import ChatTally
 from resolvers.call_bounds import BYTES_A_TOKEN
 from resolvers.call_storage import EndedCall
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, wait_seconds
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingModel
 from resolvers.serving_calls import Served, ServingCall
@@ -55,7 +56,9 @@ class AnswerStream:
             self.model, self._tally = model, ChatTally(model.target)
             if error is None:
                 return None
-            served = Served(model, self._outcome(None, error))
+            outcome = self._outcome(None, error)
+            self._note(outcome)
+            served = Served(model, outcome)
             if not self.call.goes_on(served):
                 break
         return served
@@ -106,10 +109,13 @@ class AnswerStream:
                 yield chunk
         except ProviderError as error:
             await self._stack.aclose()
-            await self.call.end(Served(self.model, self._outcome(self._counted(), error)))
+            outcome = self._outcome(self._counted(), error)
+            self._note(outcome)
+            await self.call.end(Served(self.model, outcome))
             raise
         await self._stack.aclose()
         outcome = self._outcome(self._tally.answer(), None)
+        self._note(outcome)
         self.ended = await self.call.end(Served(self.model, outcome))
 
     async def __aenter__(self) -> Self:
@@ -120,7 +126,9 @@ class AnswerStream:
         """Hang up on the model, unless it has ended, and store what had come of its answer."""
         await self._stack.aclose()
         if not self.call.is_ended:
-            await self.call.end(self.call.broken_off(self._counted()))
+            served = self.call.broken_off(self._counted())
+            self._note(served.outcome)
+            await self.call.end(served)
 
     def _count(self, chunk: Mapping[str, Any]) -> None:
         self._tally.add(chunk)
@@ -132,6 +140,18 @@ class AnswerStream:
     def _outcome(self, answer: ChatAnswer | None, error: ProviderError | None) -> CallOutcome:
         latency_ms = (perf_counter() - self.call.asked_at) * 1000
         return CallOutcome(answer, error, latency_ms, self._attempts, self._first_byte_ms)
+
+    def _note(self, outcome: CallOutcome) -> None:
+        """Count how a call ended; nobody was asked where there was no attempt."""
+        seconds = outcome.latency_ms / 1000 if outcome.attempts else None
+        first = outcome.first_byte_ms
+        self.call.ctx.services.meters.calls(CallSource.INFERENCE).note(
+            self.model.target,
+            outcome.answer,
+            outcome.error,
+            seconds,
+            None if first is None else first / 1000,
+        )
 
     def _counted(self) -> ChatAnswer:
         """Return what had come of the answer, its tokens counted where it does not tell them.

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -132,7 +133,8 @@ class CallGate:
         """Wait for a place."""
         share.used_at = time.monotonic()
         if share.renewing is None or share.renewing.done():
-            share.renewing = asyncio.create_task(self._renew(key, share))
+            # It outlives the request or job that begins it.
+            share.renewing = asyncio.create_task(self._renew(key, share), context=Context())
         if not share.waiting and share.may_admit:
             share.in_use += 1
             return

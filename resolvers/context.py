@@ -15,6 +15,7 @@ from resolvers.call_gate import CallGate
 from resolvers.errors import UnauthenticatedError
 from resolvers.group_commit import GroupCommit
 from resolvers.loaders.base import Loaders
+from resolvers.meters import Meters
 from resolvers.model_calls import CallResult
 from resolvers.provider_health import ProviderHealth
 from resolvers.runs_under_way import RunsUnderWay
@@ -92,6 +93,7 @@ class Services:
     objects: ObjectStore
     snapshot_work: SnapshotWork
     verdicts_under_way: SingleFlight[tuple[UUID, bytes], Any]
+    meters: Meters
     limits: Limits
 
 

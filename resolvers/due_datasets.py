@@ -13,6 +13,7 @@ from resolvers.auth import SYSTEM, requires
 from resolvers.consolidation import consolidate_dataset
 from resolvers.context import Context
 from resolvers.errors import AppError
+from resolvers.failures import describe
 from resolvers.push_storage import is_due
 
 log = logging.getLogger("gero")
@@ -61,7 +62,9 @@ async def _consolidate_if_due(ctx: Context, dataset: RowMapping) -> DueDataset:
     try:
         made = await consolidate_dataset(ctx.within(dataset["workspace_id"]), leaderboard_id)
     except AppError as error:
-        log.warning("dataset of leaderboard %s was not consolidated: %s", leaderboard_id, error)
+        log.warning(
+            "dataset of leaderboard %s was not consolidated: %s", leaderboard_id, describe(error)
+        )
         return DueDataset(leaderboard_id, None, str(error))
     if not made.is_new:
         return DueDataset(leaderboard_id, None, "another process was faster")

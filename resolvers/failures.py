@@ -3,12 +3,20 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import asyncpg
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InvalidRequestError,
+    OperationalError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from providers.base import ObjectError, ProviderError
 from resolvers.errors import AppError, InternalError, UnavailableError
 from resolvers.inputs import invalid_input
 
@@ -27,6 +35,57 @@ OUTAGES = (
     TimeoutError,
 )
 
+# What these say comes from the interpreter, the network or the pool, and quotes no value. Others
+# may quote what a user, a model or a row said.
+QUOTES_NOTHING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    InvalidRequestError,
+    MemoryError,
+    NameError,
+    ObjectError,
+    OSError,
+    PoolTimeoutError,
+    RuntimeError,
+    TypeError,
+)
+# Classes of PostgreSQL's codes that are about the server, the login, the schema or resources, and
+# not about rows. Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+ABOUT_THE_SERVER = {"08", "28", "3D", "42", "53", "57", "58"}
+
+
+def describe(error: BaseException) -> str:
+    """Say on a line, for the log, what *error* is, and quote no value.
+
+    A database's error may quote the row, the parameter or the statement; a validator's the input.
+    """
+    if isinstance(error, StatementError) and error.orig is not None:
+        return describe(error.orig.__cause__ or error.orig)
+    name = type(error).__name__
+    if isinstance(error, AppError):
+        return f"{name} ({error.code})"
+    if isinstance(error, ProviderError):
+        status = "" if error.status is None else f", HTTP {error.status}"
+        return f"{name} ({error.code}{status})"
+    if isinstance(error, asyncpg.PostgresError):
+        return f"{name} ({_describe_postgres(error)})"
+    said = str(error).partition("\n")[0]
+    # The driver quotes an argument that it can't encode; that error is a ValueError too.
+    is_drivers = isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+    quotes_nothing = is_drivers or isinstance(error, QUOTES_NOTHING)
+    return f"{name}: {said}" if said and quotes_nothing else name
+
+
+def _describe_postgres(error: Any) -> str:
+    code = str(error.sqlstate)
+    if code[:2] in ABOUT_THE_SERVER:
+        return f"{code}, {error.message}"
+    place = error.constraint_name or error.column_name or error.table_name
+    return f"{code}, {place}" if place else code
+
 
 def explain_failure(error: BaseException, request_id: str) -> AppError:
     """Return the application error that *error* amounts to; a bug is logged and masked."""
@@ -35,7 +94,7 @@ def explain_failure(error: BaseException, request_id: str) -> AppError:
     if isinstance(error, ValidationError):
         return invalid_input(error.errors(include_url=False))
     if is_outage(error):
-        log.warning("request %s: the database can't be reached: %s", request_id, error)
+        log.warning("request %s: the database can't be reached: %s", request_id, describe(error))
         return UnavailableError("the database can't be reached; try again", retry_after_seconds=1)
     log.error("request %s failed", request_id, exc_info=error)
     return InternalError(

@@ -1,7 +1,9 @@
 """Sharing commits: what concurrent callers bring while one commit runs goes into the next."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from resolvers.failures import is_outage
@@ -20,6 +22,9 @@ class GroupCommit(Generic[T]):
         max_waiting: Items held at most, whether they wait or are being stored.
         size_of: Of an item, in bytes.
         max_batch_bytes: From which size on the next items wait for the next batch.
+
+    Attributes:
+        watchers: Told of every batch: its items, and how long storing it took in seconds.
     """
 
     def __init__(
@@ -36,6 +41,12 @@ class GroupCommit(Generic[T]):
         self._room = asyncio.Semaphore(max_waiting)
         self._waiting: list[tuple[T, asyncio.Future[None]]] = []
         self._storing: asyncio.Task[None] | None = None
+        self.watchers: list[Callable[[int, float], None]] = []
+
+    @property
+    def waiting_count(self) -> int:
+        """How many items wait for the next batch."""
+        return len(self._waiting)
 
     async def offer(self, item: T) -> "asyncio.Future[None]":
         """Hand *item* over, once there is room for it.
@@ -48,7 +59,8 @@ class GroupCommit(Generic[T]):
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, stored))
         if self._storing is None:
-            self._storing = asyncio.create_task(self._store_waiting())
+            # It serves whoever comes next too, and so belongs to no request.
+            self._storing = asyncio.create_task(self._store_waiting(), context=Context())
         return stored
 
     async def _store_waiting(self) -> None:
@@ -71,6 +83,7 @@ class GroupCommit(Generic[T]):
     async def _store_batch(self, batch: Sequence[tuple[T, "asyncio.Future[None]"]]) -> None:
         """Store *batch*; when one of its items can't be stored, the others still are."""
         error: Exception | None = None
+        began = time.perf_counter()
         try:
             await self._store([item for item, _ in batch])
         except Exception as failed:  # noqa: BLE001 - it is the callers' to handle
@@ -79,6 +92,8 @@ class GroupCommit(Generic[T]):
                     await self._store_batch([each])
                 return
             error = failed
+        for watch in self.watchers:
+            watch(len(batch), time.perf_counter() - began)
         for _, stored in batch:
             self._room.release()
             if stored.done():

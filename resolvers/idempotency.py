@@ -17,6 +17,7 @@ from db.models import IdempotencyKey, PushBatch
 from resolvers.auth import SYSTEM, credentialed, requires
 from resolvers.context import Context
 from resolvers.errors import IdempotencyConflictError, InvalidInputError
+from resolvers.failures import describe
 
 log = logging.getLogger("gero")
 
@@ -160,7 +161,7 @@ async def _renew(ctx: Context, claim: Claim) -> None:
                 .values(claimed_until=datetime.now(UTC) + _lease(ctx))
             )
     except (SQLAlchemyError, OSError) as error:
-        log.warning("request %s could not renew its claim: %s", ctx.request_id, error)
+        log.warning("request %s could not renew its claim: %s", ctx.request_id, describe(error))
 
 
 async def _find(ctx: Context, key: str) -> IdempotencyKey | None:

@@ -20,8 +20,14 @@ from resolvers.auth import Scope, requires
 from resolvers.budgets import Budget, find_budget
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
-from resolvers.errors import InvalidInputError, UnsupportedOptionError, UpstreamError
+from resolvers.errors import (
+    InvalidInputError,
+    UnavailableError,
+    UnsupportedOptionError,
+    UpstreamError,
+)
 from resolvers.inference_request import InferenceRequest
+from resolvers.meters import Refusal
 from resolvers.reservations import TokenState
 from resolvers.serving import ServingBoard
 from resolvers.serving_calls import Served, ServingCall
@@ -148,7 +154,11 @@ async def _under_way(
         UnavailableError: There is no place.
     """
     call = ServingCall(ctx, board, request, messages, id or new_id(), metadata or {})
-    ctx.services.admission.enter()
+    try:
+        ctx.services.admission.enter()
+    except UnavailableError:
+        ctx.services.meters.refused(Refusal.CONCURRENCY)
+        raise
     try:
         yield call
     except asyncio.CancelledError:

@@ -35,6 +35,7 @@ from engine.judging import (
 from providers.base import ChatTarget
 from resolvers.ceilings import release_costs
 from resolvers.context import Context
+from resolvers.meters import CallSource
 from resolvers.model_calls import (
     CallOutcome,
     CallStoppedError,
@@ -252,8 +253,9 @@ class Bench:
         complaint = ""
         for _ in range(REPLY_RETRIES + 1):
             call = call_for(
-                self._ctx, self._run, self.judge.target, messages, params, stopped=self._stopped
-            )
+                self._ctx, self._run, self.judge.target, messages, params,
+                source=CallSource.JUDGE, stopped=self._stopped,
+            )  # fmt: skip
             async with call as (outcome, released_usd):
                 costs.append(outcome.cost_usd)
                 verdict = None

@@ -22,6 +22,7 @@ from resolvers.failures import explain_errors
 from resolvers.label_lifecycle import LABEL_SHARD, fail_job, finish_job, lock_job
 from resolvers.label_rows import REPLIES, fields_of, label_params, label_target
 from resolvers.label_storage import AskedRow, LabelReply, RowReply, find_open_fields
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome
 from resolvers.paging import AnySelect
 from resolvers.run_calls import call_for
@@ -146,7 +147,10 @@ class _Labelling:
         """Ask once and store the reply; tell whether the row is asked no more."""
         messages = label_messages(self._job.system_prompt, asked.row, asked.fields)
         params = label_params(asked.fields)
-        call = call_for(self._ctx, self._job, self._target, messages, params, stopped=self._stopped)
+        call = call_for(
+            self._ctx, self._job, self._target, messages, params,
+            source=CallSource.LABEL, stopped=self._stopped,
+        )  # fmt: skip
         async with call as (outcome, released_usd):
             reply = _read_reply(asked, outcome, number)
             await self._store(asked, replace(reply, released_usd=released_usd))

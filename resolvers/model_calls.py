@@ -11,6 +11,7 @@ from uuid import UUID
 
 from db.base import instant_of
 from providers.base import ChatAnswer, ChatProvider, ChatTarget, ProviderError, ProviderErrorCode
+from resolvers.meters import CallMeter
 from resolvers.provider_health import EndpointHealth
 from resolvers.waiting import wait_for_event
 
@@ -74,13 +75,14 @@ async def call_model(
     longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
     stopped: asyncio.Event | None = None,
     endpoint: EndpointHealth | None = None,
+    meter: CallMeter | None = None,
 ) -> CallOutcome:
     """Ask a model, again after failures in which nothing was generated.
 
     Waits grow exponentially with full jitter, and are never shorter than the
     provider's Retry-After; one that asks for more than *longest_wait_seconds*
     is not asked again. Once *stopped* is set, nobody is. An *endpoint* that is to be left alone
-    is waited for, before the first time too.
+    is waited for, before the first time too. A *meter* is told each time how it went.
 
     Raises:
         CallStoppedError: *stopped* was set while it waited to ask again.
@@ -89,16 +91,18 @@ async def call_model(
     """
     attempts = 0
     while True:
-        if endpoint is not None:
-            try:
-                await endpoint.wait()
-            except ProviderError as refusal:
-                return CallOutcome(None, refusal, 0.0, attempts)
+        refusal = await _find_refusal(endpoint)
+        if refusal is not None:
+            if meter is not None:
+                meter.note(target, None, refusal, None)
+            return CallOutcome(None, refusal, 0.0, attempts)
         if stopped is not None and stopped.is_set():
             raise CallStoppedError
         attempts += 1
         outcome = await _ask(chat, target, messages, params, attempts)
         error = outcome.error
+        if meter is not None:
+            meter.note(target, outcome.answer, error, outcome.latency_ms / 1000)
         if endpoint is not None:
             await endpoint.note(error)
         if error is None:
@@ -108,6 +112,17 @@ async def call_model(
             return outcome
         if await wait_for_event(stopped, wait):
             raise CallStoppedError
+
+
+async def _find_refusal(endpoint: EndpointHealth | None) -> ProviderError | None:
+    """Wait until an endpoint may be called; return why that is of no use, if it is not."""
+    if endpoint is None:
+        return None
+    try:
+        await endpoint.wait()
+    except ProviderError as refusal:
+        return refusal
+    return None
 
 
 async def _ask(

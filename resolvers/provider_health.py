@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.models import ProviderState
 from db.session import Database
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
-from resolvers.failures import is_outage
+from resolvers.failures import describe, is_outage
 from resolvers.waiting import wait_for_event
 
 log = logging.getLogger("gero.calls")
@@ -84,6 +84,11 @@ def endpoints_of(target: ChatTarget) -> tuple[str, str]:
     if target.url is not None:
         return target.url, target.url
     return target.provider, f"{target.provider}:{target.model_id}"
+
+
+def _shown(endpoint: str) -> str:
+    """Return *endpoint* as the log shows it: what follows a path may be a credential."""
+    return endpoint.partition("?")[0].partition("#")[0]
 
 
 class EndpointHealth:
@@ -157,6 +162,13 @@ class ProviderHealth:
         return age < READ_SECONDS and not (
             known and any((workspace_id, name) in known for name in endpoints_of(target))
         )
+
+    @property
+    def open_count(self) -> int:
+        """How many circuits are open, as far as this process knows."""
+        now = time.monotonic()
+        known = self._endpoints.values()
+        return sum(1 for each in known if each.openings and each.closed_until > now)
 
     def _endpoint(self, workspace_id: UUID, name: str) -> _Endpoint:
         return self._endpoints.setdefault((workspace_id, name), _Endpoint())
@@ -237,7 +249,7 @@ class ProviderHealth:
             await self._close(workspace_id, pause, seconds, f"it asked for that: {error}")
         if error is None or error.code not in TROUBLE:
             if known.openings:
-                log.warning("%s answers again", circuit)
+                log.warning("%s answers again", _shown(circuit))
                 await self._reset(workspace_id, circuit)
             if known.closed_until < time.monotonic():
                 self._endpoints.pop((workspace_id, circuit), None)
@@ -257,7 +269,7 @@ class ProviderHealth:
         known.openings += 1
         log.warning(
             "the circuit of %s is open for %.0f s: it failed %d times in a row, at last with %s",
-            name, seconds, known.failures, known.reason,
+            _shown(name), seconds, known.failures, known.reason,
         )  # fmt: skip
         await self._close(workspace_id, name, seconds, known.reason, known.failures, known.openings)
 
@@ -310,7 +322,7 @@ class ProviderHealth:
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if not is_outage(error):
                 raise
-            log.warning("the other processes are not told of a provider: %s", error)
+            log.warning("the other processes are not told of a provider: %s", describe(error))
 
     async def _read(self, workspace_id: UUID) -> None:
         """Learn what other processes know, not more often than is of use."""

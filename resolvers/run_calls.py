@@ -11,6 +11,7 @@ from resolvers.call_bounds import bound_call, size_call
 from resolvers.ceilings import ZERO, Spender, commit_cost, kind_of, release_costs
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
+from resolvers.meters import CallSource, Refusal
 from resolvers.model_calls import CallOutcome, CallStoppedError, call_model
 
 RETRIES = 4
@@ -26,6 +27,7 @@ async def call_for(
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     *,
+    source: CallSource,
     stopped: asyncio.Event,
 ) -> AsyncIterator[tuple[CallOutcome, Decimal]]:
     """Call a model, and yield what came of it and what it did not cost of what was set aside.
@@ -38,7 +40,7 @@ async def call_for(
         BudgetExceededError: The spender's ceiling leaves no room for the call.
     """
     if spender.max_cost_usd is None:
-        yield await _call(ctx, spender, target, messages, params, stopped), ZERO
+        yield await _call(ctx, spender, target, messages, params, source, stopped), ZERO
         return
     default = ctx.services.limits.default_max_tokens
     size = size_call(target, messages, params, default_max_tokens=default)
@@ -46,7 +48,7 @@ async def call_for(
     await _set_aside(ctx, spender, bounded.most_usd, stopped)
     with ctx.services.runs_under_way.one_more(spender.id):
         try:
-            outcome = await _call(ctx, spender, target, messages, bounded.params, stopped)
+            outcome = await _call(ctx, spender, target, messages, bounded.params, source, stopped)
         except CallStoppedError:
             async with ctx.database.write() as session:  # nothing was generated
                 await release_costs(session, kind_of(spender), [(spender.id, bounded.most_usd)])
@@ -61,6 +63,7 @@ async def _call(
     target: ChatTarget,
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
+    source: CallSource,
     stopped: asyncio.Event,
 ) -> CallOutcome:
     return await call_model(
@@ -71,6 +74,7 @@ async def _call(
         retries=RETRIES,
         stopped=stopped,
         endpoint=ctx.services.health.of(spender.workspace_id, target, stopped),
+        meter=ctx.services.meters.calls(source),
     )
 
 
@@ -91,6 +95,7 @@ async def _set_aside(
             await commit_cost(ctx, spender, most_usd)
         except BudgetExceededError:
             if not others:
+                ctx.services.meters.refused(Refusal.CEILING)
                 raise
         else:
             return

@@ -27,6 +27,7 @@ from resolvers.candidates import chat_target
 from resolvers.columns import kept_query
 from resolvers.context import Context
 from resolvers.judging import Bench, Judge
+from resolvers.meters import CallSource
 from resolvers.model_calls import (
     CallOutcome,
     CallResult,
@@ -203,7 +204,9 @@ class _Shard:
         """Ask one candidate one row, store its answer, and return it."""
         run = self._run
         messages = [{"role": "user", "content": render_prompt(run.system_prompt, row.input)}]
-        call = call_for(self._ctx, run, target, messages, {}, stopped=self._stopped)
+        call = call_for(
+            self._ctx, run, target, messages, {}, source=CallSource.RUN, stopped=self._stopped
+        )
         async with call as (outcome, released_usd):
             result = _result(run, target, subject, row, messages, outcome)
             stored = replace(result, released_usd=released_usd)

@@ -19,6 +19,7 @@ from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError, PriceUnknownError, RateLimitedError
 from resolvers.inference_request import InferenceRequest
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
 from resolvers.provider_health import EndpointHealth
 from resolvers.reservations import Reservation
@@ -141,6 +142,7 @@ class ServingCall:
                 retries=RETRIES,
                 longest_wait_seconds=LONGEST_WAIT_SECONDS,
                 endpoint=self.health_of(model),
+                meter=self.ctx.services.meters.calls(CallSource.INFERENCE),
             )
             served = Served(model, outcome)
             if not self.goes_on(served):

@@ -18,8 +18,14 @@ from resolvers.errors import (
     RateLimitedError,
     UnauthenticatedError,
 )
-from resolvers.reservations import Rate, Reservation, TokenState
+from resolvers.meters import Refusal
+from resolvers.reservations import Limit, Rate, Reservation, TokenState
 
+REFUSALS: dict[Limit, Refusal] = {
+    "budget": Refusal.BUDGET,
+    "requests": Refusal.REQUEST_RATE,
+    "tokens": Refusal.TOKEN_RATE,
+}
 # So often it is tried again to find room that calls under way may leave.
 ROOM_SECONDS = 0.05
 
@@ -67,6 +73,7 @@ async def reserve(
         if asked.refused is None:
             return
         if not _may_wait(asked, asked.state) or time.monotonic() > give_up_at:
+            ctx.services.meters.refused(REFUSALS[asked.refused])
             raise _refusal(asked, asked.state)
         await asyncio.sleep(ROOM_SECONDS)
 

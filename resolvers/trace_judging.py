@@ -28,6 +28,7 @@ from resolvers.ceilings import release_costs
 from resolvers.columns import kept_query
 from resolvers.context import Context
 from resolvers.judging import REPLY_RETRIES
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, CallSubject, trace_values
 from resolvers.paging import AnySelect
 from resolvers.rollout_sums import JUDGE, add_increments
@@ -141,7 +142,13 @@ class _Judging:
         messages = score_messages(question, trace.output or "", self._scale)
         params = {"temperature": 0.0, "response_format": score_response_format(self._scale)}
         call = call_for(
-            self._ctx, self._rollout, self._target, messages, params, stopped=self.work.stopped
+            self._ctx,
+            self._rollout,
+            self._target,
+            messages,
+            params,
+            source=CallSource.JUDGE,
+            stopped=self.work.stopped,
         )
         async with call as (outcome, released_usd):
             costs.append(outcome.cost_usd)

@@ -119,6 +119,7 @@ class DirectEndpoint:
     async def _serve(self, scope: Scope, request_id: str, body: bytes) -> Response:
         headers = Headers(scope=scope)
         ctx = Context(self._services, await identify(self._authenticator, headers), request_id)
+        scope.setdefault("state", {})["ctx"] = ctx  # for the log
         path: Mapping[str, str] = scope["path_params"]
         key = headers.get(KEY_HEADER)
         if key is None:
@@ -225,8 +226,10 @@ class DirectPath:
 
     Attributes:
         name: The route's.
+        route: Its template.
     """
 
     name: str
+    route: str
     pattern: re.Pattern[str]
     endpoint: ASGIApp

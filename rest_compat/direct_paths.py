@@ -7,7 +7,13 @@ from resolvers.credentials import Authenticator
 from rest_compat.direct import DirectEndpoint, DirectPath
 from rest_compat.problems import problem_response
 from rest_compat.routes import openai
-from rest_compat.routes.inference import ALIASES, PATHS, answer_inference
+from rest_compat.routes.inference import (
+    ALIAS,
+    ALIASES,
+    INFER,
+    PATHS,
+    answer_inference,
+)
 
 
 def create_direct(services: Services, authenticator: Authenticator) -> list[DirectPath]:
@@ -15,7 +21,7 @@ def create_direct(services: Services, authenticator: Authenticator) -> list[Dire
     infer = DirectEndpoint(services, authenticator, answer_inference, problem_response)
     chat = DirectEndpoint(services, authenticator, openai.answer_chat, openai.refuse_openai)
     return [
-        DirectPath("infer", re.compile(PATHS), infer),
-        DirectPath("chat", re.compile(openai.PATHS), chat),
-        DirectPath("infer", re.compile(ALIASES), infer),
+        DirectPath("infer", INFER, re.compile(PATHS), infer),
+        DirectPath("chat", openai.CHAT, re.compile(openai.PATHS), chat),
+        DirectPath("infer", ALIAS, re.compile(ALIASES), infer),
     ]

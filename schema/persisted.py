@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.records import Row
 from resolvers.errors import InvalidInputError, PersistedQueryNotFoundError
+from resolvers.failures import describe
 from resolvers.persisted_documents import USE_NOTED_EVERY, DocumentStore, register_document
 from resolvers.storable import find_unstorable
 from schema.context import GraphQLContext
@@ -154,7 +155,7 @@ class PersistedDocuments:
             async with asyncio.timeout(PRELOAD_SECONDS):
                 recent = await self._store.list_recent(KEPT_DOCUMENTS)
         except UNANSWERED as error:
-            log.warning("persisted documents are read as they are asked for: %s", error)
+            log.warning("persisted documents are read as they are asked for: %s", describe(error))
             return
         characters = 0
         for stored in recent:
@@ -184,7 +185,7 @@ class PersistedDocuments:
                     context.ctx, sha256=sha256, text=text, proof=self._proof(sha256)
                 )
             except UNANSWERED as error:
-                log.warning("a persisted document could not be stored: %s", error)
+                log.warning("a persisted document could not be stored: %s", describe(error))
                 return
         self._remember(sha256, _Known(text, time.monotonic()))
 
@@ -194,7 +195,7 @@ class PersistedDocuments:
         try:
             await self._store.note_use(sha256, self._proof(sha256))
         except UNANSWERED as error:
-            log.warning("the use of a persisted document could not be noted: %s", error)
+            log.warning("the use of a persisted document could not be noted: %s", describe(error))
 
     def _remember(self, sha256: bytes, known: _Known) -> None:
         self._known[sha256] = known

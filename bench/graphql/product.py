@@ -1,6 +1,5 @@
 """The server `product`: the application as `gero serve` has it, and nothing else."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from tempfile import gettempdir
 
 from starlette.types import ASGIApp
 
-from app.cli import LOG_FORMAT
+from app.logs import configure_logs
 from app.server import create_app as create_product
 from app.settings import Settings, load_settings
 from bench.graphql.scene import Scene
@@ -33,9 +32,9 @@ def create_app(scene: Scene) -> ASGIApp:
 
 def as_served(scene: Scene) -> ASGIApp:
     """Build the application in a process of its own, which logs each request as usual."""
-    level = settings_of(scene).log_level.upper()
+    settings = settings_of(scene)
     sys.stderr = Path(os.devnull).open("w", buffering=1)  # noqa: SIM115 - for the process's life
-    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    configure_logs(settings.log_level, settings.log_format)
     return create_app(scene)
 
 

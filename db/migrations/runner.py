@@ -1,11 +1,9 @@
-"""Applies the schema revisions to a database, and tells where it stands."""
+"""Applies the schema revisions to a database."""
 
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,24 +18,6 @@ def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
-
-
-def head_revision() -> str:
-    """Return the revision this code needs."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
-        raise RuntimeError("db/migrations/versions is empty")
-    return head
-
-
-async def current_revision(engine: AsyncEngine) -> str | None:
-    """Return the revision the database is at, or None before the first."""
-
-    def read(connection: Connection) -> str | None:
-        return MigrationContext.configure(connection).get_current_revision()
-
-    async with engine.connect() as connection:
-        return await connection.run_sync(read)
 
 
 async def migrate_url(url: str) -> None:

@@ -15,14 +15,14 @@ from rest_compat.direct import DirectRoute, Posted
 from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["inference"], route_class=DirectRoute)
+INFER = "/v1/leaderboard/{leaderboard_id}/inference"
+ALIAS = "/api/leaderboards/{leaderboard_id}/inference"
 PATHS = r"/v1/leaderboard/(?P<leaderboard_id>[^/]+)/inference"
 ALIASES = r"/api/leaderboards/(?P<leaderboard_id>[^/]+)/inference"
 
 
-@router.post("/v1/leaderboard/{leaderboard_id}/inference", operation_id="infer", name="infer")
-@router.post(
-    "/api/leaderboards/{leaderboard_id}/inference", operation_id="inferAlias", name="infer"
-)
+@router.post(INFER, operation_id="infer", name="infer")
+@router.post(ALIAS, operation_id="inferAlias", name="infer")
 async def infer(leaderboard_id: UUID, body: InferenceRequest) -> InferenceShape:  # type: ignore[empty-body]
     """Answer with the model in production; the trace is stored before the answer is sent."""
 

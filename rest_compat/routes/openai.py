@@ -1,5 +1,6 @@
 """/v1/chat/completions and /v1/models: production, as OpenAI's clients call it."""
 
+import re
 import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
@@ -34,7 +35,8 @@ from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["openai"])
 direct = APIRouter(tags=["openai"], route_class=DirectRoute)
-PATHS = r"/v1/chat/completions"
+CHAT = "/v1/chat/completions"
+PATHS = re.escape(CHAT)
 MESSAGES_NEEDED = "messages: is required, a list of chat messages"
 # OpenAI's kinds of errors, by status; of any other it is `api_error`.
 KINDS = {
@@ -99,7 +101,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 @direct.post(
-    "/v1/chat/completions",
+    CHAT,
     operation_id="createChatCompletion",
     name="chat",
     responses=STREAMED,

@@ -110,6 +110,18 @@ async def test_an_outage_is_told_in_time_and_ends_by_itself(
     assert "data" in await ask(client, "{ workspace { id } }")
 
 
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+@pytest.mark.parametrize("setting_overrides", [{"cron_secret": "operator"}])
+async def test_metrics_are_shown_without_what_only_the_database_knows(
+    anonymous: httpx2.AsyncClient, own_server: OwnServer, how: str
+) -> None:
+    async with own_server.away(how):
+        answer = await timed(anonymous.get("/metrics", headers={"X-Cron-Secret": "operator"}))
+    assert answer.status_code == 200
+    assert "gero_http_requests_in_flight 1.0" in answer.text
+    assert "gero_jobs_unfinished{" not in answer.text
+
+
 async def test_nobody_meets_the_connections_that_a_restart_closed(
     client: httpx2.AsyncClient, own_server: OwnServer
 ) -> None:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from app.services import Process
-from db.migrations.runner import head_revision
+from db.migrations.revisions import head_revision
 from tests.app.test_up import GERO, LONGEST_SECONDS, environment, invoke
 from tests.conftest import JWT_SECRET, SECRET_KEY, PostgresServer, await_run, session_token
 from tests.factories import TWO_ROWS_URL, Tenant, make_tenant

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from app.services import Process
-from db.migrations.runner import alembic_config, current_revision, head_revision
+from db.migrations.revisions import current_revision, head_revision
+from db.migrations.runner import alembic_config
 from db.session import open_database
 from tests.conftest import ON_OLDEST_TOO, PostgresServer
 
