@@ -11,6 +11,7 @@ once.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ _HALVINGS = 45
 _SLOPES = (-60.0, 60.0)
 # The asymptotic sequence is at its narrowest, for its error, after about so many values.
 _NARROWEST_AT = 500
+# Less than this is rounded to 0 when it is subtracted from 1.
+_ROUNDED = 2.0**-54
 FEWEST_ASYMPTOTIC = 50
 """Below so many values the asymptotic sequence says nothing: it needs a variance to trust."""
 
@@ -92,16 +95,21 @@ class _Proportion:
     def weigh(self, mean: float) -> float:
         """Return the logarithm of the evidence against *mean*, which is convex in it."""
         evidence = _log_beta(self.hits + _PRIOR, self.misses + _PRIOR) - _LOG_BETA_OF_PRIOR
-        for times, chance in ((self.hits, mean), (self.misses, 1 - mean)):
-            if times:
-                evidence -= times * math.log(chance) if chance > 0 else -math.inf
+        # A mean that is 0 or 1 beside hits or misses has been rounded to that.
+        if self.hits:
+            evidence -= self.hits * math.log(max(mean, sys.float_info.min))
+        if self.misses:
+            evidence -= self.misses * math.log(max(1 - mean, _ROUNDED))
         return evidence
 
     def find_mean(self, slope: float) -> float:
         """Return the mean at which the evidence has a slope: the root of a quadratic."""
         left = self.count - slope
-        root = math.sqrt(max(0.0, left * left + 4 * slope * self.hits))
-        # Either form is exact where the other would subtract what is nearly equal.
+        # Of forms that are equal, those that subtract nothing from what is nearly as large.
+        if slope > 0:
+            root = math.sqrt(left**2 + 4 * slope * self.hits)
+        else:
+            root = math.sqrt((self.count + slope) ** 2 - 4 * slope * self.misses)
         found = 2 * self.hits / (left + root) if left > 0 else (root - left) / (2 * slope)
         return min(1.0, found)
 
@@ -125,9 +133,8 @@ def unit_interval(sums: Sums, error: float) -> Interval | None:
     if not sums.count:
         return None
     seen = _Proportion.of(sums)
-    ends = (seen.find_mean(_find_slope([(seen, side)], error)) for side in (-1, 1))
-    low, high = ends
-    return Interval(seen.hits / seen.count, low, high)
+    ends = [seen.find_mean(_find_slope([(seen, side)], error)) for side in (-1, 1)]
+    return _hold_mean(seen.hits / seen.count, *ends)
 
 
 def unit_difference(one: Sums, other: Sums, error: float) -> Interval | None:
@@ -153,7 +160,12 @@ def unit_difference(one: Sums, other: Sums, error: float) -> Interval | None:
     for side in (-1, 1):
         slope = _find_slope([(ours, side), (theirs, -side)], error)
         ends.append(ours.find_mean(slope) - theirs.find_mean(-slope))
-    return Interval(ours.hits / ours.count - theirs.hits / theirs.count, *ends)
+    return _hold_mean(ours.hits / ours.count - theirs.hits / theirs.count, *ends)
+
+
+def _hold_mean(mean: float, low: float, high: float) -> Interval:
+    """Bring the ends around the mean, which rounding may have put a little outside."""
+    return Interval(mean, min(low, mean), max(high, mean))
 
 
 def _find_slope(samples: Sequence[tuple[_Proportion, int]], error: float) -> float:
