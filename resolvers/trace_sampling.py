@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select
 
 from db.base import first_id_at
 from db.models import Rollout, Trace
@@ -61,6 +61,11 @@ async def _choose(session: ReadSession, rollout: Rollout, until: datetime) -> Se
             Trace.id >= first_id_at(rollout.judged_until),
             Trace.id < first_id_at(until),
             Trace.status == "ok",
+            # What another model answered, when that one had failed, says nothing of it.
+            or_(
+                (arm == Arm.CANARY.value) & (Trace.candidate_id == rollout.to_candidate_id),
+                (arm == Arm.CONTROL.value) & (Trace.candidate_id == rollout.from_candidate_id),
+            ),
             note["id"].astext == str(rollout.id),
             note["step"].astext == str(rollout.step),
         )

@@ -22,7 +22,7 @@ from resolvers.rollouts import cancel_rollout, start_rollout
 from resolvers.trace_judging import judge_traces
 from resolvers.trace_sampling import JUDGE_TRACES, SETTLING
 from tests.conftest import LONGEST_WAIT_SECONDS, ask
-from tests.factories import Tenant, make_ranked_run, store_traces, trace_of
+from tests.factories import Tenant, make_candidate, make_ranked_run, store_traces, trace_of
 from tests.jobs.conftest import make_board
 from tests.jobs.test_judging import judged_board
 from tests.jobs.test_promotions import Models, look, rank
@@ -162,6 +162,8 @@ async def test_sampled_answers_of_both_arms_are_judged_once(
     made = await serve(process, board, rollout, 30)
     await serve(process, board, rollout, 3, status="error", output=None)
     await serve(process, board, rollout, 3, trace_metadata={})
+    stand_in = await make_candidate(process, board)
+    await serve(process, board, rollout, 3, candidate_id=stand_in.id)
     await sweep(process)
     await sweep(process)  # which has nothing new to look at
     assert set(await await_jobs(process)) == {"succeeded"}
