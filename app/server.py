@@ -186,9 +186,9 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     )
     app.state.services = shared.services
     app.state.authenticator = shared.authenticator
+    app.state.cron_secret = settings.operator_secret
     direct = create_direct(shared.services, shared.authenticator)
     app.state.direct = {path.name: path.endpoint for path in direct}
-    app.state.cron_secret = settings.operator_secret
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -199,12 +199,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     graphql = GraphQLEndpoint(
         operations, app, public_url=settings.public_url, graphiql=settings.graphiql
     )
-    return Site(
-        app,
-        graphql,
-        direct,
-        bounded=_boundary(settings, shared.meters),
-    )
+    return Site(app, graphql, direct, bounded=_boundary(settings, shared.meters))
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:

@@ -276,7 +276,7 @@ class ServingCall:
             self.arm,
             is_error=error is not None or bool(self.failed),
             latency_ms=outcome.latency_ms,
-            cost_usd=outcome.cost_usd,
+            cost_usd=None if self.failed else outcome.cost_usd,
         )
 
     def _metadata(self) -> dict[str, Any]:
