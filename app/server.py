@@ -1,5 +1,7 @@
 """The HTTP application: REST, GraphQL, health and static files under one roof."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from fastapi import FastAPI, Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,6 +25,7 @@ from app.services import Process
 from app.settings import Settings, SettingsError
 from app.version import VERSION
 from resolvers.persisted_documents import DocumentStore
+from resolvers.trace_upkeep import make_next_days
 from rest_compat import problems
 from rest_compat.direct import DirectPath
 from rest_compat.direct_paths import create_direct
@@ -44,6 +48,10 @@ from schema.limits import OperationLimits
 from schema.operations import Operations
 from schema.root import build_operations
 
+log = logging.getLogger("gero")
+
+# Whoever starts a server waits for it.
+START_SECONDS = 5.0
 ROUTERS = (
     leaderboards.router,
     candidates.router,
@@ -168,6 +176,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await operations.preload()
+        await _make_next_days(shared)
         shared.changes.start()
         async with metrics.vitals.measuring():
             yield
@@ -210,6 +219,15 @@ def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:
         log=RequestLog(settings.log_format),
         meters=meters,
     )
+
+
+async def _make_next_days(process: Process) -> None:
+    """Make the partitions of traces that come next; storing makes those that are missing."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await make_next_days(process.system_context())
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        log.warning("the partitions of the next days are made as they are needed: %s", error)
 
 
 def _serve_health(app: FastAPI, process: Process) -> None:

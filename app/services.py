@@ -247,4 +247,5 @@ def _limits(settings: Settings) -> Limits:
         judge_models=settings.judge_models,
         push_max_row_bytes=settings.push_max_row_bytes,
         push_rows_before_models=settings.push_rows_before_models,
+        trace_retention_days=settings.trace_retention_days,
     )

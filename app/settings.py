@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         description="Rows that a pushed dataset must have accepted before its leaderboard takes "
         "models.",
     )
+    trace_retention_days: Annotated[int, Field(ge=1, le=3_650)] = Field(
+        default=90,
+        description="How long traces are kept, in days; a workspace may choose fewer. Older ones "
+        "are not taken, not shown, and dropped within a day.",
+    )
     budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
         default=180,
         description="How long a budget is held for a call beyond the longest that the call may "

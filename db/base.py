@@ -52,7 +52,7 @@ def first_id_at(instant: datetime) -> UUID:
 
     Source: RFC 9562, section 5.7: the first 48 bits are milliseconds since 1970.
     """
-    return UUID(int=int(instant.timestamp() * 1000) << 80)
+    return UUID(int=max(int(instant.timestamp() * 1000), 0) << 80)
 
 
 def instant_of(id: UUID) -> datetime:

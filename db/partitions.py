@@ -1,22 +1,31 @@
 """Days of traces: making the partitions that come next, and dropping those that are old."""
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.base import first_id_at
 
 PARENTS = ("trace", "trace_text")
-PARTITION = re.compile(r"^trace_(\d{8})$")
-# Of every process that makes or drops one.
-LOCK = "SELECT pg_advisory_xact_lock(7251606912441703721)"
-NAMES = (
-    "SELECT inhrelid::regclass::text FROM pg_inherits "
-    "WHERE inhparent = 'trace'::regclass ORDER BY 1"
-)
+# Of every process that makes some, and of the one that drops some.
+MAKING, DROPPING = 7251606912441703721, 7251606912441703722
+LOCK = f"SELECT pg_advisory_xact_lock({MAKING})"
+# Of texts too: both parents have a partition for each day, made together.
+NAMES = r"""
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = 'trace'::regclass AND NOT inhdetachpending AND relname ~ '^trace_\d{8}$'
+ORDER BY relname
+"""
+# Those that are detached as well: whoever was about to drop one was killed.
+TABLES = r"""
+SELECT relname, inhparent::regclass::text, inhdetachpending
+FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
+WHERE relkind = 'r' AND relname ~ '^trace(_text)?_\d{8}$'
+  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'trace'::regclass)
+ORDER BY relname
+"""
 
 
 def day_of(instant: datetime) -> date:
@@ -32,10 +41,7 @@ def next_days(now: datetime, count: int) -> list[date]:
 
 async def list_days(session: AsyncSession) -> list[date]:
     """Return the days that there are partitions of, ascending."""
-    names = await session.scalars(text(NAMES))
-    found = (PARTITION.match(name) for name in names)
-    return [datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=UTC).date()
-            for match in found if match]  # fmt: skip
+    return [_day_in(name) for name in await session.scalars(text(NAMES))]
 
 
 async def create_days(session: AsyncSession, days: Iterable[date]) -> None:
@@ -68,8 +74,45 @@ def _attach(parent: str, day: date) -> tuple[str, str]:
     )
 
 
-async def drop_day(session: AsyncSession, day: date) -> None:
-    """Drop a day of traces, with its texts."""
-    await session.execute(text(LOCK))
-    for parent in PARENTS:
-        await session.execute(text(f"DROP TABLE IF EXISTS {parent}_{day:%Y%m%d}"))
+async def drop_days(connection: AsyncConnection, before: date) -> list[str]:
+    """Drop the days of traces, and of their texts, that end before *before* begins.
+
+    Nobody waits for it: a partition is detached while others go on reading and writing, and nobody
+    has a table that is detached. What a drop that was killed has left behind is finished.
+
+    Args:
+        connection: One on which each statement is a transaction of its own.
+        before: The first day to keep.
+
+    Returns:
+        The tables that are dropped; none while another process drops some.
+
+    Source: https://www.postgresql.org/docs/18/sql-altertable.html
+    """
+    if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({DROPPING})")):
+        return []
+    try:
+        dropped = await _drop_days(connection, before)
+    except BaseException:
+        await connection.invalidate()  # with which the lock goes
+        raise
+    await connection.execute(text(f"SELECT pg_advisory_unlock({DROPPING})"))
+    return dropped
+
+
+async def _drop_days(connection: AsyncConnection, before: date) -> list[str]:
+    dropped = []
+    for name, parent, is_pending in (await connection.execute(text(TABLES))).all():
+        if _day_in(name) >= before:
+            continue
+        if parent is not None:
+            how = "FINALIZE" if is_pending else "CONCURRENTLY"
+            await connection.execute(text(f"ALTER TABLE {parent} DETACH PARTITION {name} {how}"))
+        await connection.execute(text(f"DROP TABLE {name}"))
+        dropped.append(name)
+    return dropped
+
+
+def _day_in(name: str) -> date:
+    """Return the day that a partition's name ends with."""
+    return datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC).date()

@@ -85,6 +85,10 @@ class PoolUse:
     waiting: int
 
 
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
 class RecordReader:
     """Reads rows over connections on which PostgreSQL itself refuses writes.
 
@@ -199,7 +203,7 @@ class RecordReader:
         )
         try:
             await connection.set_type_codec(
-                "jsonb", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads
+                "jsonb", schema="pg_catalog", encoder=_to_json, decoder=orjson.loads
             )
             # Sooner read from their text than from the parts that asyncpg's own codecs are sent.
             await connection.set_type_codec(

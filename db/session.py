@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -65,6 +66,12 @@ class Database:
         """Yield a session that commits on success and rolls back on any error."""
         async with self._write.begin() as session:
             yield WriteSession(ReadSession(session))
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection on which each statement is a transaction of its own."""
+        async with self.engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Return the rows of *query*, read in a transaction that can't write.

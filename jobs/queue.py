@@ -113,8 +113,10 @@ class Sweep:
 
     Attributes:
         expression: Cron, in UTC.
+        at_start: Whether it is done when a worker starts, too.
     """
 
     name: str
     expression: str
     run: Callable[[Context], Awaitable[object]]
+    at_start: bool = False

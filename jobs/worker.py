@@ -90,6 +90,8 @@ class Worker:
             engine = PgQueuer.from_asyncpg_connection(connection)
             engine.entrypoint(ENTRYPOINT)(self._handle)
             for sweep in self._sweeps:
+                if sweep.at_start:
+                    await sweep.run(self._make_context(None))
                 engine.schedule(sweep.name, sweep.expression, clean_old=True)(self._sweeper(sweep))
             self._engine = engine
             if self._stopping.is_set():

@@ -79,6 +79,7 @@ class Principal:
         limits: What bounds the token's calls.
         push_token_id: The push token used, if one was; it grants nothing by itself.
         leaderboard_id: The one leaderboard that a push token pushes to.
+        trace_retention_days: What the workspace has chosen; None for the deployment's own.
     """
 
     kind: Literal["token", "session", "system", "push"]
@@ -89,6 +90,7 @@ class Principal:
     limits: TokenLimits = NO_LIMITS
     push_token_id: UUID | None = None
     leaderboard_id: UUID | None = None
+    trace_retention_days: int | None = None
 
 
 # What the deployment's own work may do; it is within no workspace until it says which.

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from db.base import first_id_at
 from db.listening import Listener
 from db.session import Database, WriteSession
 from providers.base import ChatProvider, DatasetHub, ModelCatalogue, ObjectStore
@@ -64,6 +66,7 @@ class Limits:
     judge_models: Sequence[str]
     push_max_row_bytes: int
     push_rows_before_models: int
+    trace_retention_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Context:
     def forget(self) -> None:
         """Forget what the loaders have read."""
         workspace_id = self.caller.workspace_id if self.caller else None
-        self.loaders = Loaders(self.services.database, workspace_id)
+        self.loaders = Loaders(self.services.database, workspace_id, self.oldest_trace_id)
 
     def within(self, workspace_id: UUID) -> "Context":
         """Return the context of the system's own work within a workspace."""
@@ -135,3 +138,20 @@ class Context:
     def workspace_id(self) -> UUID:
         """The workspace every row of this request belongs to."""
         return self.principal.workspace_id
+
+    @property
+    def trace_retention_days(self) -> int:
+        """How long the workspace's traces are kept."""
+        own = self.caller.trace_retention_days if self.caller else None
+        most = self.services.limits.trace_retention_days
+        return most if own is None else min(own, most)
+
+    @property
+    def oldest_trace_id(self) -> UUID:
+        """The lower bound of the ids of traces that are not older than they are kept."""
+        return first_id_at(datetime.now(UTC) - timedelta(days=self.trace_retention_days))
+
+    @property
+    def trace_values(self) -> dict[str, Any]:
+        """The parameters of `own_traces`."""
+        return {"workspace_id": self.workspace_id, "oldest_trace_id": self.oldest_trace_id}

@@ -13,7 +13,7 @@ import jwt
 from sqlalchemy import Text, bindparam, select
 
 from db.changes import ChangeFeed
-from db.models import ApiToken, Leaderboard, Member, PushToken
+from db.models import ApiToken, Leaderboard, Member, PushToken, Workspace
 from db.records import Row
 from db.session import Database
 from engine.instants import rfc3339
@@ -108,7 +108,11 @@ def _write_token() -> AnySelect:
         "tokens_per_minute",
     )
     asked = ApiToken.public_id == bindparam("public_id", type_=Text())
-    return select(*(getattr(ApiToken, name) for name in names)).where(asked)
+    return (
+        select(*(getattr(ApiToken, name) for name in names), Workspace.trace_retention_days)
+        .join(Workspace, Workspace.id == ApiToken.workspace_id)
+        .where(asked)
+    )
 
 
 def _write_push_token() -> AnySelect:
@@ -201,17 +205,23 @@ class Authenticator:
         if is_push:
             names = (f"token:{token.id}", f"leaderboard:{token.leaderboard_id}")
             return _SeenToken(names, _push_principal(token), None)
-        return _SeenToken((f"token:{token.id}",), _token_principal(token), token.expires_at)
+        names = (f"token:{token.id}", f"workspace:{token.workspace_id}")
+        return _SeenToken(names, _token_principal(token), token.expires_at)
 
     async def _by_session(self, user_id: UUID, workspace: str | None) -> Principal:
-        statement = select(Member).where(Member.user_id == user_id).order_by(Member.created_at)
+        statement = (
+            select(Member.workspace_id, Member.role, Workspace.trace_retention_days)
+            .join(Workspace, Workspace.id == Member.workspace_id)
+            .where(Member.user_id == user_id)
+            .order_by(Member.created_at)
+        )
         if workspace is not None:
             try:
                 statement = statement.where(Member.workspace_id == UUID(workspace))
             except ValueError as error:
                 raise ForbiddenError(f"X-Workspace-Id: {workspace!r} is not a UUID") from error
         async with self._database.read() as session:
-            member = await session.scalar(statement.limit(1))
+            member = (await session.execute(statement.limit(1))).one_or_none()
         if member is None:
             raise ForbiddenError("the session's user is not a member of that workspace")
         return Principal(
@@ -219,6 +229,7 @@ class Authenticator:
             workspace_id=member.workspace_id,
             grants=session_grants(member.role),
             user_id=user_id,
+            trace_retention_days=member.trace_retention_days,
         )
 
 
@@ -228,6 +239,7 @@ def _token_principal(token: Row) -> Principal:
         workspace_id=token.workspace_id,
         grants=expand_scopes(token.scopes),
         token_id=token.id,
+        trace_retention_days=token.trace_retention_days,
         limits=TokenLimits(
             budget_interval=None if token.budget_limit_usd is None else token.budget_reset_interval,
             requests_per_minute=token.requests_per_minute,

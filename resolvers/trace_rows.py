@@ -16,11 +16,10 @@ from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.inputs import RowsFromTraces
 from resolvers.leaderboards import fetch_leaderboard
-from resolvers.loaders.base import own_workspace
-from resolvers.loaders.traces import FeedbackByTrace
+from resolvers.loaders.traces import FeedbackByTrace, own_traces
 from resolvers.paging import AnySelect
 from resolvers.push import PushReceipt, push_rows
-from resolvers.where import TraceFilter
+from resolvers.trace_filter import TraceFilter
 
 # Their texts may be long: so many are held, and pushed together.
 TRACES_AT_ONCE = 100
@@ -58,7 +57,7 @@ async def create_rows_from_traces(
     for start in range(0, len(ids), TRACES_AT_ONCE):
         named = ids[start : start + TRACES_AT_ONCE]
         traces = await ctx.database.fetch(
-            kept_query(_write_traces), workspace_id=ctx.workspace_id, trace_ids=named
+            kept_query(_write_traces), trace_ids=named, **ctx.trace_values
         )
         rows = await _rows_of(ctx, asked, traces)
         if rows:
@@ -76,7 +75,7 @@ async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) ->
     values: dict[str, Any] = {**where.values(), "row_limit": asked.limit}
     if asked.trace_ids is not None:
         values |= {"trace_ids": asked.trace_ids, "row_limit": len(asked.trace_ids)}
-    found = await ctx.database.fetch(query, workspace_id=ctx.workspace_id, **values)
+    found = await ctx.database.fetch(query, **ctx.trace_values, **values)
     ids = [trace.id for trace in found]
     missing = set(asked.trace_ids or ()) - set(ids)
     if missing:
@@ -88,9 +87,7 @@ async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) ->
 
 
 def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001 - a shape
-    statement: AnySelect = where.narrow(
-        select(Trace.id).where(own_workspace(Trace.workspace_id)), Trace
-    )
+    statement: AnySelect = where.narrow(select(Trace.id).where(own_traces()), Trace)
     if is_named:
         statement = statement.where(AMONG_NAMED)
     newest_first = statement.order_by(Trace.id.desc())
@@ -98,9 +95,7 @@ def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001
 
 
 def _write_traces() -> AnySelect:
-    whole: AnySelect = select(*read_columns(Trace, COLUMNS)).where(
-        own_workspace(Trace.workspace_id), AMONG_NAMED
-    )
+    whole: AnySelect = select(*read_columns(Trace, COLUMNS)).where(own_traces(), AMONG_NAMED)
     return whole.order_by(Trace.id.desc())
 
 

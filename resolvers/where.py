@@ -1,21 +1,17 @@
 """Filters of lists: which rows are asked for, as conditions with parameters."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam
 from typing_extensions import override
 
-from db.base import first_id_at
 from resolvers.paging import AnySelect
 
 PREFIX = "where_"
 # Stands for a value that is a parameter.
 GIVEN = "given"
-# Fields of traces that their ids tell.
-INSTANTS = {"since", "until"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +56,6 @@ class Where:
 
 
 NOTHING = Where()
-
-
-@dataclass(frozen=True, slots=True)
-class TraceFilter(Where):
-    """Which traces are asked for.
-
-    Attributes:
-        since: Made at this instant or later.
-        until: Made before this instant.
-    """
-
-    source: Literal["run", "inference", "dataset", "manual"] | None = None
-    status: Literal["ok", "error", "cancelled"] | None = None
-    leaderboard_id: UUID | None = None
-    run_id: UUID | None = None
-    candidate_id: UUID | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @override
-    def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
-        if name not in INSTANTS:
-            return Where.condition(self, entity, name)
-        first = bindparam(f"{PREFIX}{name}", type_=entity.id.type)
-        row_id: ColumnElement[UUID] = entity.id
-        return row_id >= first if name == "since" else row_id < first
-
-    @override
-    def values(self) -> dict[str, Any]:
-        """Return the parameters: instants as ids, which lead to the days that are asked for."""
-        given = Where.values(self)
-        for name in INSTANTS & set(self._given()):
-            given[f"{PREFIX}{name}"] = first_id_at(given[f"{PREFIX}{name}"])
-        return given
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from uuid import UUID
 from sqlalchemy import select
 
 from db.models import Member, Workspace
-from resolvers.auth import SYSTEM, Principal, requires, signed_in
+from resolvers.auth import ADMIN, SYSTEM, Principal, requires, signed_in
 from resolvers.context import Context
-from resolvers.errors import NotFoundError
+from resolvers.errors import InvalidInputError, NotFoundError
+from resolvers.inputs import WorkspaceChanges
 
 
 @signed_in
@@ -45,6 +46,36 @@ async def list_workspaces(ctx: Context) -> Sequence[Workspace]:
             .order_by(Member.created_at, Workspace.id)
         )
         return (await session.scalars(statement)).all()
+
+
+def trace_retention_days(ctx: Context, workspace: Workspace) -> int:
+    """Return for how many days *workspace*'s traces are kept."""
+    most = ctx.services.limits.trace_retention_days
+    return min(workspace.trace_retention_days or most, most)
+
+
+@requires(ADMIN)
+async def update_workspace(ctx: Context, changes: WorkspaceChanges) -> Workspace:
+    """Change the caller's workspace.
+
+    Raises:
+        InvalidInputError: Traces can't be kept for so long.
+        NotFoundError: It was deleted.
+    """
+    most = ctx.services.limits.trace_retention_days
+    days = changes.trace_retention_days
+    if days is not None and days > most:
+        raise InvalidInputError(
+            f"trace_retention_days: must be at most {most}, which the deployment keeps traces for "
+            f"(got {days})"
+        )
+    async with ctx.database.write() as session:
+        workspace = await session.get(Workspace, ctx.workspace_id, with_for_update=True)
+        if workspace is None:
+            raise NotFoundError(f"workspace {ctx.workspace_id} does not exist")
+        for name in changes.model_fields_set:
+            setattr(workspace, name, getattr(changes, name))
+    return workspace
 
 
 @requires(SYSTEM)

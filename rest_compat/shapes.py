@@ -521,6 +521,32 @@ class TraceList(Shape):
     rows: list[TraceShape]
 
 
+class TraceStatsPointShape(Shape):
+    """What the traces of an hour or a UTC day come to."""
+
+    begins_at: Instant
+    model: str | None = Field(description="Whose, by model; empty when it is not known.")
+    source: Literal["run", "inference", "dataset", "manual"] | None
+    count: int
+    error_count: int
+    latency_ms_p50: float = Field(description="Within 2.5% of the true one, as the others.")
+    latency_ms_p95: float
+    latency_ms_p99: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: Usd
+    unpriced_count: int = Field(description="Traces whose cost is not known.")
+
+
+class TraceStatsShape(Shape):
+    """What traces come to over time; intervals without any have no point."""
+
+    leaderboard_id: UUID
+    interval: Literal["hour", "day"]
+    by: Literal["none", "model", "source"]
+    points: list[TraceStatsPointShape]
+
+
 class InferenceShape(BaseModel):
     """An OpenAI chat completion, and what is ours beside it."""
 

@@ -372,6 +372,23 @@ class TraceSource(Enum):
     MANUAL = enum_value("manual", description="Nothing here: a client has sent it.")
 
 
+@strawberry.enum(description="What a point of statistics spans.")
+class StatsInterval(Enum):
+    """`resolvers.inputs.TraceStatsQuery.interval`."""
+
+    HOUR = enum_value("hour", description="An hour.")
+    DAY = enum_value("day", description="A UTC day.")
+
+
+@strawberry.enum(description="What points of statistics are told apart by, beside their time.")
+class StatsSeries(Enum):
+    """`resolvers.inputs.TraceStatsQuery.by`."""
+
+    NONE = enum_value("none", description="Nothing.")
+    MODEL = enum_value("model", description="The model that was called.")
+    SOURCE = enum_value("source", description="What the call was made for.")
+
+
 @strawberry.enum(description="How a model call ended.")
 class CallStatus(Enum):
     """`Trace.status`."""

@@ -32,7 +32,7 @@ from db.models.run import (
     RunResult,
 )
 from db.models.token import ApiToken, BudgetHold
-from db.models.trace import Trace, TraceHour, TraceText
+from db.models.trace import Trace, TraceHour, TraceSum, TraceText
 from db.models.workspace import Member, Workspace
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "TraceFeedback",
     "TraceHour",
     "TraceScore",
+    "TraceSum",
     "TraceText",
     "Workspace",
 ]

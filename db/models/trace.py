@@ -5,16 +5,24 @@ partition, the order of ids is the order of time, and a day is dropped whole whe
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, select
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Index, Integer, select, text
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from db.base import Base, Id, Instant, Json, JsonList, Usd, new_id
 
 Total = Annotated[int, mapped_column(BigInteger)]
 BY_DAY = {"postgresql_partition_by": "RANGE (id)"}
+# Stands for all leaderboards of a workspace, in sums.
+ALL_BOARDS: Final = UUID(int=2**128 - 1)
+# What is searched: the words of the beginnings of the input and the output, for no more of them
+# fit into an index's entry, and the workspace's id as a word, so that none reads another's.
+SEARCHED: Final = (
+    "(to_tsvector('simple'::regconfig, (\"left\"(COALESCE(input, ''::text), 50000) || ' '::text) ||"
+    " \"left\"(COALESCE(output, ''::text), 50000)) || array_to_tsvector(ARRAY[workspace_id::text]))"
+)
 
 
 class TraceText(Base):
@@ -26,7 +34,10 @@ class TraceText(Base):
     """
 
     __tablename__ = "trace_text"
-    __table_args__ = BY_DAY
+    __table_args__ = (
+        Index("ix_trace_text_searched", text(SEARCHED), postgresql_using="gin"),
+        BY_DAY,
+    )
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID]
@@ -65,6 +76,18 @@ class Trace(Base):
         Index("ix_trace_leaderboard_id_id", "leaderboard_id", "id"),
         Index("ix_trace_workspace_id_id", "workspace_id", "id"),
         Index("ix_trace_run_id_id", "run_id", "id", postgresql_where="run_id IS NOT NULL"),
+        Index(
+            "ix_trace_failed",
+            "workspace_id",
+            "id",
+            postgresql_where="error IS NOT NULL OR status <> 'ok'",
+        ),
+        Index(
+            "ix_trace_metadata",
+            "trace_metadata",
+            postgresql_using="gin",
+            postgresql_ops={"trace_metadata": "jsonb_path_ops"},
+        ),
         BY_DAY,
     )
 
@@ -96,15 +119,16 @@ class Trace(Base):
 
 
 class TraceHour(Base):
-    """What the traces of one hour, model and latency come to; the sums of all of these are exact.
+    """What the traces of one hour, model and latency come to, as they are stored.
+
+    Once the hour is over, its rows become a few of `TraceSum`; the sums of both are exact.
 
     Attributes:
         hour: Its beginning, in UTC.
         leaderboard_id: All zeroes for traces of none.
         provider: Empty when it is not known, as `model`.
         bucket: Of latency; see `engine/latency_buckets.py`.
-        writer: The process that counts here, so that none waits for another; all zeroes once the
-            hour is over and its rows are put together.
+        writer: The process that counts here, so that none waits for another.
         unpriced_count: Traces whose cost is not known.
     """
 
@@ -124,3 +148,33 @@ class TraceHour(Base):
     completion_tokens: Mapped[Total]
     cost_usd: Mapped[Usd]
     unpriced_count: Mapped[Total]
+
+
+class TraceSum(Base):
+    """What the traces of a span of time and a model come to, once the span's first hour is over.
+
+    Attributes:
+        leaderboard_id: All zeroes for traces of none, all ones for those of the whole workspace.
+        begins_at: In UTC.
+        buckets: Of latency, ascending; see `engine/latency_buckets.py`.
+        bucket_counts: How many traces are in each.
+    """
+
+    __tablename__ = "trace_sum"
+    __table_args__ = (CheckConstraint("span IN ('hour', 'day')", name="span"),)
+
+    workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
+    leaderboard_id: Mapped[UUID] = mapped_column(primary_key=True)
+    span: Mapped[str] = mapped_column(primary_key=True)
+    begins_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    trace_count: Mapped[Total]
+    error_count: Mapped[Total]
+    prompt_tokens: Mapped[Total]
+    completion_tokens: Mapped[Total]
+    cost_usd: Mapped[Usd]
+    unpriced_count: Mapped[Total]
+    buckets: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    bucket_counts: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))

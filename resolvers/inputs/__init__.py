@@ -32,7 +32,9 @@ from resolvers.inputs.rollout import (
 )
 from resolvers.inputs.run import MAX_SEED, DatasetSize, NewImprovement, NewRun, RowLimit
 from resolvers.inputs.serving import Serving
-from resolvers.inputs.trace import NewFeedback, RowsFromTraces
+from resolvers.inputs.trace import NewFeedback, RowsFromTraces, TraceConditions
+from resolvers.inputs.trace_stats import TraceStatsQuery
+from resolvers.inputs.workspace import WorkspaceChanges
 
 __all__ = [
     "MAX_SEED",
@@ -67,6 +69,9 @@ __all__ = [
     "ScoreScale",
     "Serving",
     "SkippedReview",
+    "TraceConditions",
+    "TraceStatsQuery",
+    "WorkspaceChanges",
     "check_dataset_type",
     "check_judge",
     "check_score_guardrail",

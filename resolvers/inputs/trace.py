@@ -1,11 +1,13 @@
 """Inputs about traces."""
 
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
 
 from resolvers.inputs.base import Input
+from resolvers.trace_filter import TraceFilter
 
 MAX_ROWS = 10_000
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
@@ -45,3 +47,59 @@ class RowsFromTraces(Input):
     )
     min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     tags: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+
+
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Cost = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=12)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+
+
+class TraceConditions(Input):
+    """Which traces are asked for; what is left out does not matter."""
+
+    source: Literal["run", "inference", "dataset", "manual"] | None = None
+    status: Literal["ok", "error", "cancelled"] | None = None
+    provider: Word | None = None
+    model: Word | None = None
+    leaderboard_id: UUID | None = None
+    run_id: UUID | None = None
+    candidate_id: UUID | None = None
+    token_id: UUID | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    min_latency_ms: Limit | None = None
+    max_latency_ms: Limit | None = None
+    min_cost_usd: Cost | None = None
+    max_cost_usd: Cost | None = None
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    has_error: bool | None = None
+    metadata_key: Word | None = None
+    metadata_value: Annotated[str, StringConstraints(max_length=1_000)] | None = None
+    search: Word | None = None
+
+    @field_validator("search")
+    @classmethod
+    def _has_a_word(cls, value: str | None) -> str | None:
+        if value is not None and not any(map(str.isalnum, value)):
+            raise ValueError("must hold a word")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for low, high in (
+            ("since", "until"),
+            ("min_latency_ms", "max_latency_ms"),
+            ("min_cost_usd", "max_cost_usd"),
+            ("min_score", "max_score"),
+        ):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"{low} must not be above {high} (got {least} and {most})")
+        if self.metadata_value is not None and self.metadata_key is None:
+            raise ValueError("metadata_value needs a metadata_key")
+        return self
+
+    def to_filter(self) -> TraceFilter:
+        """Return it as the conditions of a statement."""
+        return TraceFilter(**dict(self))

@@ -49,14 +49,17 @@ class Loader(ABC, Generic[K, V]):
     and is answered None.
 
     Attributes:
-        write: Returns the statement for a shape; `workspace_id` and what `fetch`
-            passes are its parameters.
+        write: Returns the statement for a shape; `workspace_id`, `oldest_trace_id` and what
+            `fetch` passes are its parameters.
     """
 
     write: ClassVar[Callable[..., AnySelect]]
 
-    def __init__(self, database: Database, workspace_id: UUID | None) -> None:
+    def __init__(
+        self, database: Database, workspace_id: UUID | None, oldest_trace_id: UUID
+    ) -> None:
         self._database = database
+        self._oldest_trace_id = oldest_trace_id
         self._batches: dict[Columns, DataLoader[K, V]] = {}
         self._known: dict[Columns, dict[K, V]] = defaultdict(dict)
         self._fetching: dict[Columns, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -89,7 +92,8 @@ class Loader(ABC, Generic[K, V]):
     async def rows(self, *shape: Hashable, **values: Any) -> list[Row]:
         """Run the statement that `write(*shape)` makes, within the workspace."""
         query = kept_query(self.write, *shape)
-        return await self._database.fetch(query, workspace_id=self.workspace_id, **values)
+        own = {"workspace_id": self.workspace_id, "oldest_trace_id": self._oldest_trace_id}
+        return await self._database.fetch(query, **own, **values)
 
     @abstractmethod
     async def fetch(self, keys: Sequence[K], columns: Columns) -> Mapping[K, V]:
@@ -103,13 +107,16 @@ class Loader(ABC, Generic[K, V]):
 class Loaders:
     """The request's loaders, built on first use."""
 
-    def __init__(self, database: Database, workspace_id: UUID | None) -> None:
+    def __init__(
+        self, database: Database, workspace_id: UUID | None, oldest_trace_id: UUID
+    ) -> None:
         self._database = database
         self._workspace_id = workspace_id
+        self._oldest_trace_id = oldest_trace_id
         self._built: dict[type[Loader[Any, Any]], Loader[Any, Any]] = {}
 
     def get(self, kind: type[L]) -> L:
         """Return this request's one instance of *kind*."""
         if kind not in self._built:
-            self._built[kind] = kind(self._database, self._workspace_id)
+            self._built[kind] = kind(self._database, self._workspace_id, self._oldest_trace_id)
         return cast("L", self._built[kind])

@@ -1,5 +1,8 @@
 """Batched questions about traces."""
 
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, bindparam
 from typing_extensions import override
 
 from db.models import Trace, TraceFeedback
@@ -9,10 +12,25 @@ from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect
 
 
+def own_traces() -> ColumnElement[bool]:
+    """Return the condition that a trace is the workspace's, and not older than it is kept."""
+    return own_workspace(Trace.workspace_id) & not_too_old()
+
+
+def not_too_old() -> ColumnElement[bool]:
+    """Return the condition that a trace is not older than the workspace keeps them."""
+    return Trace.id >= bindparam("oldest_trace_id", type_=Trace.id.type)
+
+
 class TraceById(RowByKey):
     """A trace."""
 
     entity = Trace
+
+    @override
+    @classmethod
+    def visible(cls) -> Sequence[ColumnElement[bool]]:
+        return (not_too_old(),)
 
 
 class TracesByLeaderboard(SliceByParent):
@@ -24,7 +42,7 @@ class TracesByLeaderboard(SliceByParent):
     @override
     @classmethod
     def children(cls, statement: AnySelect) -> AnySelect:
-        return statement.where(own_workspace(Trace.workspace_id))
+        return statement.where(own_traces())
 
 
 class TraceCountByLeaderboard(CountByParent):

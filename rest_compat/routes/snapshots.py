@@ -1,9 +1,6 @@
 """/v1/leaderboard/{leaderboard_id}/dataset: consolidating it, and downloading what came of it."""
 
-import asyncio
 import re
-import zlib
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,6 +15,7 @@ from resolvers.exports import Export, ExportFormat, ExportSplit
 from rest_compat.deps import Ctx, RepeatableRoute, operator_context
 from rest_compat.routes.pushes import DATASET
 from rest_compat.shapes import ConsolidationShape, DueDatasetShape, DueDatasetsShape, SnapshotShape
+from rest_compat.streaming import begun, gzipped, takes_gzip
 
 router = APIRouter(tags=["datasets"], route_class=RepeatableRoute)
 operators = APIRouter(tags=["datasets"])
@@ -30,9 +28,6 @@ SKIPPED_ROWS = "X-Dr.Gero-Skipped-Rows"
 # One range of bytes, as players and download managers ask for; of several the whole is sent, and
 # of numbers that no size comes near to.
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-# A coding that its client refuses. Source: RFC 9110, section 12.4.2.
-NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
-GZIP_LEVEL = 5
 DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The rows, one JSON object a line, or a Parquet file. `ETag` names their "
@@ -103,10 +98,10 @@ async def _stored_lines(request: Request, found: Download) -> Response:
     part = _asked_range(request, tag, size)
     if part is not None:
         return await _part(found, part, size, headers)
-    chunks = await _begun(found.stream())
-    if _takes_gzip(request):
+    chunks = await begun(found.stream())
+    if takes_gzip(request):
         headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{tag}"'}
-        chunks = _gzipped(chunks)
+        chunks = gzipped(chunks)
     else:
         headers["Content-Length"] = str(size)
     return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
@@ -125,43 +120,19 @@ async def _made_file(ctx: Context, request: Request, export: Export) -> Response
     rows = await export.read(ctx)
     counts = {LEAKING_ROWS: rows.leaking_row_count, SKIPPED_ROWS: rows.skipped_row_count}
     headers |= {name: str(count) for name, count in counts.items() if count is not None}
-    chunks = await _begun(rows.chunks)
+    chunks = await begun(rows.chunks)
     if export.format is ExportFormat.PARQUET:  # which is compressed
         return StreamingResponse(chunks, headers=headers, media_type=PARQUET)
-    if _takes_gzip(request):
+    if takes_gzip(request):
         headers |= {"Content-Encoding": "gzip", "ETag": f'W/"{export.tag}"'}
-        chunks = _gzipped(chunks)
+        chunks = gzipped(chunks)
     return StreamingResponse(chunks, headers=headers, media_type=JSON_LINES)
-
-
-async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return *chunks* with the first one read: what is wrong with it is an answer of its own.
-
-    Whatever is wrong further on breaks the answer off.
-    """
-    first = await anext(chunks, b"")
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for chunk in chunks:
-            yield chunk
-
-    return whole()
 
 
 def _knows(given: str, tag: str) -> bool:
     """Tell whether If-None-Match names the content, compressed or not."""
     named = {each.strip().removeprefix("W/").strip('"') for each in given.split(",")}
     return tag in named or "*" in named
-
-
-def _takes_gzip(request: Request) -> bool:
-    """Tell whether Accept-Encoding names gzip, and not to refuse it."""
-    named = request.headers.get("accept-encoding", "").replace(" ", "").lower().split(",")
-    weights = [
-        weight for name, _, weight in (each.partition(";") for each in named) if name == "gzip"
-    ]
-    return bool(weights) and NO_WEIGHT.fullmatch(weights[0]) is None
 
 
 def _asked_range(request: Request, tag: str, size: int) -> tuple[int, int] | None:
@@ -191,19 +162,11 @@ async def _part(
         "Content-Length": str(end - start),
     }
     return StreamingResponse(
-        await _begun(found.stream(start, end)),
+        await begun(found.stream(start, end)),
         status_code=HTTPStatus.PARTIAL_CONTENT,
         headers=headers,
         media_type=JSON_LINES,
     )
-
-
-async def _gzipped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    compress = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
-    async for chunk in chunks:
-        if piece := await asyncio.to_thread(compress.compress, chunk):
-            yield piece
-    yield compress.flush()
 
 
 @operators.post("/api/push-datasets/consolidate-due", operation_id="consolidateDueDatasets")

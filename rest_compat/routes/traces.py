@@ -1,6 +1,7 @@
-"""/v1/leaderboard/{leaderboard_id}/traces, and its alias under /api."""
+"""/v1/leaderboard/{leaderboard_id}/traces, and its alias under /api; export and statistics."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,33 +9,34 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
-from db.records import Row
-from resolvers import traces
-from resolvers.traces import TraceListing
-from resolvers.where import TraceFilter
+from resolvers import trace_stats, trace_streams
+from resolvers.inputs import TraceStatsQuery
+from resolvers.trace_streams import TraceListing, WholeTrace
 from rest_compat.deps import Ctx, Offset
-from rest_compat.shapes import TraceList, TraceShape
+from rest_compat.shapes import TraceList, TraceShape, TraceStatsPointShape, TraceStatsShape
+from rest_compat.streaming import begun, gzipped, takes_gzip
+from rest_compat.trace_conditions import Conditions
 
 router = APIRouter(tags=["traces"])
 
+TRACES = "/v1/leaderboard/{leaderboard_id}/traces"
 NDJSON = "application/x-ndjson"
+LINES = {NDJSON: {"schema": {"type": "string", "description": "A TraceShape a line, as JSON."}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Traces, newest first: one JSON object a line, or one JSON object.",
         "content": {
-            NDJSON: {"schema": {"type": "string", "description": "A TraceShape a line, as JSON."}},
+            **LINES,
             "application/json": {"schema": {"$ref": "#/components/schemas/TraceList"}},
         },
     }
 }
+EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Traces: one JSON object a line.", "content": LINES}
+}
 
 
-@router.get(
-    "/v1/leaderboard/{leaderboard_id}/traces",
-    operation_id="listTraces",
-    responses=ANSWERS,
-    response_class=StreamingResponse,
-)
+@router.get(TRACES, operation_id="listTraces", responses=ANSWERS, response_class=StreamingResponse)
 @router.get(
     "/api/leaderboards/{leaderboard_id}/traces",
     operation_id="listTracesAlias",
@@ -45,24 +47,23 @@ async def list_traces(
     ctx: Ctx,
     request: Request,
     leaderboard_id: UUID,
+    where: Conditions,
     limit: Annotated[int, Query(ge=1, le=1000, description="Traces at most.")] = 100,
     offset: Offset = 0,
-    source: Literal["run", "inference", "dataset", "manual"] | None = None,
-    run_id: UUID | None = None,
     format: Literal["jsonl", "ndjson", "json"] = "jsonl",
     batch_limit: Annotated[int, Query(ge=1, le=100, description="UTC days to scan.")] = 25,
 ) -> StreamingResponse:
     """Stream a leaderboard's traces, newest first, from its newest days with traces."""
-    listing = await traces.open_trace_listing(
+    listing = await trace_streams.open_trace_listing(
         ctx,
         leaderboard_id,
-        where=TraceFilter(source=source, run_id=run_id),
+        where=where,
         limit=limit,
         offset=offset,
         batch_limit=batch_limit,
     )
     if format != "json":
-        return StreamingResponse(_lines(listing), media_type=NDJSON)
+        return StreamingResponse(_lines(listing.batches), media_type=NDJSON)
     head = TraceList(
         leaderboard_id=leaderboard_id,
         traces_url=str(request.url.replace(query="")),
@@ -76,12 +77,74 @@ async def list_traces(
     return StreamingResponse(_document(listing, head), media_type="application/json")
 
 
-def _encode(trace: Row) -> bytes:
+@router.get(
+    f"{TRACES}/export",
+    operation_id="exportTraces",
+    responses=EXPORTED,
+    response_class=StreamingResponse,
+)
+async def export_traces(
+    ctx: Ctx,
+    request: Request,
+    leaderboard_id: UUID,
+    where: Conditions,
+    order: Annotated[
+        Literal["newest_first", "oldest_first"], Query(description="Which comes first.")
+    ] = "newest_first",
+) -> StreamingResponse:
+    """Stream all traces of a leaderboard that the query admits, up to now."""
+    batches = await trace_streams.open_trace_export(
+        ctx, leaderboard_id, where=where, oldest_first=order == "oldest_first"
+    )
+    chunks = await begun(_lines(batches))
+    headers = {"Vary": "Accept-Encoding"}
+    if takes_gzip(request):
+        headers["Content-Encoding"] = "gzip"
+        chunks = gzipped(chunks)
+    return StreamingResponse(chunks, headers=headers, media_type=NDJSON)
+
+
+@router.get(f"{TRACES}/stats", operation_id="getTraceStats")
+async def get_stats(
+    ctx: Ctx,
+    leaderboard_id: UUID,
+    since: Annotated[
+        datetime | None,
+        Query(description="From the hour, or the UTC day, that this is in; a day before `until`."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        Query(description="To the end of the hour, or the UTC day, under way then; now."),
+    ] = None,
+    interval: Annotated[Literal["hour", "day"], Query(description="What a point spans.")] = "hour",
+    by: Annotated[
+        Literal["none", "model", "source"], Query(description="What else tells points apart.")
+    ] = "none",
+    source: Literal["run", "inference", "dataset", "manual"] | None = None,
+    model: str | None = None,
+) -> TraceStatsShape:
+    """Return what a leaderboard's traces come to, by the hour or the day."""
+    query = TraceStatsQuery.model_validate(
+        {
+            "since": since, "until": until, "interval": interval, "by": by, "source": source,
+            "model": model,
+        }
+    )  # fmt: skip
+    points = await trace_stats.get_leaderboard_stats(ctx, leaderboard_id, query)
+    return TraceStatsShape(
+        leaderboard_id=leaderboard_id,
+        interval=interval,
+        by=by,
+        points=[TraceStatsPointShape.model_validate(point) for point in points],
+    )
+
+
+def _encode(trace: WholeTrace) -> bytes:
     return orjson.dumps(TraceShape.model_validate(trace).model_dump(mode="json"))
 
 
-async def _lines(listing: TraceListing) -> AsyncIterator[bytes]:
-    async for batch in listing.batches:
+async def _lines(batches: AsyncIterator[Sequence[WholeTrace]]) -> AsyncIterator[bytes]:
+    async for batch in batches:
         yield b"".join(_encode(trace) + b"\n" for trace in batch)
 
 

@@ -12,6 +12,7 @@ from db.models import (
     Rollout,
     Run,
     Shadow,
+    Workspace,
 )
 from db.records import Row
 
@@ -28,4 +29,5 @@ class Changed:
     review: Review | None = None
     rollout: Rollout | None = None
     shadow: Shadow | None = None
+    workspace: Workspace | None = None
     deleted_id: UUID | None = None

@@ -54,6 +54,7 @@ from schema.mutations.production import RollBackProductionPayload
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.rollouts import RolloutPayload, ShadowPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
+from schema.mutations.workspaces import WorkspacePayload, update_workspace
 from schema.scalars import read_id
 from schema.types.candidate import CandidateModel
 from schema.types.leaderboard import Leaderboard
@@ -383,6 +384,10 @@ class Mutation:
     infer: InferPayload = resolved(
         infer,
         "Ask the model in production; the trace is stored before the answer is sent.",
+    )
+    update_workspace: WorkspacePayload = resolved(
+        update_workspace,
+        "Change the caller's workspace; for owners and admins, signed in as users.",
     )
     save_integration: SaveIntegrationPayload = resolved(
         save_integration,

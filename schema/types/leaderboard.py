@@ -32,6 +32,7 @@ from schema.types.ranking import Ranking
 from schema.types.rollout import Rollout, Shadow
 from schema.types.run import Run
 from schema.types.trace import Trace
+from schema.types.trace_stats import TraceStatsPoint, leaderboard_stats
 
 
 async def candidates_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
@@ -155,3 +156,8 @@ class Leaderboard:
         shadows_of, "The newest challenger on production's requests; it may have ended."
     )
     traces: Connection[Trace] = batched(traces_of, "Its model calls, newest first.")
+    trace_stats: list[TraceStatsPoint] = batched(
+        leaderboard_stats,
+        "What its model calls come to, by the hour or the day; at most 2,000 points, over all "
+        "leaderboards that are asked at once.",
+    )

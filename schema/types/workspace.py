@@ -11,6 +11,12 @@ from resolvers import workspaces
 from resolvers.auth import Principal
 from schema.context import Info
 from schema.fields import resolved
+from schema.types.trace_stats import TraceStatsPoint, workspace_stats
+
+
+def trace_retention_days(root: strawberry.Parent[WorkspaceRow], info: Info) -> int:
+    """Return how long its traces are kept."""
+    return workspaces.trace_retention_days(info.context.ctx, root)
 
 
 @strawberry.type(description="A tenant; it owns everything else.")
@@ -20,6 +26,13 @@ class Workspace:
     id: strawberry.ID = strawberry.field(description="Its id.")
     name: str = strawberry.field(description="Its name.")
     created_at: datetime = strawberry.field(description="When it was created.")
+    trace_retention_days: int = resolved(
+        trace_retention_days, "How long its traces are kept, in days."
+    )
+    trace_stats: list[TraceStatsPoint] = resolved(
+        workspace_stats,
+        "What its model calls come to, by the hour or the day; at most 2,000 points.",
+    )
 
 
 async def workspace(info: Info) -> WorkspaceRow:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -143,7 +143,7 @@ def random_key(kind: type[Any]) -> Any:
 async def test_fifty_keys_cost_one_statement(
     kind: type[Any], process: Process, sql: SqlLog
 ) -> None:
-    loader = kind(process.database, uuid4())
+    loader = kind(process.database, uuid4(), UUID(int=0))
     with sql.record() as seen:
         await asyncio.gather(*(loader.load(random_key(kind)) for _ in range(50)))
     assert len(seen) == 1

@@ -1,0 +1,133 @@
+"""The filter of traces: its conditions, and which of them an index answers."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar, Final, Literal
+from uuid import UUID
+
+import orjson
+from sqlalchemy import ColumnElement, bindparam, cast, exists, func, literal_column, or_
+from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
+from sqlalchemy.types import Text
+from typing_extensions import override
+
+from db.base import first_id_at
+from db.models import TraceText
+from db.models.trace import SEARCHED
+from resolvers.where import PREFIX, Where
+
+# Fields that ids tell.
+INSTANTS: Final = {"since", "until"}
+LIMITS: Final = {
+    "min_latency_ms": "latency_ms",
+    "max_latency_ms": "latency_ms",
+    "min_cost_usd": "cost_usd",
+    "max_cost_usd": "cost_usd",
+    "min_score": "score",
+    "max_score": "score",
+}
+# What is no string in JSON: `7` is asked for as the number too, and `true` as the truth value.
+JSON_SCALAR: Final = re.compile(r"true|false|null|-?(0|[1-9]\d{0,30})(\.\d{1,30})?")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFilter(Where):
+    """Which traces are asked for.
+
+    Attributes:
+        since: Made at this instant or later.
+        until: Made before this instant.
+        has_error: Whether an error was told.
+        min_score: The trace's own score, which those of runs have, is so much or more.
+        metadata_key: There is such a key at the top of the metadata.
+        metadata_value: And this is its value: a string, or the JSON of another scalar.
+        search: Words of the input and the output, as web search engines take them.
+    """
+
+    TEXT: ClassVar[frozenset[str]] = frozenset({"status", "has_error"})
+
+    source: Literal["run", "inference", "dataset", "manual"] | None = None
+    status: Literal["ok", "error", "cancelled"] | None = None
+    provider: str | None = None
+    model: str | None = None
+    leaderboard_id: UUID | None = None
+    run_id: UUID | None = None
+    candidate_id: UUID | None = None
+    token_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    min_latency_ms: float | None = None
+    max_latency_ms: float | None = None
+    min_cost_usd: Decimal | None = None
+    max_cost_usd: Decimal | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    has_error: bool | None = None
+    metadata_key: str | None = None
+    metadata_value: str | None = None
+    search: str | None = None
+
+    @override
+    def condition(self, entity: Any, name: str) -> ColumnElement[bool]:
+        if name in INSTANTS:
+            return _within(entity.id, name, is_least=name == "since")
+        if name in LIMITS:
+            return _within(getattr(entity, LIMITS[name]), name, is_least=name.startswith("min"))
+        if name == "status":
+            # Written out, so that the planner sees that the index of those that failed will do.
+            return entity.status == literal_column(f"'{self.status}'")  # type: ignore[no-any-return]
+        if name == "has_error":
+            failed: ColumnElement[bool] = entity.error.is_not(None)
+            return failed if self.has_error else ~failed
+        if name == "metadata_key":
+            return entity.trace_metadata.has_key(_given(name, Text()))  # type: ignore[no-any-return]
+        if name == "metadata_value":
+            return or_(
+                entity.trace_metadata.contains(_given(name, JSONB())),
+                entity.trace_metadata.contains(_given("metadata_scalar", JSONB())),
+            )
+        if name == "search":
+            return _found(entity)
+        return Where.condition(self, entity, name)
+
+    @override
+    def values(self) -> dict[str, Any]:
+        """Return the parameters: instants as ids, which lead to the days that are asked for."""
+        given = Where.values(self)
+        for name in INSTANTS & set(self._given()):
+            given[f"{PREFIX}{name}"] = first_id_at(given[f"{PREFIX}{name}"])
+        if self.metadata_value is not None:
+            as_text = {self.metadata_key: self.metadata_value}
+            is_scalar = JSON_SCALAR.fullmatch(self.metadata_value)
+            given[f"{PREFIX}metadata_value"] = as_text
+            given[f"{PREFIX}metadata_scalar"] = (
+                {self.metadata_key: orjson.Fragment(self.metadata_value)} if is_scalar else as_text
+            )
+        return given
+
+
+def _given(name: str, kind: Any) -> Any:
+    return bindparam(f"{PREFIX}{name}", type_=kind)
+
+
+def _within(column: Any, name: str, *, is_least: bool) -> ColumnElement[bool]:
+    limit = _given(name, column.type)
+    return column >= limit if is_least else column < limit if name == "until" else column <= limit  # type: ignore[no-any-return]
+
+
+def _found(entity: Any) -> ColumnElement[bool]:
+    """Return the condition that a trace's text holds the words that are searched.
+
+    The workspace is one of the words, so that no other's entries are read. Without any other word,
+    as of signs alone, nothing is found.
+    """
+    words = func.websearch_to_tsquery("simple", _given("search", Text()))
+    own = bindparam("workspace_id", type_=entity.workspace_id.type)
+    workspace = cast(func.quote_literal(cast(own, Text)), TSQUERY)
+    return exists().where(
+        TraceText.id == entity.id,
+        literal_column(SEARCHED).op("@@")(words.op("&&")(workspace)),
+        func.numnode(words) > 0,
+    )
