@@ -5,8 +5,10 @@ from fastapi import APIRouter
 from resolvers import hub_check
 from resolvers.hub_check import HubCheck
 from resolvers.inputs import HubFile
+from rest_compat.dataset_shapes import (
+    HubCheckShape,
+)
 from rest_compat.deps import Ctx
-from rest_compat.shapes import HubCheckShape
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from resolvers import dataset_status, datasets, leaderboards, push, push_tokens
 from resolvers.errors import InvalidInputError
 from resolvers.inputs import NewPushToken, RevokedPushTokens
-from rest_compat.deps import Ctx, NewId, RepeatableRoute
-from rest_compat.shapes import (
+from rest_compat.dataset_shapes import (
     DatasetStatusShape,
     MadePushTokenShape,
     PushReceiptShape,
@@ -19,6 +18,7 @@ from rest_compat.shapes import (
     RevokedPushTokensShape,
     SnapshotShape,
 )
+from rest_compat.deps import Ctx, NewId, RepeatableRoute
 
 router = APIRouter(tags=["datasets"], route_class=RepeatableRoute)
 

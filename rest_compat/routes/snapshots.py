@@ -12,9 +12,14 @@ from resolvers import consolidation, due_datasets, exports
 from resolvers.context import Context
 from resolvers.downloads import Download
 from resolvers.exports import Export, ExportFormat, ExportSplit
+from rest_compat.dataset_shapes import (
+    ConsolidationShape,
+    DueDatasetShape,
+    DueDatasetsShape,
+    SnapshotShape,
+)
 from rest_compat.deps import Ctx, RepeatableRoute, operator_context
 from rest_compat.routes.pushes import DATASET
-from rest_compat.shapes import ConsolidationShape, DueDatasetShape, DueDatasetsShape, SnapshotShape
 from rest_compat.streaming import begun, gzipped, takes_gzip
 
 router = APIRouter(tags=["datasets"], route_class=RepeatableRoute)
