@@ -29,8 +29,8 @@ class ChangeFeed:
         dsn: Where to connect, as asyncpg writes it.
 
     Attributes:
-        count: Changes heard so far, and connections lost: whoever reads something and sees the
-            same count afterwards has missed no change meanwhile.
+        count: Changes heard so far, and connections lost and made: whoever reads something and
+            sees the same count afterwards has missed no change meanwhile.
         subscribers: Called with `kind:id` of what has changed, or None when anything may have.
     """
 
@@ -81,6 +81,8 @@ class ChangeFeed:
         connection.add_termination_listener(self._lose)
         try:
             await connection.add_listener(CHANNEL, self._hear)
+            # What is being read may be older than changes that nobody listened to.
+            self._tell(None)
             while True:
                 # Asked at this moment, answered later: what was committed before it is heard.
                 asked_at = time.monotonic()
