@@ -74,6 +74,7 @@ async def worker(*, metrics_port: int | None, host: str) -> None:
     parts = [working(create_worker(process, settings))]
     if metrics_port is not None:
         parts.append(serving(create_worker_app(settings, process), listen(host, metrics_port)))
+    process.changes.start()
     try:
         await run_until_stopped(*parts)
     finally:

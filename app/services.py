@@ -34,6 +34,7 @@ from resolvers.loaders.base import NO_WORKSPACE
 from resolvers.provider_health import ProviderHealth
 from resolvers.push import Push
 from resolvers.push_storage import store_pushes
+from resolvers.redactors import Redactors
 from resolvers.reservations import Reservation, store_reservations
 from resolvers.run_lifecycle import RUN_CHANNEL
 from resolvers.run_storage import store_call_results
@@ -128,7 +129,8 @@ class Process:
 
     def _services(self, settings: Settings) -> Services:
         queue = PgJobQueue()
-        traces = TraceStore(self.database)
+        redactors = Redactors(self.database, self.changes)
+        traces = TraceStore(self.database, redactors)
         return Services(
             database=self.database,
             queue=queue,
@@ -156,11 +158,12 @@ class Process:
                 settings.run_concurrency,
                 lease_seconds=settings.worker_timeout_seconds,
             ),
+            redactors=redactors,
             traces=traces,
             health=ProviderHealth(self.background_database),
             runs_under_way=RunsUnderWay(),
             run_results=GroupCommit(
-                partial(store_call_results, self.database, traces),
+                partial(store_call_results, self.database, traces, redactors),
                 max_waiting=MAX_UNSTORED_RESULTS,
             ),
             label_replies=GroupCommit(

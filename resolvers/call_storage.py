@@ -15,6 +15,7 @@ from db.writing import StatementWriter
 from engine.rollouts import Observation, increments_of
 from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.patience import retry_outage
+from resolvers.redactors import StorableTrace
 from resolvers.reservations import Reservation
 from resolvers.rollout_sums import ADD_UP, increment_arrays
 from resolvers.trace_storage import (
@@ -104,8 +105,8 @@ async def store_calls(
     """
 
     async def store() -> Sequence[Row]:
-        await traces.make_room(call.trace["id"] for call in calls)
-        return await writer.fetch(SETTLE, _values(calls))
+        storable = await traces.prepare([call.trace for call in calls])
+        return await writer.fetch(SETTLE, _values(calls, storable))
 
     rows = await retry_outage(store)
     deltas = increments_of(call.observation for call in calls if call.observation is not None)
@@ -122,12 +123,12 @@ async def store_calls(
                 call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
 
 
-def _values(calls: Sequence[EndedCall]) -> list[Any]:
+def _values(calls: Sequence[EndedCall], traces: Sequence[StorableTrace]) -> list[Any]:
     now = datetime.now(UTC)
     limited = [(call, call.reservations[0]) for call in calls if call.reservations]
     interval_of: dict[UUID, str] = {first.token_id: first.interval for _, first in limited}
     return [
-        *storing_values([call.trace for call in calls]),
+        *storing_values(traces),
         [call.trace["id"] for call in calls],
         [call.charged_usd for call in calls],
         [each.id for call in calls for each in call.reservations if each.amount_usd > ZERO],

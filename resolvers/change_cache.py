@@ -53,6 +53,10 @@ class ChangeCache(Generic[K, V]):
         for name in names:
             self._keys_of[name].add(key)
 
+    def forget(self, key: K) -> None:
+        """Forget what is remembered under *key*, for who has changed it and can't wait to hear."""
+        self._values.pop(key, None)
+
     def _forget(self, name: str | None) -> None:
         if name is None:
             self._values.clear()

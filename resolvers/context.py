@@ -20,6 +20,7 @@ from resolvers.loaders.base import Loaders
 from resolvers.meters import Meters
 from resolvers.model_calls import CallResult
 from resolvers.provider_health import ProviderHealth
+from resolvers.redactors import Redactors
 from resolvers.runs_under_way import RunsUnderWay
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
@@ -85,6 +86,7 @@ class Services:
     calls: GroupCommit["EndedCall"]
     shadow_calls: "ShadowCalls"
     gate: CallGate
+    redactors: Redactors
     traces: TraceStore
     health: ProviderHealth
     runs_under_way: RunsUnderWay

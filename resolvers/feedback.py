@@ -23,13 +23,14 @@ async def add_feedback(ctx: Context, new: NewFeedback) -> TraceFeedback:
     """
     if await ctx.loaders.get(TraceById).load(new.trace_id, frozenset({"id"})) is None:
         raise NotFoundError(f"trace {new.trace_id} does not exist")
+    redact = ctx.services.redactors.redact_text
     row = TraceFeedback(
         id=new_id(),
         workspace_id=ctx.workspace_id,
         trace_id=new.trace_id,
         score=new.score,
-        correction=new.correction,
-        comment=new.comment,
+        correction=await redact(ctx.workspace_id, new.correction),
+        comment=await redact(ctx.workspace_id, new.comment),
         user_id=ctx.principal.user_id,
         token_id=ctx.principal.token_id,
     )

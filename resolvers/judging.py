@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +43,8 @@ from resolvers.model_calls import (
     CallSubject,
     trace_values,
 )
+from resolvers.patience import retry_outage
+from resolvers.redactors import redact_text
 from resolvers.run_calls import call_for
 from resolvers.run_costs import sum_usd
 from resolvers.run_storage import store_patiently
@@ -262,20 +265,27 @@ class Bench:
                 if outcome.answer is not None:
                     try:
                         verdict = _verdict_of(read(outcome.answer.output), version)
+                        verdict = replace(verdict, reason=await self._redact(verdict.reason))
                     except VerdictError as error:
-                        complaint = str(error)
+                        complaint = await self._redact(str(error))
                 trace = self._trace(asker, outcome, messages, said)
                 row = None
                 if verdict is not None:
                     row = {**self._row(verdict, asker, costs), "key": key, "vote": vote}
                 await self._store(trace, row, released_usd)
             if outcome.error is not None:
-                raise JudgeFailedError(f"judge_failed: {outcome.error.summary}", costs)
+                summary = await self._redact(outcome.error.summary)
+                raise JudgeFailedError(f"judge_failed: {summary}", costs)
             if verdict is not None:
                 return verdict
         raise JudgeFailedError(
             f"unreadable_verdict: none of {len(costs)} replies could be read: {complaint}", costs
         )
+
+    async def _redact(self, text: str) -> str:
+        """Return what a judge says as it may be stored: it quotes what it judges."""
+        get = partial(self._ctx.services.redactors.get, self._run.workspace_id)
+        return await redact_text(await retry_outage(get), text)  # it is paid for
 
     def _trace(
         self,
@@ -316,7 +326,8 @@ class Bench:
         self, trace: Mapping[str, Any], row: Mapping[str, Any] | None, released_usd: Decimal
     ) -> None:
         async def store(session: WriteSession) -> None:
-            stored = await self._ctx.services.traces.store(session, [trace])
+            traces = self._ctx.services.traces
+            stored = await traces.store(session, await traces.prepare([trace]))
             if row is not None:
                 values = {**row, "trace_id": trace["id"]}
                 await session.execute(insert(JudgeVerdict).values(values).on_conflict_do_nothing())

@@ -1,7 +1,7 @@
 """Storing what came of a run's calls: each result once, with its trace, for many calls at once."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from typing import Any
 
 from db.bulk import column_arrays, insert_from_arrays
 from db.models import Run, RunResult
@@ -9,6 +9,7 @@ from db.session import Database, WriteSession
 from resolvers.ceilings import release_costs
 from resolvers.model_calls import CallResult
 from resolvers.patience import retry_outage
+from resolvers.redactors import Redactors, StorableTrace
 from resolvers.run_lifecycle import notify_run
 from resolvers.trace_storage import TraceStore
 
@@ -17,14 +18,33 @@ STORE_AND_TELL = STORE_RESULTS.returning(RunResult.id)
 
 
 async def store_call_results(
-    database: Database, traces: TraceStore, results: Sequence[CallResult]
+    database: Database, traces: TraceStore, redactors: Redactors, results: Sequence[CallResult]
 ) -> None:
     """Store what came of some calls, in one transaction; what is stored already stays.
+
+    What the workspace never stores is in neither, whatever the answers were scored by.
 
     Raises:
         SQLAlchemyError: The database refused them, or did not come back in time.
     """
-    await store_patiently(database, partial(_store, traces=traces, results=results))
+
+    async def store(session: WriteSession) -> None:
+        storable = await traces.prepare([each.trace for each in results])
+        await traces.store(session, storable)
+        rows = [
+            await _storable_result(redactors, each, trace)
+            for each, trace in zip(results, storable, strict=True)
+        ]
+        await _store(session, results, rows)
+
+    await store_patiently(database, store)
+
+
+async def _storable_result(
+    redactors: Redactors, made: CallResult, trace: StorableTrace
+) -> dict[str, Any]:
+    error = await redactors.redact_text(trace["workspace_id"], made.result["error"])
+    return {**made.result, "output": trace["output"], "error": error}
 
 
 async def store_patiently(
@@ -48,9 +68,10 @@ async def store_patiently(
     await retry_outage(transaction)
 
 
-async def _store(session: WriteSession, traces: TraceStore, results: Sequence[CallResult]) -> None:
-    await traces.store(session, [each.trace for each in results])
-    rows = column_arrays(RunResult, [each.result for each in results])
+async def _store(
+    session: WriteSession, results: Sequence[CallResult], storable: Sequence[dict[str, Any]]
+) -> None:
+    rows = column_arrays(RunResult, storable)
     # One for each run: those who follow it look at what is stored by then.
     for run_id in {each.result["run_id"] for each in results}:
         await notify_run(session, run_id)

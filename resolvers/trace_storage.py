@@ -14,6 +14,7 @@ from db.models import Trace, TraceHour, TraceText
 from db.partitions import create_days, day_of, list_days
 from db.session import Database, WriteSession
 from engine.latency_buckets import bucket_of
+from resolvers.redactors import Redactors, StorableTrace
 
 # Counts in rows of its own, so that no two processes wait for each other's.
 WRITER: Final = new_id()
@@ -82,6 +83,7 @@ def _write_storing() -> tuple[str, int]:
             coalesce(sum(completion_tokens), 0), coalesce(sum(cost_usd), 0),
             count(*) FILTER (WHERE cost_usd IS NULL)
         FROM given JOIN stored USING (id) GROUP BY 1, 2, 3, 4, 5, 6, 7
+        ORDER BY 1, 2, 3, 4, 5, 6, 7 -- so that nobody waits for who waits for him
         ON CONFLICT ({keys}) DO UPDATE SET {sums}
     )"""  # noqa: S608 - made of our own columns' names
     return text, writer
@@ -91,17 +93,13 @@ STORING, STORING_PARAMETERS = _write_storing()
 STORE = f"{STORING} SELECT id FROM stored"  # noqa: S608 - as above
 
 
-def storing_values(traces: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return the parameters of `STORING`.
-
-    Args:
-        traces: Each a mapping of every column of `Trace` and `TraceText`.
-    """
+def storing_values(traces: Sequence[StorableTrace]) -> list[Any]:
+    """Return the parameters of `STORING`."""
     values: list[Any] = [_values(column, traces) for column in [*NARROW, *WIDE[1:]]]
     return [*values, [bucket_of(trace["latency_ms"]) for trace in traces], WRITER]
 
 
-def _values(column: Column[Any], traces: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _values(column: Column[Any], traces: Sequence[StorableTrace]) -> list[Any]:
     key = column.key
     if isinstance(column.type, postgresql.JSONB):
         return [None if (value := trace[key]) is None else orjson.dumps(value).decode()
@@ -110,29 +108,39 @@ def _values(column: Column[Any], traces: Sequence[Mapping[str, Any]]) -> list[An
 
 
 class TraceStore:
-    """Stores traces, and sees to it that there are partitions for them.
+    """Stores traces, without what must not be stored, and makes partitions for them.
 
     Args:
         database: Where they go.
+        redactors: What takes out of them what must not be stored.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, redactors: Redactors) -> None:
         self._database = database
+        self._redactors = redactors
         self._days: set[date] = set()
 
+    async def prepare(self, traces: Sequence[Mapping[str, Any]]) -> list[StorableTrace]:
+        """Return traces as they may be stored, once there are partitions for them.
+
+        Args:
+            traces: Each a mapping of every column of `Trace` and `TraceText`.
+        """
+        await self.make_room(trace["id"] for trace in traces)
+        return await self._redactors.redact(traces)
+
     async def store(
-        self, session: WriteSession, traces: Sequence[Mapping[str, Any]]
+        self, session: WriteSession, traces: Sequence[StorableTrace]
     ) -> frozenset[UUID]:
         """Store traces in *session*'s transaction.
 
         Args:
             session: The caller's.
-            traces: From `trace_values`.
+            traces: From `prepare`.
 
         Returns:
             Those that were not stored before.
         """
-        await self.make_room(trace["id"] for trace in traces)
         connection = await session.connection()
         stored = await connection.exec_driver_sql(STORE, tuple(storing_values(traces)))
         return frozenset(stored.scalars())

@@ -462,3 +462,24 @@ class DropReason(Enum):
     EXCLUDED = enum_value("excluded", description="Somebody excluded it.")
     NEAR_DUPLICATE = enum_value("near_duplicate", description="It is near to a row that stays.")
     OVER_LIMIT = enum_value("over_limit", description="There were more rows than are kept.")
+
+
+@strawberry.enum(description="What redaction finds by itself.")
+class RedactionDetector(Enum):
+    """The names of `engine.detectors.DETECTORS`."""
+
+    EMAIL = enum_value("email", description="Addresses of e-mail.")
+    CARD = enum_value("card", description="Numbers of payment cards, by their check digit.")
+    IBAN = enum_value("iban", description="International bank account numbers, likewise.")
+    US_SSN = enum_value("us_ssn", description="Social security numbers of the United States.")
+    PHONE = enum_value(
+        "phone",
+        description="Telephone numbers that begin with a plus sign, and the national forms of "
+        "North America, the United Kingdom and France.",
+    )
+    IPV4 = enum_value("ipv4", description="Addresses of version 4 of the Internet Protocol.")
+    IPV6 = enum_value("ipv6", description="Those of version 6.")
+    API_KEY = enum_value("api_key", description="Keys in the forms that providers publish.")
+    JWT = enum_value("jwt", description="JSON Web Tokens.")
+    PRIVATE_KEY = enum_value("private_key", description="Private keys in PEM.")
+    BEARER = enum_value("bearer", description="What follows the word Bearer.")

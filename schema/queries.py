@@ -12,6 +12,7 @@ from resolvers import auto_labels as label_cases
 from resolvers import datasets as dataset_cases
 from resolvers import hub_check as hub_check_cases
 from resolvers import leaderboards as leaderboard_cases
+from resolvers import redaction as redaction_cases
 from resolvers import run_comparisons as comparison_cases
 from resolvers import runs as run_cases
 from resolvers import snapshot_diffs as snapshot_diff_cases
@@ -20,14 +21,17 @@ from resolvers import traces as trace_cases
 from resolvers import workspaces as workspace_cases
 from resolvers.auth import Principal
 from resolvers.hub_check import HubCheck
-from resolvers.inputs import HubFile
+from resolvers.inputs import HubFile, Redaction
 from resolvers.paging import read_page
+from resolvers.redaction import RedactionPreview as Preview
 from resolvers.run_comparisons import ComparedRuns
 from resolvers.snapshot_diffs import ComparedSnapshots
 from resolvers.stored_rows import PlacedRow
 from schema.context import Info
 from schema.enums import ListOrder
 from schema.fields import resolved
+from schema.inputs.fields import given_fields
+from schema.inputs.redaction import RedactionInput
 from schema.inputs.trace import TraceFilterInput, read_trace_filter
 from schema.paging import (
     ORDERS,
@@ -46,6 +50,7 @@ from schema.types.dataset import DatasetRow, DatasetSnapshot
 from schema.types.hub_check import HuggingFaceCheck
 from schema.types.job import Job
 from schema.types.leaderboard import Leaderboard
+from schema.types.redaction import RedactionPreview
 from schema.types.run import Run
 from schema.types.snapshot_diff import SnapshotDiff
 from schema.types.trace import Trace
@@ -180,6 +185,21 @@ async def check_hugging_face_dataset(
     return await hub_check_cases.check_hub_file(info.context.ctx, HubFile(url=url))
 
 
+async def redaction_preview(
+    info: Info,
+    text: Annotated[
+        str, strawberry.argument(description="Any text, of 100,000 characters at most.")
+    ],
+    redaction: Annotated[
+        RedactionInput | None,
+        strawberry.argument(description="By these rules, instead of the workspace's own."),
+    ] = None,
+) -> Preview:
+    """Try rules out on a text."""
+    rules = None if redaction is None else Redaction.model_validate(given_fields(redaction))
+    return await redaction_cases.preview_redaction(info.context.ctx, text, rules)
+
+
 @strawberry.type(description="What can be read.")
 class Query:
     """The query root."""
@@ -210,6 +230,9 @@ class Query:
     )
     trace: Trace = resolved(trace, "One trace, or an error coded not_found.")
     traces: Connection[Trace] = resolved(traces, "The workspace's model calls, newest first.")
+    redaction_preview: RedactionPreview = resolved(
+        redaction_preview, "What a text would be stored as in a trace; it is not stored."
+    )
     check_hugging_face_dataset: HuggingFaceCheck = resolved(
         check_hugging_face_dataset,
         "What is at a Hugging Face URL, and what keeps runs from reading it. It asks the hub.",

@@ -28,6 +28,7 @@ from db.models import (
     TraceText,
 )
 from db.partitions import create_days, day_of
+from resolvers.redactors import StorableTrace
 from resolvers.tokens import create_api_token
 from resolvers.trace_storage import STORE, storing_values
 from resolvers.workspaces import create_workspace
@@ -229,10 +230,11 @@ def trace_of(
 
 
 async def store_traces(session: Any, traces: Sequence[dict[str, Any]]) -> list[Trace]:
-    """Store traces as the product does, and return what lists are made of."""
+    """Store traces as the product does, as they are, and return what lists are made of."""
     await create_days(session, {day_of(trace["created_at"]) for trace in traces})
     connection = await session.connection()
-    await connection.exec_driver_sql(STORE, tuple(storing_values(traces)))
+    storable = [StorableTrace(trace) for trace in traces]
+    await connection.exec_driver_sql(STORE, tuple(storing_values(storable)))
     narrow = Trace.__table__.columns.keys()
     return [Trace(**{key: trace[key] for key in narrow}) for trace in traces]
 

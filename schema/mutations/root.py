@@ -51,6 +51,7 @@ from schema.mutations.datasets import (
 from schema.mutations.improvements import ImprovementPayload
 from schema.mutations.labels import EstimateAutoLabelsPayload, JobPayload
 from schema.mutations.production import RollBackProductionPayload
+from schema.mutations.redaction import UpdateRedactionPayload, update_redaction
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.rollouts import RolloutPayload, ShadowPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
@@ -388,6 +389,11 @@ class Mutation:
     update_workspace: WorkspacePayload = resolved(
         update_workspace,
         "Change the caller's workspace; for owners and admins, signed in as users.",
+    )
+    update_redaction: UpdateRedactionPayload = resolved(
+        update_redaction,
+        "Change what is taken out of traces before they are stored, from the next one on; for "
+        "owners and admins, signed in as users.",
     )
     save_integration: SaveIntegrationPayload = resolved(
         save_integration,

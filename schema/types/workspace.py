@@ -9,14 +9,21 @@ import strawberry
 from db.models import Workspace as WorkspaceRow
 from resolvers import workspaces
 from resolvers.auth import Principal
+from resolvers.inputs import Redaction as RedactionRules
 from schema.context import Info
 from schema.fields import resolved
+from schema.types.redaction import Redaction
 from schema.types.trace_stats import TraceStatsPoint, workspace_stats
 
 
 def trace_retention_days(root: strawberry.Parent[WorkspaceRow], info: Info) -> int:
     """Return how long its traces are kept."""
     return workspaces.trace_retention_days(info.context.ctx, root)
+
+
+def redaction(root: strawberry.Parent[WorkspaceRow]) -> RedactionRules:
+    """Return what is never stored."""
+    return RedactionRules.model_validate(root.redaction or {})
 
 
 @strawberry.type(description="A tenant; it owns everything else.")
@@ -32,6 +39,9 @@ class Workspace:
     trace_stats: list[TraceStatsPoint] = resolved(
         workspace_stats,
         "What its model calls come to, by the hour or the day; at most 2,000 points.",
+    )
+    redaction: Redaction = resolved(
+        redaction, "What is taken out of traces before they are stored.", needs=["redaction"]
     )
 
 

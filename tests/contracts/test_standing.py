@@ -79,6 +79,7 @@ PLUMBING = {
     "production.production_candidates",
     "production.select_production",
     "push_storage.store_pushes",
+    "redactors.redact_text",
     "reservations.store_reservations",
     "review_counts.count_reviews",
     "review_counts.settle_preferences",
