@@ -13,7 +13,7 @@ from app.logs import current_otel_trace_id, current_request_id
 from app.meters import OTHER, PrometheusMeters
 from app.request_log import RequestLog
 from resolvers.errors import AppError, BodyTooLargeError, UnavailableError
-from rest_compat.problems import GRAPHQL_PATH, problem_response
+from rest_compat.refusals import refusal_response
 
 # Logged of a request that nobody waited for any longer; nginx's own number for it.
 CLIENT_LEFT = 499
@@ -186,7 +186,7 @@ def _no_room() -> UnavailableError:
 
 
 async def _refuse(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
-    response = problem_response(error, graphql=scope["path"] == GRAPHQL_PATH)
+    response = refusal_response(scope, error)
     await response(scope, receive, send)
 
 

@@ -31,6 +31,7 @@ from rest_compat.direct import DirectPath
 from rest_compat.direct_paths import create_direct
 from rest_compat.openapi import describe
 from rest_compat.routes import (
+    added_traces,
     candidates,
     datasets,
     inference,
@@ -40,6 +41,7 @@ from rest_compat.routes import (
     pushes,
     runs,
     snapshots,
+    spans,
     traces,
 )
 from rest_compat.shapes import Readiness
@@ -65,6 +67,8 @@ ROUTERS = (
     openai.direct,
     openai.router,
     traces.router,
+    added_traces.router,
+    spans.router,
 )
 
 

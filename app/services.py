@@ -43,6 +43,8 @@ from resolvers.serving import ServingBoards
 from resolvers.shadow_calls import ShadowCalls
 from resolvers.single_flight import SingleFlight
 from resolvers.snapshot_work import SnapshotWork
+from resolvers.span_intake import SpanRoom
+from resolvers.trace_intake import TraceBatch, store_batches
 from resolvers.trace_storage import TraceStore
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ MAX_PUSHED_BYTES = 1024 * 1024
 
 # Calls of challengers under way, beside those of production.
 MAX_SHADOW_CALLS = 100
+# The same of traces that clients report.
+MAX_UNSTORED_BATCHES = 200
+MAX_BATCHED_BYTES = 1024 * 1024
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
@@ -97,12 +102,13 @@ class Process:
             answer_timeout_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self.changes = ChangeFeed(settings.dsn)
-        # One for what is taken and one for what is given back, which don't wait for each other.
+        # One for what is taken, one for what is given back and one for what clients report, which
+        # don't wait for each other.
         self.writers = [
             StatementWriter(
                 settings.database_url, answer_timeout_seconds=settings.database_timeout_seconds
             )
-            for _ in range(2)
+            for _ in range(3)
         ]
         self.tracing = _open_tracing(settings)
         self.meters = PrometheusMeters(self.tracing)
@@ -141,13 +147,7 @@ class Process:
                 openrouter_url=settings.openrouter_url,
                 sandbox_url=settings.sandbox_url,
             ),
-            hub=HuggingFaceHub(
-                trusted=self._trusted,
-                guarded=self._guarded,
-                hub_url=settings.huggingface_url,
-                sandbox_url=settings.sandbox_url,
-                allow_private_endpoints=settings.allow_private_endpoints,
-            ),
+            hub=self._hub(settings),
             boards=ServingBoards(self.changes),
             admission=Admission(settings.max_inferences),
             reservations=self._reservations(settings),
@@ -160,6 +160,8 @@ class Process:
             ),
             redactors=redactors,
             traces=traces,
+            trace_batches=self._trace_batches(traces),
+            span_room=SpanRoom(),
             health=ProviderHealth(self.background_database),
             runs_under_way=RunsUnderWay(),
             run_results=GroupCommit(
@@ -189,6 +191,15 @@ class Process:
             max_response_bytes=settings.max_provider_response_bytes,
         )
 
+    def _hub(self, settings: Settings) -> HuggingFaceHub:
+        return HuggingFaceHub(
+            trusted=self._trusted,
+            guarded=self._guarded,
+            hub_url=settings.huggingface_url,
+            sandbox_url=settings.sandbox_url,
+            allow_private_endpoints=settings.allow_private_endpoints,
+        )
+
     def _reservations(self, settings: Settings) -> GroupCommit[Reservation]:
         return GroupCommit(
             partial(store_reservations, self.writers[0]), max_waiting=settings.max_inferences
@@ -197,6 +208,14 @@ class Process:
     def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
         return GroupCommit(
             partial(store_calls, self.writers[1], traces), max_waiting=settings.max_inferences
+        )
+
+    def _trace_batches(self, traces: TraceStore) -> GroupCommit[TraceBatch]:
+        return GroupCommit(
+            partial(store_batches, self.writers[2], traces),
+            max_waiting=MAX_UNSTORED_BATCHES,
+            size_of=attrgetter("size_bytes"),
+            max_batch_bytes=MAX_BATCHED_BYTES,
         )
 
     def _pushes(self, queue: PgJobQueue) -> GroupCommit[Push]:
@@ -251,4 +270,6 @@ def _limits(settings: Settings) -> Limits:
         push_max_row_bytes=settings.push_max_row_bytes,
         push_rows_before_models=settings.push_rows_before_models,
         trace_retention_days=settings.trace_retention_days,
+        otlp_max_bytes=settings.otlp_max_bytes,
+        otlp_max_spans=settings.otlp_max_spans,
     )

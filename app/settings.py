@@ -148,6 +148,16 @@ class Settings(BaseSettings):
         description="How long traces are kept, in days; a workspace may choose fewer. Older ones "
         "are not taken, not shown, and dropped within a day.",
     )
+    otlp_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        default=4 * MEBIBYTE,
+        description="The largest OTLP request, once uncompressed; above it, 413. "
+        "GERO_MAX_BODY_BYTES bounds it as it is sent.",
+    )
+    otlp_max_spans: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=5_000,
+        description="Spans that are taken of an OTLP request; the answer counts the others as "
+        "rejected.",
+    )
     budget_hold_seconds: Annotated[int, Field(ge=10)] = Field(
         default=180,
         description="How long a budget is held for a call beyond the longest that the call may "

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from hashlib import blake2b
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import orjson
 
 from engine.otlp_messages import Message, is_content, read_conversation
 from engine.otlp_spans import WireRequest, WireSpan
+from engine.trace_ids import derive_trace_id
 
 MAX_ATTRIBUTE_BYTES = 1_000_000
 LEADERBOARD = "drgero.leaderboard_id"
@@ -159,16 +159,9 @@ def trace_uuid(workspace_id: UUID, trace_id: str, span_id: str, started_at: date
         trace_id: As in `SpanTrace`.
         span_id: As in `SpanTrace`.
         started_at: When the span began, so that ids sort by it.
-
-    Source: RFC 9562, section 5.7: 48 bits of milliseconds, the version, and 74 bits that may be
-    anything, here a BLAKE2b digest.
     """
     content = workspace_id.bytes + bytes.fromhex(trace_id) + bytes.fromhex(span_id)
-    digest = blake2b(content, digest_size=10, person=b"otlp span id").digest()
-    milliseconds = (started_at - _EPOCH) // timedelta(milliseconds=1)
-    number = int.from_bytes(milliseconds.to_bytes(6, "big") + digest, "big")
-    number = number & ~(0xF << 76) | 7 << 76  # the version
-    return UUID(int=number & ~(0b11 << 62) | 0b10 << 62)  # the variant
+    return derive_trace_id(b"otlp span id", content, started_at)
 
 
 def _find_fault(span: WireSpan) -> str | None:

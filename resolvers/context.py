@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from resolvers.reservations import Reservation
     from resolvers.serving import ServingBoards
     from resolvers.shadow_calls import ShadowCalls
+    from resolvers.span_intake import SpanRoom
+    from resolvers.trace_intake import TraceBatch
 
 
 class JobQueue(Protocol):
@@ -68,6 +70,8 @@ class Limits:
     push_max_row_bytes: int
     push_rows_before_models: int
     trace_retention_days: int
+    otlp_max_bytes: int
+    otlp_max_spans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Services:
     gate: CallGate
     redactors: Redactors
     traces: TraceStore
+    trace_batches: GroupCommit["TraceBatch"]
+    span_room: "SpanRoom"
     health: ProviderHealth
     runs_under_way: RunsUnderWay
     run_results: GroupCommit[CallResult]

@@ -79,7 +79,7 @@ class Redactors:
         workspace_ids = {trace["workspace_id"] for trace in traces}
         redactors = {each: await self.get(each) for each in workspace_ids}
         pairs = [(redactors[trace["workspace_id"]], trace) for trace in traces]
-        size = sum(_count_characters(trace) for redactor, trace in pairs if redactor is not NOTHING)
+        size = sum(count_characters(trace) for redactor, trace in pairs if redactor is not NOTHING)
         if size > SMALL_CHARACTERS:
             return await asyncio.to_thread(_redact_all, pairs)
         return _redact_all(pairs)
@@ -107,7 +107,8 @@ def _write_rules() -> AnySelect:
     return select(Workspace.redaction).where(Workspace.id == bindparam("id", type_=Uuid()))
 
 
-def _count_characters(trace: Trace) -> int:
+def count_characters(trace: Trace) -> int:
+    """Return how many characters the texts and values of a trace have."""
     texts = sum(len(trace[name] or "") for name in TEXTS)
     return texts + sum(len(orjson.dumps(trace[name])) for name in VALUES)
 

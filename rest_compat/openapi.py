@@ -1,12 +1,15 @@
 """What openapi.yaml says beside the routes themselves: credentials, failures, servers."""
 
+from copy import deepcopy
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from resolvers.inputs import NewTrace, NewTraces
 from rest_compat.shapes import OpenAIProblem, Problem, TraceList
+from rest_compat.trace_shapes import RpcStatus
 
 DESCRIPTION: Final = """\
 Rank language models on your own task, and serve the winner behind one endpoint.
@@ -43,14 +46,30 @@ TAGS: Final = {
 }
 PUBLIC: Final = {"healthz", "readyz", "openapi"}
 OPERATORS: Final = {"metrics", "consolidateDueDatasets"}
-# POSTs that create nothing and spend nothing: they take no Idempotency-Key.
-READS: Final = {"checkHuggingFaceDataset"}
+# Spans are told apart by their own ids.
+SPANS: Final = {"exportSpans", "exportSpansAlias"}
+# POSTs that take no Idempotency-Key: those that create nothing and spend nothing, too.
+NOT_REPEATABLE: Final = {"checkHuggingFaceDataset", *SPANS}
 COMMON: Final = {
     400: "The body, the query or an option is not valid.",
     401: "There is no credential, or it is not valid.",
     403: "The credential does not grant this.",
     500: "An internal error, which is logged.",
     503: "The database can't be reached; try again.",
+}
+PROBLEM: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+OPENAI_PROBLEM: Final = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/OpenAIProblem"}}
+}
+RPC_STATUS: Final = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/RpcStatus"}},
+    "application/x-protobuf": {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "A google.rpc.Status.",
+        }
+    },
 }
 OPERATORS_ONLY: Final = {
     401: COMMON[401],
@@ -88,6 +107,15 @@ ALSO["pushRowsAlias"] = ALSO["pushRows"]
 ALSO["consolidateDataset"] = {
     409: "The Idempotency-Key was used otherwise.",
     502: "The hub failed.",
+}
+ALSO["addTraces"] = ALSO["addTracesAlias"] = {
+    409: "The Idempotency-Key was used otherwise.",
+    413: "More than 1,000 traces, or 5 MiB.",
+}
+ALSO["exportSpans"] = ALSO["exportSpansAlias"] = {
+    413: "The body is too large, as it is sent or once it is uncompressed.",
+    415: "The body is of another type or coding than those that are read.",
+    503: "The server has as many requests as it can hold, or no database; try again.",
 }
 ALSO["downloadDataset"] = {409: "There is no snapshot yet."}
 ALSO["createPushToken"] = {409: "The dataset is read from a URL, or has too many tokens."}
@@ -206,15 +234,22 @@ def _build(app: FastAPI) -> dict[str, Any]:
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            is_read = operation["operationId"] in READS
-            _finish(path, operation, repeatable=method == "post" and not is_read)
+            takes_key = method == "post" and operation["operationId"] not in NOT_REPEATABLE
+            _finish(path, operation, repeatable=takes_key)
     return document
 
 
 def _schemas_of_no_route() -> dict[str, Any]:
     """Return the answers that FastAPI can't see: failures, and what is streamed."""
     _, definitions = models_json_schema(
-        [(shape, "serialization") for shape in (Problem, OpenAIProblem, TraceList)],
+        [
+            (Problem, "serialization"),
+            (OpenAIProblem, "serialization"),
+            (TraceList, "serialization"),
+            (RpcStatus, "serialization"),
+            (NewTrace, "validation"),
+            (NewTraces, "validation"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     return definitions["$defs"]  # type: ignore[no-any-return]
@@ -236,17 +271,21 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
     failures = OPERATORS_ONLY if is_operators else failures
     if "requestBody" in operation:
-        failures |= TOO_LARGE
-    told = "OpenAIProblem" if name in OPENAI else "Problem"
+        failures = TOO_LARGE | failures
     for status, description in sorted(failures.items()):
-        responses[str(status)] = {
-            "description": description,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{told}"}}},
-        }
+        content = deepcopy(_failure_of(name))
+        responses[str(status)] = {"description": description, "content": content}
     repeatable = repeatable and not is_operators
     if repeatable:
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
     _name_headers(name, responses, repeatable=repeatable)
+
+
+def _failure_of(name: str) -> dict[str, Any]:
+    """Return the form that an operation's failures have."""
+    if name in OPENAI:
+        return OPENAI_PROBLEM
+    return RPC_STATUS if name in SPANS else PROBLEM
 
 
 def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> None:

@@ -22,6 +22,7 @@ from resolvers.inputs.leaderboard import (
     check_dataset_type,
     check_judge,
 )
+from resolvers.inputs.new_trace import MAX_TRACES, NewTrace, NewTraces
 from resolvers.inputs.redaction import Redaction, RedactionPattern
 from resolvers.inputs.review import NewReview, SkippedReview
 from resolvers.inputs.rollout import (
@@ -38,6 +39,7 @@ from resolvers.inputs.workspace import WorkspaceChanges
 
 __all__ = [
     "MAX_SEED",
+    "MAX_TRACES",
     "RESERVED_PARAMS",
     "CandidateChanges",
     "DatasetSize",
@@ -56,6 +58,8 @@ __all__ = [
     "NewReview",
     "NewRun",
     "NewShadow",
+    "NewTrace",
+    "NewTraces",
     "Promotion",
     "PushFields",
     "Redaction",

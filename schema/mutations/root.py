@@ -55,6 +55,7 @@ from schema.mutations.redaction import UpdateRedactionPayload, update_redaction
 from schema.mutations.reviews import AssignReviewPayload, ReviewPayload
 from schema.mutations.rollouts import RolloutPayload, ShadowPayload
 from schema.mutations.runs import EstimateRunPayload, RunPayload
+from schema.mutations.traces import AddTracePayload, add_trace
 from schema.mutations.workspaces import WorkspacePayload, update_workspace
 from schema.scalars import read_id
 from schema.types.candidate import CandidateModel
@@ -349,6 +350,9 @@ class Mutation:
     add_feedback: AddFeedbackPayload = resolved(
         dataset_mutations.add_feedback,
         "Say what a model call was worth, and what it should have answered.",
+    )
+    add_trace: AddTracePayload = resolved(
+        add_trace, "Store a model call that was made elsewhere; it is stored when this answers."
     )
     improve_dataset: RunPayload = resolved(
         improvement_mutations.improve_dataset,

@@ -58,7 +58,7 @@ class Trace:
     completion_tokens: int | None = strawberry.field(description="Tokens generated.")
     cost_usd: Decimal | None = strawberry.field(description="US dollars; null when unknown.")
     cost_source: CostSource | None = strawberry.field(
-        description="Who says what it cost; null of old calls."
+        description="Who says what it cost; null of old calls, and of those that a client reports."
     )
     price_version: int | None = strawberry.field(
         description="Which of the candidate's prices held; null outside production."

@@ -136,6 +136,7 @@ PLUMBING = {
     "stored_rows.find_index",
     "stored_rows.read_rows",
     "token_room.reserve",
+    "trace_intake.store_batches",
     "trace_sampling.queue_judging",
     "waiting.wait_for_event",
 }
