@@ -7,7 +7,7 @@ traces had before they were partitioned.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -34,7 +34,8 @@ CREATE TABLE bench_place (
 # Few words are in most lines and most words in few, as in any language.
 LINES = f"""
 CREATE TABLE bench_line AS
-SELECT line_number::int, string_agg('word' || floor(1 + 30000 * power(random(), 6))::int, ' ') AS line
+SELECT line_number::int,
+    string_agg('word' || floor(1 + 30000 * power(random(), 6))::int, ' ') AS line
 FROM generate_series(0, {SENTENCES - 1}) AS line_number, generate_series(1, 30)
 GROUP BY line_number
 """
@@ -54,7 +55,9 @@ SELECT
     jsonb_build_array(jsonb_build_object('role', 'user', 'content', {INPUT})) AS messages,
     {OUTPUT} AS output
 FROM generate_series($1::bigint, $2::bigint - 1) AS n
-CROSS JOIN LATERAL (SELECT $3::bigint + (n - $1) * 86400000 / ($2 - $1) AS ms, hashint8(n) AS h) AS at
+CROSS JOIN LATERAL (
+    SELECT $3::bigint + (n - $1) * 86400000 / ($2 - $1) AS ms, hashint8(n) AS h
+) AS at
 JOIN bench_place AS place ON place.place = (h & 1023) * 1000 / 1024
 JOIN bench_line AS a ON a.line_number = ((h >> 3) & 65535) % {SENTENCES}
 JOIN bench_line AS b ON b.line_number = ((h >> 9) & 65535) % {SENTENCES}
@@ -78,7 +81,8 @@ FROM {day} GROUP BY 1, 2, 3, 4, 5, 6, 7
 """
 PLAIN = """
 CREATE TABLE trace_plain AS
-SELECT trace.*, input, messages, output, expected FROM trace JOIN trace_text USING (id, workspace_id)
+SELECT trace.*, input, messages, output, expected
+FROM trace JOIN trace_text USING (id, workspace_id)
 LIMIT 0
 """
 
@@ -105,7 +109,8 @@ async def make_places(connection: asyncpg.Connection) -> Seeded:
     await connection.execute(PLACES)
     await connection.execute(LINES)
     await connection.execute("CREATE INDEX ON bench_line (line_number); ANALYZE bench_line")
-    places, workspaces, boards, tokens, runs = [], [], [], [], []
+    places: list[Any] = []
+    workspaces, boards, tokens, runs = [], [], [], []
     for share, board_count in zip(SHARES, BOARDS, strict=True):
         workspace_id, token_id = new_id(), new_id()
         await connection.execute(

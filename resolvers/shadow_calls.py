@@ -97,7 +97,8 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
         messages=call.messages,
         metadata=plan.note(call.id),
     )
+    storable = await services.traces.prepare([trace])
     async with services.database.write() as session:
-        await services.traces.store(session, [trace])
+        await services.traces.store(session, storable)
         is_error = outcome.error is not None
         await settle_shadow(session, hold_id, outcome.cost_usd, is_error=is_error)

@@ -224,9 +224,12 @@ class _Judging:
         score: Mapping[str, Any] | None,
         released_usd: Decimal,
     ) -> None:
+        traces = self._ctx.services.traces
+        storable = await traces.prepare([call])
+
         async def store(session: WriteSession) -> None:
             # After a commit whose answer was lost this is done again, and must add nothing again.
-            is_new = await self._ctx.services.traces.store(session, [call])
+            is_new = await traces.store(session, storable)
             if score is not None:
                 await self._store_score(session, trace, score)
             if is_new and released_usd:

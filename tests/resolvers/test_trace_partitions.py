@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from app.services import Process
 from db.models import Candidate, Leaderboard
 from db.partitions import create_days, day_of, drop_days, list_days, next_days
+from resolvers.redactors import Redactors
 from resolvers.trace_storage import TraceStore
 from resolvers.trace_upkeep import make_next_days
 from tests.conftest import ON_OLDEST_TOO
@@ -65,8 +66,9 @@ async def store(
 ) -> None:
     now = datetime.now(UTC)
     traces = [trace_of(board, candidate, now + timedelta(days=ahead)) for ahead in days_ahead]
+    storable = await process.services.traces.prepare(traces)
     async with process.database.write() as session:
-        stored = await process.services.traces.store(session, traces)
+        stored = await process.services.traces.store(session, storable)
     assert stored == {trace["id"] for trace in traces}
 
 
@@ -104,7 +106,9 @@ async def test_storing_makes_a_day_that_is_missing(
 async def test_many_make_the_same_days_at_once(
     process: Process, board: Leaderboard, candidate: Candidate
 ) -> None:
-    stores = [TraceStore(process.database) for _ in range(8)]
+    stores = [
+        TraceStore(process.database, Redactors(process.database, process.changes)) for _ in range(8)
+    ]
     ids = [trace_of(board, candidate, datetime.now(UTC) - timedelta(days=n))["id"] for n in (5, 6)]
     await asyncio.gather(*(each.make_room(ids) for each in stores))
     assert await days_there(process) == [*days_from(-6, -5), *days_from(0, 2)]

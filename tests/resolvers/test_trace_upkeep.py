@@ -55,9 +55,10 @@ async def rows_of(process: Process, statement: str) -> list[dict[str, Any]]:
 
 async def store_as(process: Process, traces: Sequence[dict[str, Any]], writer: UUID) -> None:
     """Store traces as the process *writer* does."""
+    storable = await process.services.traces.prepare(traces)
     async with process.database.write() as session:
         connection = await session.connection()
-        values = (*storing_values(traces)[:-1], writer)
+        values = (*storing_values(storable)[:-1], writer)
         await connection.exec_driver_sql(STORE, values)
 
 
@@ -201,8 +202,9 @@ async def store(
     process: Process, board: Leaderboard, candidate: Candidate, days_ago: Sequence[float]
 ) -> list[UUID]:
     traces = [trace_of(board, candidate, NOON - timedelta(days=days)) for days in days_ago]
+    storable = await process.services.traces.prepare(traces)
     async with process.database.write() as session:
-        await process.services.traces.store(session, traces)
+        await process.services.traces.store(session, storable)
         session.add_all(
             TraceFeedback(
                 id=new_id(), workspace_id=board.workspace_id, trace_id=trace["id"], score=1
