@@ -224,7 +224,7 @@ async def test_what_can_t_be_taken_is_rejected_by_itself_with_the_reason(
     assert told["rejectedSpans"] == "4"
     ids = [f"span {span.context.span_id:016x}: " for span in bad]
     reasons = told["errorMessage"].split("; ")
-    assert [reason.startswith(id) for reason, id in zip(reasons, ids, strict=True)] == [True] * 4
+    assert all(each.startswith(began) for each, began in zip(reasons, ids, strict=True))
     assert reasons[0].endswith(f"the workspace has no leaderboard '{strange.id}'")
     assert reasons[1].endswith("drgero.leaderboard_id: the workspace has no leaderboard 'theirs'")
     assert "startTimeUnixNano: " in reasons[2]
