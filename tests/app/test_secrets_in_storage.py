@@ -247,7 +247,7 @@ async def test_spans_and_reported_traces_are_redacted_and_so_is_what_is_said_of_
         "tags": [ORDER, KEY],
         "pin": PIN,
     }
-    content = encoded(make_spans(**attributes))
+    content = encoded(make_spans(attributes=attributes))
     answer = await client.post(PATH, content=content, headers=PROTOBUF)
     assert (answer.status_code, answer.content) == (200, b"")
     trace = await newest_trace(client, board)

@@ -41,7 +41,7 @@ PATH = "/v1/otlp/traces"
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 DAY_NS = 24 * 3600 * 10**9
-CHAT = {
+CHAT: dict[str, Any] = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "openai",
     "gen_ai.request.model": "gpt-4o",
@@ -70,7 +70,7 @@ def make_spans(
     *,
     resource: dict[str, Any] | None = None,
     started_ns: int | None = None,
-    **attributes: Any,
+    attributes: dict[str, Any] | None = None,
 ) -> Sequence[ReadableSpan]:
     """Have the SDK make spans of calls that took 1,500 ms."""
     kept = InMemorySpanExporter()
@@ -79,7 +79,8 @@ def make_spans(
     tracer = provider.get_tracer("instrumentation.openai", "2.1")
     began = time.time_ns() if started_ns is None else started_ns
     for _ in range(count):
-        span = tracer.start_span("chat gpt-4o", start_time=began, attributes=CHAT | attributes)
+        told = CHAT | (attributes or {})
+        span = tracer.start_span("chat gpt-4o", start_time=began, attributes=told)
         span.end(end_time=began + 1_500_000_000)
     return kept.get_finished_spans()
 
@@ -102,7 +103,7 @@ async def test_the_sdk_s_spans_arrive_as_traces(
     base_url: str, tenant: Tenant, client: httpx2.AsyncClient, process: Process
 ) -> None:
     board = await make_leaderboard(process, tenant.workspace_id, slug="tickets")
-    (span,) = make_spans(**{"drgero.leaderboard_id": "tickets"})
+    (span,) = make_spans(attributes={"drgero.leaderboard_id": "tickets"})
     result = await export(exporter_of(base_url, tenant), [span])
     assert result is SpanExportResult.SUCCESS
     listed = await client.get(f"/v1/leaderboard/{board.id}/traces?format=json")
@@ -178,7 +179,7 @@ async def test_the_span_s_own_leaderboard_counts_before_the_resource_s_and_the_h
     ]
     own = {"drgero.leaderboard_id": str(first.id).upper()}
     requests = [
-        make_spans(resource={"drgero.leaderboard_id": "b"}, **own),
+        make_spans(resource={"drgero.leaderboard_id": "b"}, attributes=own),
         make_spans(resource={"drgero.leaderboard_id": "b"}),
         make_spans(),
     ]
@@ -211,8 +212,8 @@ async def test_what_can_t_be_taken_is_rejected_by_itself_with_the_reason(
     strange = await make_leaderboard(process, other.workspace_id, slug="theirs")
     now = time.time_ns()
     bad = [
-        *make_spans(**{"drgero.leaderboard_id": str(strange.id)}),
-        *make_spans(**{"drgero.leaderboard_id": "theirs"}),
+        *make_spans(attributes={"drgero.leaderboard_id": str(strange.id)}),
+        *make_spans(attributes={"drgero.leaderboard_id": "theirs"}),
         *make_spans(started_ns=now - 91 * DAY_NS),
         *make_spans(started_ns=now + 6 * 60 * 10**9),
     ]
@@ -240,7 +241,8 @@ async def test_what_can_t_be_taken_is_rejected_by_itself_with_the_reason(
 async def test_spans_beyond_the_most_are_rejected_and_spans_of_other_things_are_skipped(
     client: httpx2.AsyncClient, process: Process
 ) -> None:
-    spans = [*make_spans(2), *make_spans(**{"gen_ai.operation.name": "embeddings"}), *make_spans(2)]
+    other = make_spans(attributes={"gen_ai.operation.name": "embeddings"})
+    spans = [*make_spans(2), *other, *make_spans(2)]
     answer = await client.post(PATH, content=encoded(spans), headers=PROTOBUF)
     assert decode_answer(answer) == {
         "partialSuccess": {
@@ -355,7 +357,8 @@ async def test_a_reported_call_is_read_by_graphql(
         "gen_ai.usage.cost": "0.0125",
         "error.type": "timeout",
     }
-    answer = await client.post(PATH, content=encoded(make_spans(**attributes)), headers=PROTOBUF)
+    content = encoded(make_spans(attributes=attributes))
+    answer = await client.post(PATH, content=content, headers=PROTOBUF)
     assert answer.status_code == 200
     query = """query ($id: ID!) { leaderboard(id: $id) { traces { nodes {
       source status error model costUsd costSource candidate { id } } } } }"""
