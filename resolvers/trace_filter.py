@@ -1,6 +1,7 @@
 """The filter of traces: its conditions, and which of them an index answers."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -8,14 +9,13 @@ from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, bindparam, cast, exists, func, literal_column, or_
+from sqlalchemy import ColumnElement, any_, bindparam, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
 from sqlalchemy.types import Text
 from typing_extensions import override
 
 from db.base import first_id_at
 from db.models import TraceText
-from db.models.trace import SEARCHED
 from resolvers.where import PREFIX, Where
 
 # Fields that ids tell.
@@ -89,7 +89,7 @@ class TraceFilter(Where):
                 entity.trace_metadata.contains(_given("metadata_scalar", JSONB())),
             )
         if name == "search":
-            return _found(entity)
+            return _found(entity, sorted(INSTANTS & set(self._given())))
         return Where.condition(self, entity, name)
 
     @override
@@ -117,17 +117,26 @@ def _within(column: Any, name: str, *, is_least: bool) -> ColumnElement[bool]:
     return column >= limit if is_least else column < limit if name == "until" else column <= limit  # type: ignore[no-any-return]
 
 
-def _found(entity: Any) -> ColumnElement[bool]:
+def _found(entity: Any, bounds: Iterable[str]) -> ColumnElement[bool]:
     """Return the condition that a trace's text holds the words that are searched.
 
     The workspace is one of the words, so that no other's entries are read. Without any other word,
-    as of signs alone, nothing is found.
+    as of signs alone, nothing is found. It is an array, for which a planner that errs about how
+    many are found reads those alone all the same.
+
+    Args:
+        entity: The trace.
+        bounds: Which of `since` and `until` are given: the texts are of those days too.
     """
-    words = func.websearch_to_tsquery("simple", _given("search", Text()))
     own = bindparam("workspace_id", type_=entity.workspace_id.type)
+    words = func.websearch_to_tsquery("simple", _given("search", Text()))
     workspace = cast(func.quote_literal(cast(own, Text)), TSQUERY)
-    return exists().where(
-        TraceText.id == entity.id,
-        literal_column(SEARCHED).op("@@")(words.op("&&")(workspace)),
+    searched = func.trace_words(TraceText.input, TraceText.output, TraceText.workspace_id)
+    found = select(TraceText.id).where(
+        TraceText.id >= bindparam("oldest_trace_id", type_=TraceText.id.type),
+        *(_within(TraceText.id, name, is_least=name == "since") for name in bounds),
+        TraceText.workspace_id == own,
+        searched.op("@@")(words.op("&&")(workspace)),
         func.numnode(words) > 0,
     )
+    return entity.id == any_(func.array(found.scalar_subquery()))  # type: ignore[no-any-return]

@@ -17,9 +17,10 @@ from resolvers.errors import NotFoundError
 from resolvers.inputs import RowsFromTraces
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.traces import FeedbackByTrace, own_traces
-from resolvers.paging import AnySelect
+from resolvers.paging import AnySelect, PageRequest
 from resolvers.push import PushReceipt, push_rows
 from resolvers.trace_filter import TraceFilter
+from resolvers.trace_search import read_in_spans
 
 # Their texts may be long: so many are held, and pushed together.
 TRACES_AT_ONCE = 100
@@ -71,12 +72,18 @@ async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) ->
     Raises:
         NotFoundError: One that is named is not among those that *where* admits.
     """
-    query = kept_query(_write_ids, where.shape(), asked.trace_ids is not None)
-    values: dict[str, Any] = {**where.values(), "row_limit": asked.limit}
-    if asked.trace_ids is not None:
-        values |= {"trace_ids": asked.trace_ids, "row_limit": len(asked.trace_ids)}
-    found = await ctx.database.fetch(query, **ctx.trace_values, **values)
-    ids = [trace.id for trace in found]
+    named = asked.trace_ids
+    wanted = asked.limit if named is None else len(named)
+    ids: list[UUID] = []
+
+    async def read(part: TraceFilter) -> tuple[bool, bool]:
+        query = kept_query(_write_ids, part.shape(), named is not None)
+        values = {**part.values(), "trace_ids": named, "row_limit": wanted - len(ids)}
+        found = await ctx.database.fetch(query, **ctx.trace_values, **values)
+        ids.extend(trace.id for trace in found)
+        return bool(found), len(ids) == wanted
+
+    await read_in_spans(where, PageRequest(), ctx.oldest_trace_id, read)
     missing = set(asked.trace_ids or ()) - set(ids)
     if missing:
         raise NotFoundError(

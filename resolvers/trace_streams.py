@@ -40,6 +40,7 @@ from resolvers.paging import (
     slice_values,
 )
 from resolvers.trace_filter import TraceFilter
+from resolvers.trace_search import read_in_spans
 
 # Read at once: so many traces, and their texts as long as these are short.
 STREAMED_TRACES: Final = 500
@@ -161,9 +162,7 @@ async def _stream(
     while left is None or left > 0:
         size = STREAMED_TRACES if left is None else min(left, STREAMED_TRACES)
         request = replace(request, size=size)
-        query = kept_query(_write_batch, slice_shape(request), where.shape())
-        values = {**slice_values(request), "slice_size": size, **where.values()}
-        traces = await ctx.database.fetch(query, **ctx.trace_values, offset=offset, **values)
+        traces = await _read_batch(ctx, where, request, offset)
         for some in _some_at_a_time(traces):
             yield await _with_texts(ctx, some)
         if len(traces) < size:
@@ -172,6 +171,26 @@ async def _stream(
         offset = 0
         last = traces[-1].id
         request = replace(request, after=(last, last))
+
+
+async def _read_batch(
+    ctx: Context, where: TraceFilter, request: PageRequest, offset: int
+) -> Sequence[Row]:
+    """Return the next traces without their texts; none is passed over but the first *offset*."""
+    traces: list[Row] = []
+    # Of spans that are searched the offset is none of each: it is cut off what they find together.
+    passed_over = offset if where.search is None else 0
+    size = request.size + offset - passed_over
+
+    async def read(part: TraceFilter) -> tuple[bool, bool]:
+        query = kept_query(_write_batch, slice_shape(request), part.shape())
+        values = {**slice_values(request), **part.values(), "slice_size": size - len(traces)}
+        found = await ctx.database.fetch(query, **ctx.trace_values, offset=passed_over, **values)
+        traces.extend(found)
+        return bool(found), len(traces) == size
+
+    await read_in_spans(where, request, ctx.oldest_trace_id, read)
+    return traces[offset - passed_over :]
 
 
 def _some_at_a_time(traces: Sequence[Row]) -> Iterator[Sequence[Row]]:

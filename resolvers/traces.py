@@ -28,6 +28,7 @@ from resolvers.paging import (
     slice_values,
 )
 from resolvers.trace_filter import TraceFilter
+from resolvers.trace_search import read_in_spans
 
 
 @requires(Scope.LEADERBOARDS_READ)
@@ -75,9 +76,16 @@ async def list_traces(
     ctx: Context, request: PageRequest, where: TraceFilter, columns: Columns = None
 ) -> Page[Row]:
     """Return a slice of the workspace's traces."""
-    query = kept_query(_write_list, columns, slice_shape(request), where.shape())
-    values = {**slice_values(request), **where.values()}
-    rows = await ctx.database.fetch(query, **ctx.trace_values, **values)
+    rows: list[Row] = []
+
+    async def read(part: TraceFilter) -> tuple[bool, bool]:
+        query = kept_query(_write_list, columns, slice_shape(request), part.shape())
+        values = {**slice_values(request), **part.values()}
+        found = await ctx.database.fetch(query, **ctx.trace_values, **values)
+        rows.extend(found[: request.size + 1 - len(rows)])
+        return bool(found), len(rows) > request.size
+
+    await read_in_spans(where, request, ctx.oldest_trace_id, read)
     return cut_page(rows, request)
 
 

@@ -17,12 +17,6 @@ Total = Annotated[int, mapped_column(BigInteger)]
 BY_DAY = {"postgresql_partition_by": "RANGE (id)"}
 # Stands for all leaderboards of a workspace, in sums.
 ALL_BOARDS: Final = UUID(int=2**128 - 1)
-# What is searched: the words of the beginnings of the input and the output, for no more of them
-# fit into an index's entry, and the workspace's id as a word, so that none reads another's.
-SEARCHED: Final = (
-    "(to_tsvector('simple'::regconfig, (\"left\"(COALESCE(input, ''::text), 50000) || ' '::text) ||"
-    " \"left\"(COALESCE(output, ''::text), 50000)) || array_to_tsvector(ARRAY[workspace_id::text]))"
-)
 
 
 class TraceText(Base):
@@ -35,7 +29,12 @@ class TraceText(Base):
 
     __tablename__ = "trace_text"
     __table_args__ = (
-        Index("ix_trace_text_searched", text(SEARCHED), postgresql_using="gin"),
+        # What is searched; see migration 0021.
+        Index(
+            "ix_trace_text_words",
+            text("trace_words(input, output, workspace_id)"),
+            postgresql_using="gin",
+        ),
         BY_DAY,
     )
 

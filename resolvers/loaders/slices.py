@@ -66,6 +66,16 @@ class SliceByParent(Loader[SliceKey, Page[Row]]):
     ) -> list[Page[Row]]:
         """Return the same slice of each parent's list, in one statement."""
         asked = list(dict.fromkeys(parents))
+        rows_of = await self.read_slices(asked, request, where, columns)
+        pages = {
+            parent: cut_page(rows, request) for parent, rows in zip(asked, rows_of, strict=True)
+        }
+        return [pages[parent] for parent in parents]
+
+    async def read_slices(
+        self, asked: Sequence[UUID], request: PageRequest, where: Where, columns: Columns
+    ) -> list[list[Row]]:
+        """Return the rows of each parent's slice, and one more where there are more."""
         values = {**slice_values(request), **where.values()}
         shape = (columns, slice_shape(request), where.shape())
         rows_of: list[list[Row]] = [[] for _ in asked]
@@ -73,10 +83,7 @@ class SliceByParent(Loader[SliceKey, Page[Row]]):
         # than an id.
         for row in await self.rows(*shape, parents=asked, **values):
             rows_of[row[0] - 1].append(row)
-        pages = {
-            parent: cut_page(rows, request) for parent, rows in zip(asked, rows_of, strict=True)
-        }
-        return [pages[parent] for parent in parents]
+        return rows_of
 
     @override
     async def fetch(

@@ -1,15 +1,21 @@
 """Batched questions about traces."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam
 from typing_extensions import override
 
 from db.models import Trace, TraceFeedback
+from db.records import Row
+from resolvers.columns import Columns
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
-from resolvers.paging import AnySelect
+from resolvers.paging import AnySelect, PageRequest
+from resolvers.trace_filter import TraceFilter
+from resolvers.trace_search import read_in_spans
+from resolvers.where import Where
 
 
 def own_traces() -> ColumnElement[bool]:
@@ -43,6 +49,26 @@ class TracesByLeaderboard(SliceByParent):
     @classmethod
     def children(cls, statement: AnySelect) -> AnySelect:
         return statement.where(own_traces())
+
+    @override
+    async def read_slices(
+        self, asked: Sequence[UUID], request: PageRequest, where: Where, columns: Columns
+    ) -> list[list[Row]]:
+        if not isinstance(where, TraceFilter):
+            return await super().read_slices(asked, request, where, columns)
+        rows_of: list[list[Row]] = [[] for _ in asked]
+        wanted = request.size + 1
+
+        async def read(part: TraceFilter) -> tuple[bool, bool]:
+            found = await super(TracesByLeaderboard, self).read_slices(
+                asked, request, part, columns
+            )
+            for rows, more in zip(rows_of, found, strict=True):
+                rows.extend(more[: wanted - len(rows)])
+            return any(found), all(len(rows) == wanted for rows in rows_of)
+
+        await read_in_spans(where, request, self._oldest_trace_id, read)
+        return rows_of
 
 
 class TraceCountByLeaderboard(CountByParent):

@@ -1,0 +1,82 @@
+"""Searching traces a span of time after the other, which ends as soon as there are enough.
+
+The index of words knows no order: all that a day has of a word would be read, and every day, for
+the fifty newest. So the last five minutes are searched first, and then what is before them, in
+ever longer spans.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from db.base import instant_of
+from resolvers.paging import PageRequest
+from resolvers.trace_filter import TraceFilter
+
+FIRST_SPAN: Final = timedelta(minutes=5)
+# How much longer the next span is, where the last one had some, and where it had none.
+GROWTH: Final = 4
+GROWTH_WITHOUT_ANY: Final = 16
+# Ids are of the time that a client told, which may be ahead.
+AHEAD: Final = timedelta(days=2)
+A_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+async def read_in_spans(
+    where: TraceFilter,
+    request: PageRequest,
+    oldest_trace_id: UUID,
+    read: Callable[[TraceFilter], Awaitable[tuple[bool, bool]]],
+) -> None:
+    """Read what *where* admits, span by span where it searches, else at once.
+
+    Args:
+        where: What is asked for.
+        request: Which slice of it, in the order of ids.
+        oldest_trace_id: Where traces begin.
+        read: Reads a part; returns whether it found any, and whether there are enough now.
+    """
+    if where.search is None:
+        await read(where)
+        return
+    low, high = _bounds(where, request, oldest_trace_id)
+    descending = request.order.descending != request.backward
+    # Nearly all traces are of the past: that is where the first span is.
+    edge = min(high, datetime.now(UTC)) if descending else low
+    span, ended = FIRST_SPAN, False
+    begin, end = (edge, high) if descending else (low, edge)
+    while not ended:
+        if descending:
+            begin = max(edge - span, low)
+            ended = begin <= low
+        else:
+            end = min(edge + span, high)
+            ended = end >= high
+        found, enough = await read(replace(where, since=begin, until=end))
+        if enough:
+            return
+        edge = begin if descending else end
+        begin, end = (begin, begin) if descending else (end, end)
+        span *= GROWTH if found else GROWTH_WITHOUT_ANY
+
+
+def _bounds(
+    where: TraceFilter, request: PageRequest, oldest_trace_id: UUID
+) -> tuple[datetime, datetime]:
+    """Return between which instants the slice must lie, the later one excluded."""
+    now = datetime.now(UTC)
+    lows = [instant_of(oldest_trace_id), where.since]
+    highs = [now + AHEAD, where.until]
+    for mark, is_after in ((request.after, True), (request.before, False)):
+        if mark is not None:
+            _, trace_id = mark
+            beyond = is_after == request.order.descending
+            (highs if beyond else lows).append(
+                instant_of(trace_id) + (A_MILLISECOND if beyond else timedelta(0))
+            )
+    return (
+        max(instant for instant in lows if instant is not None),
+        min(instant for instant in highs if instant is not None),
+    )

@@ -1,0 +1,147 @@
+"""Searching span by span: the same slice as in one statement, and no further than it reaches."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.services import Process
+from db.base import first_id_at, instant_of
+from db.models import Candidate, Leaderboard
+from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, PageRequest
+from resolvers.trace_filter import TraceFilter
+from resolvers.trace_search import read_in_spans
+from tests.conftest import SqlLog, ask
+from tests.factories import Tenant, make_candidate, make_leaderboard, store_traces, trace_of
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+OLDEST = NOW - timedelta(days=90)
+SLICE = """
+query($filter: TraceFilterInput, $first: Int, $after: String, $last: Int, $before: String) {
+  traces(filter: $filter, first: $first, after: $after, last: $last, before: $before) {
+    nodes { output } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }
+"""
+
+
+@pytest.fixture
+async def board(process: Process, tenant: Tenant) -> Leaderboard:
+    return await make_leaderboard(process, tenant.workspace_id)
+
+
+@pytest.fixture
+async def candidate(process: Process, board: Leaderboard) -> Candidate:
+    return await make_candidate(process, board)
+
+
+instants = st.integers(0, 90 * 86_400).map(lambda ago: NOW - timedelta(seconds=ago))
+marks = st.none() | instants.map(lambda at: (first_id_at(at), first_id_at(at)))
+
+
+@given(
+    since=st.none() | instants,
+    until=st.none() | instants,
+    after=marks,
+    before=marks,
+    order=st.sampled_from([NEWEST_FIRST, OLDEST_FIRST]),
+    backward=st.booleans(),
+    found=st.booleans(),
+)
+async def test_spans_follow_each_other_and_cover_what_is_asked_for(
+    *, since: Any, until: Any, after: Any, before: Any, order: Any, backward: bool, found: bool
+) -> None:
+    request = PageRequest(order=order, after=after, before=before, backward=backward)
+    spans: list[tuple[datetime, datetime]] = []
+
+    async def read(part: TraceFilter) -> tuple[bool, bool]:
+        assert part.since is not None
+        assert part.until is not None
+        spans.append((part.since, part.until))
+        return found, False
+
+    where = TraceFilter(search="word", since=since, until=until)
+    await read_in_spans(where, request, first_id_at(OLDEST), read)
+    descending = order.descending != backward
+    newest_first, oldest_first = (after, before) if order.descending else (before, after)
+    low = max(OLDEST, since or OLDEST, instant_of(oldest_first[1]) if oldest_first else OLDEST)
+    highs = [until, instant_of(newest_first[1]) if newest_first else None]
+    high = min([each for each in highs if each], default=None)
+    in_order = spans[::-1] if descending else spans
+    assert in_order[0][0] == low
+    for (_, end), (begin, _) in pairwise(in_order):
+        assert end == begin
+    last = in_order[-1][1]
+    if high is None:
+        assert last > NOW + timedelta(days=1)
+    elif high >= low:
+        assert high <= last <= high + timedelta(milliseconds=1)
+    assert len(spans) <= 10
+
+
+async def test_without_search_everything_is_read_at_once() -> None:
+    seen = []
+
+    async def read(part: TraceFilter) -> tuple[bool, bool]:
+        seen.append(part)
+        return False, False
+
+    await read_in_spans(TraceFilter(model="m"), PageRequest(), first_id_at(OLDEST), read)
+    assert seen == [TraceFilter(model="m")]
+
+
+async def store(
+    process: Process, board: Leaderboard, candidate: Candidate, ages: list[timedelta]
+) -> None:
+    async with process.database.write() as session:
+        await store_traces(
+            session,
+            [
+                trace_of(board, candidate, NOW - age, input="a needle", output=str(number))
+                for number, age in enumerate(ages)
+            ],
+        )
+
+
+async def test_a_search_is_paged_forwards_and_backwards(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
+) -> None:
+    ages = [timedelta(minutes=1.7**number) for number in range(22)]  # up to two months
+    await store(process, board, candidate, ages)
+    needle = {"filter": {"search": "needle"}}
+    every = [str(number) for number in range(22)]
+
+    async def walk(size: str, mark: str, cursor: str, more: str) -> list[list[str]]:
+        pages, at = [], None
+        while True:
+            page = (await ask(client, SLICE, **needle, **{size: 5, mark: at}))["data"]["traces"]
+            pages.append([node["output"] for node in page["nodes"]])
+            if not page["pageInfo"][more]:
+                return pages
+            at = page["pageInfo"][cursor]
+
+    forwards = await walk("first", "after", "endCursor", "hasNextPage")
+    assert forwards == [every[:5], every[5:10], every[10:15], every[15:20], every[20:]]
+    backwards = await walk("last", "before", "startCursor", "hasPreviousPage")
+    assert backwards == [every[17:], every[12:17], every[7:12], every[2:7], every[:2]]
+    path = f"/v1/leaderboard/{board.id}/traces"
+    part = await client.get(path, params={"search": "needle", "format": "json", "limit": 4,
+                                          "offset": 9, "batch_limit": 100})  # fmt: skip
+    assert [row["output"] for row in part.json()["rows"]] == every[9:13]
+    exported = await client.get(f"{path}/export?search=needle&order=oldest_first")
+    assert [f'"output":"{number}"' in line for number, line in
+            zip(every[::-1], exported.text.splitlines(), strict=True)] == [True] * 22  # fmt: skip
+
+
+async def test_no_span_is_read_that_is_not_needed(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate,
+    sql: SqlLog,
+) -> None:  # fmt: skip
+    await store(process, board, candidate, [timedelta(seconds=number) for number in range(8)])
+    await store(process, board, candidate, [timedelta(hours=number) for number in range(8)])
+    for first, most in ((7, 1), (8, 2), (15, 6)):
+        with sql.record() as seen:
+            await ask(client, SLICE, filter={"search": "needle"}, first=first)
+        assert len([statement for statement in seen if "trace_words" in statement]) <= most
