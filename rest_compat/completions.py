@@ -1,5 +1,6 @@
 """Answers of production as OpenAI's chat completions, and the headers that go with them."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from resolvers.reservations import Rate, TokenState
 BUDGET_PREFIX = "X-Dr.Gero-Token-Budget"
 BUDGET_NAMES = ("Limit-Usd", "Used-Usd", "Remaining-Usd", "Reset-At")
 UNLIMITED = {f"{BUDGET_PREFIX}-{name}": "unlimited" for name in BUDGET_NAMES}
+# A header that holds one is not sent, nor is the answer.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 # The fields of a completion that the endpoint's own word counts for.
 OWN_FIELDS = ("id", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
 
@@ -82,14 +85,14 @@ def stream_headers(stream: AnswerStream) -> dict[str, str]:
 def _origin(trace_id: UUID, candidate: Row | Candidate) -> dict[str, str]:
     return {
         "X-Dr.Gero-Trace-Id": str(trace_id),
-        # Header values are Latin-1; a model's name may be anything.
-        "X-Dr.Gero-Selected-Model": _ascii(model_name(candidate)),
+        "X-Dr.Gero-Selected-Model": _header_value(model_name(candidate)),
         "X-Dr.Gero-Selected-Provider": candidate.provider,
     }
 
 
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()
+def _header_value(text: str) -> str:
+    """Return *text* as a header may have it: what names a model or a fault may be anything."""
+    return CONTROLS.sub(" ", text).encode("ascii", "backslashreplace").decode()
 
 
 def _failed(failed: Any) -> dict[str, str]:
@@ -97,8 +100,7 @@ def _failed(failed: Any) -> dict[str, str]:
     if not failed:
         return {}
     model, reason = failed[-1]
-    text = _ascii(f"{model}: {reason}").replace("\r", " ").replace("\n", " ")
-    return {"X-Dr.Gero-Fallback-Reason": text}
+    return {"X-Dr.Gero-Fallback-Reason": _header_value(f"{model}: {reason}")}
 
 
 def _budget_headers(budget: Budget | None) -> Mapping[str, str]:
