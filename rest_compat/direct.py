@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
@@ -64,18 +64,36 @@ class EventStream(Response):
         self._events = events
 
     async def send_to(self, send: Send) -> None:
-        """Send the head, and each part as it comes."""
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
+        """Send the head, and each part as it comes.
+
+        Raises:
+            ClientDisconnect: The client takes nothing.
+        """
         async with aclosing(self._events) as events:
-            async for event in events:
-                try:
-                    async with asyncio.timeout(STALLED_SECONDS):
-                        await send({"type": "http.response.body", "body": event, "more_body": True})
-                except TimeoutError:
-                    raise ClientDisconnect from None
+            # Only what has begun is closed in the end, whatever becomes of the head.
+            part = await anext(events, b"")
+            await _send_in_time(
+                send,
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                },
+            )
+            while part:
+                await _send_in_time(
+                    send, {"type": "http.response.body", "body": part, "more_body": True}
+                )
+                part = await anext(events, b"")
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_in_time(send: Send, message: Message) -> None:
+    try:
+        async with asyncio.timeout(STALLED_SECONDS):
+            await send(message)
+    except TimeoutError:
+        raise ClientDisconnect from None
 
 
 class DirectEndpoint:
