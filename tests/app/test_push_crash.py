@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -66,7 +66,8 @@ class DurableServer:
     def kill(self) -> None:
         """Send SIGKILL to all of its processes at once."""
         for pid in servers_in(self.data_dir):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it served the API, which was killed before
+                os.kill(pid, signal.SIGKILL)
 
     async def start_again(self) -> None:
         await asyncio.to_thread(self.postgres.stop)

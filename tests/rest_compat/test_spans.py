@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -70,7 +70,7 @@ def make_spans(
     *,
     resource: dict[str, Any] | None = None,
     started_ns: int | None = None,
-    attributes: dict[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> Sequence[ReadableSpan]:
     """Have the SDK make spans of calls that took 1,500 ms."""
     kept = InMemorySpanExporter()
@@ -79,8 +79,9 @@ def make_spans(
     tracer = provider.get_tracer("instrumentation.openai", "2.1")
     began = time.time_ns() if started_ns is None else started_ns
     for _ in range(count):
-        told = CHAT | (attributes or {})
-        span = tracer.start_span("chat gpt-4o", start_time=began, attributes=told)
+        span = tracer.start_span(
+            "chat gpt-4o", start_time=began, attributes={**CHAT, **(attributes or {})}
+        )
         span.end(end_time=began + 1_500_000_000)
     return kept.get_finished_spans()
 
@@ -241,8 +242,11 @@ async def test_what_can_t_be_taken_is_rejected_by_itself_with_the_reason(
 async def test_spans_beyond_the_most_are_rejected_and_spans_of_other_things_are_skipped(
     client: httpx2.AsyncClient, process: Process
 ) -> None:
-    other = make_spans(attributes={"gen_ai.operation.name": "embeddings"})
-    spans = [*make_spans(2), *other, *make_spans(2)]
+    spans = [
+        *make_spans(2),
+        *make_spans(attributes={"gen_ai.operation.name": "embeddings"}),
+        *make_spans(2),
+    ]
     answer = await client.post(PATH, content=encoded(spans), headers=PROTOBUF)
     assert decode_answer(answer) == {
         "partialSuccess": {
@@ -357,8 +361,9 @@ async def test_a_reported_call_is_read_by_graphql(
         "gen_ai.usage.cost": "0.0125",
         "error.type": "timeout",
     }
-    content = encoded(make_spans(attributes=attributes))
-    answer = await client.post(PATH, content=content, headers=PROTOBUF)
+    answer = await client.post(
+        PATH, content=encoded(make_spans(attributes=attributes)), headers=PROTOBUF
+    )
     assert answer.status_code == 200
     query = """query ($id: ID!) { leaderboard(id: $id) { traces { nodes {
       source status error model costUsd costSource candidate { id } } } } }"""
