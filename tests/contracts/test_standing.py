@@ -138,6 +138,7 @@ PLUMBING = {
     "token_room.reserve",
     "trace_intake.store_batches",
     "trace_sampling.queue_judging",
+    "trace_search.read_in_spans",
     "waiting.wait_for_event",
 }
 
