@@ -24,6 +24,7 @@ def upgrade() -> None:
             unique=True,
             postgresql_where=sa.text("deleted_at IS NULL"),
             postgresql_concurrently=True,
+            if_not_exists=True,
         )
 
 
