@@ -39,7 +39,7 @@ EXCEPTIONS = {
         "ban-drop-constraint",  # it makes room, in the same transaction, for one that admits more
     },
     "0022": {
-        # A partitioned table's index can't be built concurrently, and pushes wait: see its docstring
+        # A partitioned table's index can't be built concurrently: see its docstring
         "require-concurrent-index-creation",
         "prefer-bigint-over-int",  # buckets of latency
     },
