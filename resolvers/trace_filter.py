@@ -46,7 +46,7 @@ class TraceFilter(Where):
         search: Words of the input and the output, as web search engines take them.
     """
 
-    TEXT: ClassVar[frozenset[str]] = frozenset({"status", "has_error"})
+    TEXT: ClassVar[frozenset[str]] = frozenset({"source", "status", "has_error"})
 
     source: Literal["run", "inference", "dataset", "manual"] | None = None
     status: Literal["ok", "error", "cancelled"] | None = None
@@ -75,9 +75,9 @@ class TraceFilter(Where):
             return _within(entity.id, name, is_least=name == "since")
         if name in LIMITS:
             return _within(getattr(entity, LIMITS[name]), name, is_least=name.startswith("min"))
-        if name == "status":
-            # Written out, so that the planner sees that the index of those that failed will do.
-            return entity.status == literal_column(f"'{self.status}'")  # type: ignore[no-any-return]
+        if name in {"source", "status"}:
+            # Written out, so that the planner sees that the index of the rare ones will do.
+            return getattr(entity, name) == literal_column(f"'{getattr(self, name)}'")  # type: ignore[no-any-return]
         if name == "has_error":
             failed: ColumnElement[bool] = entity.error.is_not(None)
             return failed if self.has_error else ~failed

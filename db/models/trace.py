@@ -75,6 +75,16 @@ class Trace(Base):
         Index("ix_trace_leaderboard_id_id", "leaderboard_id", "id"),
         Index("ix_trace_workspace_id_id", "workspace_id", "id"),
         Index("ix_trace_run_id_id", "run_id", "id", postgresql_where="run_id IS NOT NULL"),
+        Index("ix_trace_workspace_id_model_id", "workspace_id", "model", "id"),
+        Index("ix_trace_candidate_id_id", "candidate_id", "id"),
+        Index("ix_trace_token_id_id", "token_id", "id", postgresql_where="token_id IS NOT NULL"),
+        Index(
+            "ix_trace_workspace_id_source_id",
+            "workspace_id",
+            "source",
+            "id",
+            postgresql_where="source <> 'inference'",
+        ),
         Index(
             "ix_trace_failed",
             "workspace_id",

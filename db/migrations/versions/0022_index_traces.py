@@ -1,6 +1,6 @@
 """Index traces for search and rare values, and keep the sums of past hours in few rows.
 
-Why: words, failures and metadata are found without reading the traces between; the sums of a month
+Why: what is rare is found without reading the traces between, and words are; the sums of a month
 are a few hundred rows, where they were hundreds of thousands.
 Locks: traces are read and not stored while the indexes are built, some 100 s for each million.
 """
@@ -30,6 +30,17 @@ END $$
 
 def upgrade() -> None:
     op.execute("SET LOCAL statement_timeout = 0")
+    op.create_index("ix_trace_workspace_id_model_id", "trace", ["workspace_id", "model", "id"])
+    op.create_index("ix_trace_candidate_id_id", "trace", ["candidate_id", "id"])
+    op.create_index(
+        "ix_trace_token_id_id", "trace", ["token_id", "id"], postgresql_where="token_id IS NOT NULL"
+    )
+    op.create_index(
+        "ix_trace_workspace_id_source_id",
+        "trace",
+        ["workspace_id", "source", "id"],
+        postgresql_where="source <> 'inference'",
+    )
     op.create_index(
         "ix_trace_failed",
         "trace",
@@ -100,5 +111,12 @@ def downgrade() -> None:
     op.drop_table("trace_sum")
     op.drop_index("ix_trace_text_words", "trace_text")
     op.execute("DROP FUNCTION trace_words")
-    op.drop_index("ix_trace_metadata", "trace")
-    op.drop_index("ix_trace_failed", "trace")
+    for name in (
+        "ix_trace_metadata",
+        "ix_trace_failed",
+        "ix_trace_workspace_id_source_id",
+        "ix_trace_token_id_id",
+        "ix_trace_candidate_id_id",
+        "ix_trace_workspace_id_model_id",
+    ):
+        op.drop_index(name, "trace")
