@@ -77,9 +77,7 @@ BOARDS_OF_WORKSPACE = (
     "ORDER BY leaderboard.id DESC LIMIT {limit}"
 )
 BOARD_BY_ID = "FROM leaderboard WHERE leaderboard.id = $1 AND deleted_at IS NULL"
-TRACES_OF_WORKSPACE = (
-    "FROM trace WHERE workspace_id = $1 ORDER BY trace.created_at DESC, trace.id DESC LIMIT {limit}"
-)
+TRACES_OF_WORKSPACE = "FROM trace WHERE workspace_id = $1 ORDER BY trace.id DESC LIMIT {limit}"
 CANDIDATES_OF_BOARD = (
     "FROM candidate WHERE leaderboard_id = {board} AND removed_at IS NULL ORDER BY candidate.id"
 )

@@ -17,11 +17,13 @@ COMPILED_SETTING = "graphql_compiled"
 
 
 def settings_of(scene: Scene) -> Settings:
-    """Return the default settings on the scene's database."""
+    """Return the default settings on the scene's database, but for how long traces are kept."""
     return load_settings(
         database_url=scene.database_url,
         secret_key=SECRET_KEY,
         object_store_url=gettempdir(),
+        # The scene's traces are of a fixed day, so that the same size is the same content.
+        trace_retention_days=3_650,
     )
 
 

@@ -5,6 +5,7 @@ arithmetic and ids sort by number, as version 7 UUIDs do by time.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from tempfile import gettempdir
 from uuid import UUID
 
@@ -17,9 +18,12 @@ from bench.graphql.product import SECRET_KEY
 from bench.graphql.scene import Scene
 from db.base import new_id
 from db.migrations.runner import migrate
+from db.partitions import create_days, next_days
 from resolvers.tokens import create_api_token
 from resolvers.workspaces import create_workspace
 
+FIRST_INSTANT = datetime(2026, 1, 1, tzinfo=UTC)
+SECONDS_BETWEEN = 1.000123
 CANDIDATES = 8
 RUNS = 20
 
@@ -45,6 +49,12 @@ CREATE FUNCTION pg_temp.id(kind text, number bigint) RETURNS uuid IMMUTABLE LANG
 _AT = """
 CREATE FUNCTION pg_temp.at(number bigint) RETURNS timestamptz IMMUTABLE LANGUAGE sql AS $$
   SELECT timestamptz '2026-01-01 00:00:00+00' + number * interval '1.000123 s' $$
+"""
+# Of the millisecond of its trace, which is what leads to the day that it is stored in.
+_TRACE_ID = """
+CREATE FUNCTION pg_temp.trace_id(number bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS $$
+  SELECT (lpad(to_hex(1767225600000 + floor(number * 1000.123)::bigint), 12, '0') || '7074'
+          || '8' || lpad(to_hex(number), 15, '0'))::uuid $$
 """
 _BOARDS = """
 INSERT INTO leaderboard (id, workspace_id, name, system_prompt, dataset_type, dataset_url,
@@ -114,7 +124,7 @@ INSERT INTO run_result (id, run_id, candidate_id, position, trace_id, output, sc
                         latency_ms, prompt_tokens, completion_tokens, cost_usd, created_at)
 SELECT pg_temp.id('e', n), pg_temp.id('r', n / :candidates),
        pg_temp.id('c', (n / :candidates % :boards) * :candidates + n % :candidates), 0,
-       pg_temp.id('t', greatest(0, :traces - 1 - (:results - 1 - n) * :stride)),
+       pg_temp.trace_id(greatest(0, :traces - 1 - (:results - 1 - n) * :stride)),
        CASE WHEN n % 50 > 0 THEN repeat('First, look at what is asked. ', 6) || n END,
        CASE WHEN n % 50 > 0 THEN n % 3 / 2.0 ELSE 0 END,
        CASE WHEN n % 50 = 0 THEN 'timeout: no answer within 20 s' END,
@@ -124,22 +134,9 @@ FROM generate_series(0, :results - 1) AS n
 """
 # From the newest, every stride-th trace is of a result while there are results; the others are
 # inferences.
-_TRACES = """
-INSERT INTO trace (id, workspace_id, leaderboard_id, run_id, candidate_id, source, status,
-                   provider, model, input, messages, output, expected, score, error, latency_ms,
-                   prompt_tokens, completion_tokens, cost_usd, metadata, created_at)
-SELECT pg_temp.id('t', t), :workspace, pg_temp.id('b', c / :candidates),
-       CASE WHEN result THEN pg_temp.id('r', n / :candidates) END, pg_temp.id('c', c),
-       CASE WHEN result THEN 'run' ELSE 'inference' END,
-       CASE WHEN n % 50 > 0 THEN 'ok' ELSE 'error' END, 'openrouter',
-       'vendor/model-' || c % :candidates, 'What is ' || t || ' + 1?',
-       jsonb_build_array(jsonb_build_object('role', 'user', 'content', 'What is ' || t || ' + 1?')),
-       CASE WHEN n % 50 > 0 THEN repeat('First, look at what is asked. ', 6) || n END,
-       CASE WHEN result THEN (t + 1)::text END,
-       CASE WHEN result AND n % 50 > 0 THEN n % 3 / 2.0 WHEN result THEN 0 END,
-       CASE WHEN n % 50 = 0 THEN 'timeout: no answer within 20 s' END,
-       100 + n * 37 % 9000 / 7.0, 60 + n % 40, 80 + n % 300, (n % 1000 + 1) * 0.000001, '{}',
-       pg_temp.at(t)
+_MADE = """
+CREATE TEMP TABLE made ON COMMIT DROP AS
+SELECT t, result, n, c, pg_temp.trace_id(t) AS id
 FROM generate_series(0, :traces - 1) AS t,
   LATERAL (SELECT :traces - 1 - t AS behind) AS place,
   LATERAL (SELECT behind % :stride = 0 AND behind / :stride < :results AS result) AS kind,
@@ -148,9 +145,32 @@ FROM generate_series(0, :traces - 1) AS t,
     THEN (n / :candidates % :boards) * :candidates + n % :candidates
     ELSE t::bigint * 7919 % (:boards * :candidates) END AS c) AS candidate
 """
+_TRACES = """
+INSERT INTO trace (id, workspace_id, leaderboard_id, run_id, candidate_id, source, status,
+                   provider, model, score, error, latency_ms, prompt_tokens, completion_tokens,
+                   cost_usd, metadata, created_at)
+SELECT id, :workspace, pg_temp.id('b', c / :candidates),
+       CASE WHEN result THEN pg_temp.id('r', n / :candidates) END, pg_temp.id('c', c),
+       CASE WHEN result THEN 'run' ELSE 'inference' END,
+       CASE WHEN n % 50 > 0 THEN 'ok' ELSE 'error' END, 'openrouter',
+       'vendor/model-' || c % :candidates,
+       CASE WHEN result AND n % 50 > 0 THEN n % 3 / 2.0 WHEN result THEN 0 END,
+       CASE WHEN n % 50 = 0 THEN 'timeout: no answer within 20 s' END,
+       100 + n * 37 % 9000 / 7.0, 60 + n % 40, 80 + n % 300, (n % 1000 + 1) * 0.000001, '{}',
+       pg_temp.at(t)
+FROM made ORDER BY t
+"""
+_TEXTS = """
+INSERT INTO trace_text (id, workspace_id, input, messages, output, expected)
+SELECT id, :workspace, 'What is ' || t || ' + 1?',
+       jsonb_build_array(jsonb_build_object('role', 'user', 'content', 'What is ' || t || ' + 1?')),
+       CASE WHEN n % 50 > 0 THEN repeat('First, look at what is asked. ', 6) || n END,
+       CASE WHEN result THEN (t + 1)::text END
+FROM made ORDER BY t
+"""
 _STATEMENTS = (
     _BOARDS, _CANDIDATES, _SNAPSHOTS, _ROWS, _RUNS, _RUN_CANDIDATES, _RANKINGS, _ENTRIES, _RESULTS,
-    _TRACES,
+    _MADE, _TRACES, _TEXTS,
 )  # fmt: skip
 
 
@@ -174,6 +194,10 @@ async def fill(database_url: str, size: Size) -> Scene:
             budget_limit_usd=None,
             budget_reset_interval="none",
         )
+        async with process.database.write() as session:
+            last = FIRST_INSTANT + timedelta(seconds=size.traces * SECONDS_BETWEEN)
+            days = next_days(FIRST_INSTANT, (last - FIRST_INSTANT).days + 1)
+            await create_days(session, days)
         async with process.database.engine.begin() as connection:
             newest = await _insert(connection, workspace_id, size)
         async with process.database.engine.connect() as connection:
@@ -197,6 +221,7 @@ async def _insert(connection: AsyncConnection, workspace_id: UUID, size: Size) -
     }
     await connection.execute(text(_ID))
     await connection.execute(text(_AT))
+    await connection.execute(text(_TRACE_ID))
     # What is referred to exists by construction; checking it row by row takes most of the time.
     await connection.execute(text("SET LOCAL session_replication_role = replica"))
     for statement in _STATEMENTS:

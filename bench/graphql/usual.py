@@ -14,7 +14,7 @@ import strawberry
 from fastapi import FastAPI
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, defer
 from strawberry.dataloader import DataLoader
 from strawberry.fastapi import GraphQLRouter
 
@@ -169,7 +169,14 @@ class Query:
         statement = (
             select(trace)
             .where(trace.workspace_id == info.context["scene"].workspace_id)
-            .order_by(trace.created_at.desc(), trace.id.desc())
+            .order_by(trace.id.desc())
+            # Which are looked up in another table, row by row: nobody asks for them here.
+            .options(
+                *(
+                    defer(text)
+                    for text in (trace.input, trace.messages, trace.output, trace.expected)
+                )
+            )
             .limit(first)
         )
         async with info.context["sessions"]() as session:
