@@ -1,6 +1,6 @@
 """What use cases take, checked once for both edges; each aggregate's inputs are in its module."""
 
-from resolvers.inputs.base import Input, check_storable, invalid_input
+from resolvers.inputs.base import Input, WrittenInstant, check_storable, invalid_input
 from resolvers.inputs.candidate import RESERVED_PARAMS, CandidateChanges, NewCandidate
 from resolvers.inputs.dataset import (
     NewPushToken,
@@ -76,6 +76,7 @@ __all__ = [
     "TraceConditions",
     "TraceStatsQuery",
     "WorkspaceChanges",
+    "WrittenInstant",
     "check_dataset_type",
     "check_judge",
     "check_score_guardrail",

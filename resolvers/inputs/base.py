@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from pydantic import (
     AliasChoices,
     AliasGenerator,
+    AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -22,6 +24,7 @@ from resolvers.errors import InvalidInputError
 from resolvers.storable import find_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
+NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 
 
@@ -106,6 +109,17 @@ Price = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_plac
 Url = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), NOT_BLANK
 ]
+
+
+def _is_written(value: object) -> object:
+    """Refuse a number, which pydantic would take for seconds."""
+    is_number = isinstance(value, int | float)
+    if is_number or (isinstance(value, str) and NUMBER.fullmatch(value)):
+        raise ValueError("must be an instant with a time zone, as RFC 3339 writes it")
+    return value
+
+
+WrittenInstant = Annotated[AwareDatetime, BeforeValidator(_is_written)]
 Slug = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", max_length=70)
 ]

@@ -4,9 +4,9 @@ from decimal import Decimal
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from resolvers.inputs.base import Input
+from resolvers.inputs.base import Input, WrittenInstant
 from resolvers.trace_filter import TraceFilter
 
 MAX_ROWS = 10_000
@@ -65,8 +65,8 @@ class TraceConditions(Input):
     run_id: UUID | None = None
     candidate_id: UUID | None = None
     token_id: UUID | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: WrittenInstant | None = None
+    until: WrittenInstant | None = None
     min_latency_ms: Limit | None = None
     max_latency_ms: Limit | None = None
     min_cost_usd: Cost | None = None

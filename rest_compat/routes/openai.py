@@ -49,6 +49,7 @@ KINDS = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
+MESSAGES_SCHEMA: Any = {"properties": {"messages": {"type": "array"}}, "required": ["messages"]}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -62,6 +63,8 @@ class StreamOptions(BaseModel):
 
 class ChatRequest(InferenceRequest):
     """A chat completion, as OpenAI's API has it; other fields are forwarded to the model."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [MESSAGES_SCHEMA]})
 
     model: str = Field(
         description="leaderboard/ and a leaderboard's id or slug: its model in production answers."

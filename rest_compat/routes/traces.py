@@ -1,7 +1,6 @@
 """/v1/leaderboard/{leaderboard_id}/traces, and its alias under /api; export and statistics."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
 from resolvers import trace_stats, trace_streams
-from resolvers.inputs import TraceStatsQuery
+from resolvers.inputs import TraceStatsQuery, WrittenInstant
 from resolvers.trace_streams import TraceListing, WholeTrace
 from rest_compat.deps import Ctx, Offset
 from rest_compat.shapes import TraceList, TraceShape, TraceStatsPointShape, TraceStatsShape
@@ -109,11 +108,11 @@ async def get_stats(
     ctx: Ctx,
     leaderboard_id: UUID,
     since: Annotated[
-        datetime | None,
+        WrittenInstant | None,
         Query(description="From the hour, or the UTC day, that this is in; a day before `until`."),
     ] = None,
     until: Annotated[
-        datetime | None,
+        WrittenInstant | None,
         Query(description="To the end of the hour, or the UTC day, under way then; now."),
     ] = None,
     interval: Annotated[Literal["hour", "day"], Query(description="What a point spans.")] = "hour",
