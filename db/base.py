@@ -31,6 +31,8 @@ Promotion = Annotated[
     mapped_column(JSONB(none_as_null=True), server_default=text("""'{"rule": "always"}'""")),
 ]
 JsonList = Annotated[list[Any], mapped_column(JSONB(none_as_null=True))]
+# Of the year 9999, to which instants reach.
+LAST_MILLISECOND = 253_402_300_799_000
 # Version 7: ordered by time, and made here because PostgreSQL 15 can't.
 Id = Annotated[UUID, mapped_column(primary_key=True, default=uuid7)]
 
@@ -56,5 +58,8 @@ def first_id_at(instant: datetime) -> UUID:
 
 
 def instant_of(id: UUID) -> datetime:
-    """Return when a version 7 UUID was made, in UTC, to the millisecond."""
-    return datetime.fromtimestamp((id.int >> 80) / 1000, UTC)
+    """Return when a version 7 UUID was made, in UTC, to the millisecond.
+
+    Any other UUID is of some time up to the year 9999.
+    """
+    return datetime.fromtimestamp(min(id.int >> 80, LAST_MILLISECOND) / 1000, UTC)

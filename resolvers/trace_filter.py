@@ -78,6 +78,10 @@ class TraceFilter(Where):
         if name in {"source", "status"}:
             # Written out, so that the planner sees that the index of the rare ones will do.
             return getattr(entity, name) == literal_column(f"'{getattr(self, name)}'")  # type: ignore[no-any-return]
+        if name == "run_id":
+            # Its calls are of no day before its own, as its id tells.
+            is_its: ColumnElement[bool] = Where.condition(self, entity, name)
+            return is_its & (entity.id >= _given("run_began", entity.id.type))  # type: ignore[no-any-return]
         if name == "has_error":
             failed: ColumnElement[bool] = entity.error.is_not(None)
             return failed if self.has_error else ~failed
@@ -98,6 +102,8 @@ class TraceFilter(Where):
         given = Where.values(self)
         for name in INSTANTS & set(self._given()):
             given[f"{PREFIX}{name}"] = first_id_at(given[f"{PREFIX}{name}"])
+        if self.run_id is not None:
+            given[f"{PREFIX}run_began"] = UUID(int=self.run_id.int >> 80 << 80)
         if self.metadata_value is not None:
             as_text = {self.metadata_key: self.metadata_value}
             is_scalar = JSON_SCALAR.fullmatch(self.metadata_value)

@@ -198,9 +198,9 @@ async def fill(database_url: str, size: Size) -> Scene:
             last = FIRST_INSTANT + timedelta(seconds=size.traces * SECONDS_BETWEEN)
             days = next_days(FIRST_INSTANT, (last - FIRST_INSTANT).days + 1)
             await create_days(session, days)
-        async with process.database.engine.begin() as connection:
+        async with process.background_database.engine.begin() as connection:
             newest = await _insert(connection, workspace_id, size)
-        async with process.database.engine.connect() as connection:
+        async with process.background_database.engine.connect() as connection:
             alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
             await alone.execute(text("VACUUM (ANALYZE)"))
     finally:
