@@ -35,7 +35,8 @@ SELECT id, workspace, board, board, board, 'inference',
 FROM made ORDER BY id;
 INSERT INTO trace_text (id, workspace_id, input, output)
 SELECT id, workspace,
-       'common words' || CASE WHEN ago = 11 AND n % 100 = 0 THEN ' quokka' ELSE '' END, repeat('x', 200)
+       'common words' || CASE WHEN ago = 11 AND n % 100 = 0 THEN ' quokka' ELSE '' END,
+       repeat('x', 200)
 FROM made ORDER BY id;
 INSERT INTO trace_hour
 SELECT workspace, board, date_trunc('day', to_timestamp(ms / 1000.0), 'UTC'), 'inference', '',

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from app.services import Process
-from db.base import new_id
+from db.base import first_id_at, new_id
 from db.models import Candidate, Leaderboard
 from resolvers.trace_filter import TraceFilter
 from tests.conftest import ON_OLDEST_TOO, ask
@@ -24,7 +24,8 @@ from tests.factories import (
 )
 
 NOW = datetime.now(UTC)
-RUN, TOKEN = new_id(), new_id()
+# A run is older than its calls.
+RUN, TOKEN = first_id_at(NOW - timedelta(hours=1)), new_id()
 LIST = """
 query($filter: TraceFilterInput, $first: Int, $after: String) {
   traces(filter: $filter, first: $first, after: $after) {
