@@ -162,7 +162,7 @@ class Process:
             traces=traces,
             trace_batches=self._trace_batches(traces),
             span_room=SpanRoom(),
-            health=ProviderHealth(self.background_database),
+            health=ProviderHealth(self.background_database, redactors),
             runs_under_way=RunsUnderWay(),
             run_results=GroupCommit(
                 partial(store_call_results, self.database, traces, redactors),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import Executable, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +21,7 @@ from db.models import ProviderState
 from db.session import Database
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.failures import describe, is_outage
+from resolvers.redactors import Redactors
 from resolvers.waiting import wait_for_event
 
 log = logging.getLogger("gero.calls")
@@ -128,11 +130,15 @@ class ProviderHealth:
 
     Args:
         database: Where processes tell each other.
+        redactors: What takes out of what endpoints say, which quote what they are sent.
         rule: When a circuit opens.
     """
 
-    def __init__(self, database: Database, rule: CircuitRule | None = None) -> None:
+    def __init__(
+        self, database: Database, redactors: Redactors, rule: CircuitRule | None = None
+    ) -> None:
         self._database = database
+        self._redactors = redactors
         self._rule = rule or CircuitRule()
         self._endpoints: dict[tuple[UUID, str], _Endpoint] = {}
         self._read_at: dict[UUID, float] = {}
@@ -246,7 +252,8 @@ class ProviderHealth:
         known.probed_until = 0.0
         if error is not None and error.retry_after_seconds:
             seconds = min(error.retry_after_seconds, LONGEST_CLOSED_SECONDS)
-            await self._close(workspace_id, pause, seconds, f"it asked for that: {error}")
+            said = await self._said(workspace_id, str(error))
+            await self._close(workspace_id, pause, seconds, f"it asked for that: {said}")
         if error is None or error.code not in TROUBLE:
             if known.openings:
                 log.warning("%s answers again", _shown(circuit))
@@ -256,10 +263,19 @@ class ProviderHealth:
             known.failures = known.openings = 0
             return
         known.failures += 1
-        known.reason = error.summary
+        known.reason = await self._said(workspace_id, error.summary)
         # Once open, it has to succeed to be trusted again.
         if known.openings or known.failures >= self._rule.failures:
             await self._open(workspace_id, circuit, known)
+
+    async def _said(self, workspace_id: UUID, text: str) -> str:
+        """Return what an endpoint said as it may be stored."""
+        try:
+            return await self._redactors.redact_text(workspace_id, text) or ""
+        except (SQLAlchemyError, asyncpg.PostgresError, OSError) as failure:
+            if not is_outage(failure):
+                raise
+            return "what it said may not be told while the database is away"
 
     async def _open(self, workspace_id: UUID, name: str, known: _Endpoint) -> None:
         if known.closed_until > time.monotonic():

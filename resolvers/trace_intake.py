@@ -67,7 +67,7 @@ def find_time_fault(ctx: Context, name: str, started_at: datetime) -> str | None
         name: What the client calls the time.
         started_at: When the call began.
     """
-    days, now = ctx.services.limits.trace_retention_days, datetime.now(UTC)
+    days, now = ctx.trace_retention_days, datetime.now(UTC)
     if started_at > now + MOST_AHEAD:
         minutes = MOST_AHEAD // timedelta(minutes=1)
         return f"{name}: {rfc3339(started_at)} is more than {minutes} minutes in the future"

@@ -251,7 +251,9 @@ class _Judging:
         self, session: WriteSession, trace: Trace, score: Mapping[str, Any]
     ) -> None:
         """Store a score, if its answer has none yet, and add it to its arm's."""
-        new = insert(TraceScore).values(dict(score)).on_conflict_do_nothing()
+        redact = self._ctx.services.redactors.redact_text  # a judge quotes what it judges
+        told = {name: await redact(trace.workspace_id, score[name]) for name in ("reason", "error")}
+        new = insert(TraceScore).values({**score, **told}).on_conflict_do_nothing()
         is_first = await session.scalar(new.returning(TraceScore.trace_id)) is not None
         if is_first and score["score"] is not None:
             note = trace.trace_metadata["rollout"]

@@ -96,6 +96,11 @@ def setting_overrides(peer: ModelPeer, judge_url: str) -> dict[str, Any]:
     return {"huggingface_url": peer.url, "sandbox_url": judge_url}
 
 
+def echo(message: str, code: int) -> Response:
+    """Fail as OpenRouter does: inside of a 200, with a message that is stored."""
+    return JSONResponse({"error": {"message": message, "code": code}})
+
+
 async def as_owner(client: httpx2.AsyncClient, tenant: Tenant, query: str, **variables: Any) -> Any:
     headers = {"Authorization": f"Bearer {session_token(tenant.owner_id)}"}
     body = {"query": query, "variables": variables}
@@ -165,7 +170,7 @@ async def test_the_echo_of_an_endpoint_that_fails_is_not_stored(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, peer: ModelPeer, database_url: str
 ) -> None:
     def refuse(_name: str, question: str) -> Response:
-        return JSONResponse({"error": {"message": f"can't say {question}"}}, 400)
+        return echo(f"can't say {question}", 400)
 
     peer.answer = refuse
     board, candidates = await make_board(process, tenant, peer, "model")
@@ -178,7 +183,27 @@ async def test_the_echo_of_an_endpoint_that_fails_is_not_stored(
     assert await find_secrets(database_url) == []
     trace = await newest_trace(client, board, source="inference")
     assert trace["status"] == "error"
+    assert trace["error"].endswith("my card: [redacted:card]")
     assert trace["input"] == "my card: [redacted:card]"
+
+
+@pytest.mark.usefixtures("redacting")
+async def test_why_an_endpoint_is_left_alone_is_told_without_what_it_echoed(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, peer: ModelPeer, database_url: str
+) -> None:
+    peer.answer = lambda _name, question: echo(f"no {question}", 500)
+    board, candidates = await make_board(process, tenant, peer, "model")
+    await make_ranked_run(process, board, candidates)
+    path, body = f"/v1/leaderboard/{board.id}/inference", {"messages": MESSAGES[:1]}
+    for _ in range(12):
+        await client.post(path, json=body)
+    answer = await client.post(path, json=body)
+    assert answer.json()["details"]["reason"] == "circuit_open"
+    assert "Refund [redacted:order] to [redacted:email]" in answer.json()["error"]
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    assert await connection.fetchval("SELECT count(*) FROM provider_state") == 1
+    await connection.close()
+    assert await find_secrets(database_url) == []
 
 
 @pytest.mark.usefixtures("redacting", "worker")
@@ -189,7 +214,7 @@ async def test_a_run_is_scored_on_what_was_answered_and_stores_none_of_it(
 
     def answer(_name: str, question: str) -> Response | str:
         if question.startswith("9"):
-            return JSONResponse({"error": f"{question} {KEY}"}, 400)
+            return echo(f"{question} {KEY}", 400)
         return EMAIL
 
     peer.answer = answer
@@ -203,6 +228,8 @@ async def test_a_run_is_scored_on_what_was_answered_and_stores_none_of_it(
     nodes = answered["results"]["nodes"]
     assert [node["output"] for node in nodes if node["error"] is None] == ["[redacted:email]"] * 9
     assert sum(node["score"] for node in nodes) == 9.0
+    (error,) = filter(None, (node["error"] for node in nodes))
+    assert error.endswith("9: who pays [redacted:order]? [redacted:api_key]")
     assert await find_secrets(database_url) == []
 
 

@@ -128,7 +128,10 @@ async def test_a_call_that_is_given_up_leaves_its_place_to_others(
 async def test_a_retry_after_is_heeded_by_all_callers_and_all_processes(
     process: Process, settings: Settings, tenant: Tenant
 ) -> None:
-    here, there = ProviderHealth(process.database), ProviderHealth(process.database)
+    here, there = (
+        ProviderHealth(process.database, process.services.redactors),
+        ProviderHealth(process.database, process.services.redactors),
+    )
     limited = ProviderError(
         ProviderErrorCode.RATE_LIMITED, "too many", status=429, retry_after_seconds=1.5,
         is_retryable=True,
@@ -152,7 +155,10 @@ async def test_a_circuit_opens_after_failures_in_a_row_and_one_success_closes_it
     process: Process, tenant: Tenant
 ) -> None:
     rule = CircuitRule(first_open_seconds=0.3)
-    health, workspace_id = ProviderHealth(process.database, rule), tenant.workspace_id
+    health, workspace_id = (
+        ProviderHealth(process.database, process.services.redactors, rule),
+        tenant.workspace_id,
+    )
     for _ in range(9):
         await health.note(workspace_id, TARGET, FAILED)
     await health.note(workspace_id, TARGET, None)
@@ -175,7 +181,9 @@ async def test_a_circuit_opens_after_failures_in_a_row_and_one_success_closes_it
 async def test_a_circuit_that_stays_open_fails_calls_at_once_and_says_so(
     process: Process, tenant: Tenant
 ) -> None:
-    health = ProviderHealth(process.database, CircuitRule(first_open_seconds=0.3))
+    health = ProviderHealth(
+        process.database, process.services.redactors, CircuitRule(first_open_seconds=0.3)
+    )
     workspace_id = tenant.workspace_id
     for _ in range(10):
         await health.note(workspace_id, TARGET, FAILED)
@@ -187,7 +195,9 @@ async def test_a_circuit_that_stays_open_fails_calls_at_once_and_says_so(
     with pytest.raises(ProviderError, match=said):
         await health.wait(workspace_id, TARGET)
     with pytest.raises(ProviderError, match=said):
-        await ProviderHealth(process.database).wait(workspace_id, TARGET)
+        await ProviderHealth(process.database, process.services.redactors).wait(
+            workspace_id, TARGET
+        )
 
 
 async def test_a_run_waits_for_an_endpoint_that_asks_for_a_pause(
@@ -214,7 +224,7 @@ async def test_a_broken_candidate_s_circuit_opens_and_the_others_are_ranked(
     client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
 ) -> None:
     rule = CircuitRule(first_open_seconds=0.1, patient_openings=2, longest_open_seconds=60.0)
-    health = ProviderHealth(process.background_database, rule)
+    health = ProviderHealth(process.background_database, process.services.redactors, rule)
     process.services = replace(process.services, health=health)
 
     def answer(name: str, question: str) -> Response | str:

@@ -19,8 +19,6 @@ from db.models import Candidate, Leaderboard, Trace, TraceFeedback, TraceHour, T
 from db.models.trace import ALL_BOARDS
 from db.partitions import day_of, list_days
 from engine.latency_buckets import bucket_of
-from resolvers.errors import InvalidInputError
-from resolvers.trace_retention import check_trace_time
 from resolvers.trace_storage import STORE, storing_values
 from resolvers.trace_upkeep import BATCH_ROWS, drop_old_traces, put_hours_together
 from tests.conftest import ON_OLDEST_TOO
@@ -258,17 +256,6 @@ async def test_traces_go_when_they_are_too_old_with_all_that_belongs_to_them(
                 f"leaderboard_id = '{ALL_BOARDS}' AND workspace_id = '{workspace.workspace_id}'",
             )
             assert row["count"] == count
-
-
-async def test_a_trace_is_taken_of_a_time_that_traces_are_kept_of(process: Process) -> None:
-    ctx = process.system_context()
-    now = datetime.now(UTC)
-    for days in (0, 89.9, -0.9):
-        check_trace_time(ctx, "start", now - timedelta(days=days))
-    with pytest.raises(InvalidInputError, match=r"^start: .*Z is longer ago than the 90 days that"):
-        check_trace_time(ctx, "start", now - timedelta(days=90.1))
-    with pytest.raises(InvalidInputError, match=r"^start: .*Z is more than a day ahead$"):
-        check_trace_time(ctx, "start", now + timedelta(days=1.1))
 
 
 def test_ids_before_1970_are_the_first() -> None:

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from app.services import Process
-from db.models import Leaderboard, Trace, TraceHour, TraceText
+from db.models import Leaderboard, Trace, TraceHour, TraceText, Workspace
 from engine.instants import rfc3339
 from tests.conftest import ask
 from tests.factories import Tenant, make_leaderboard, make_tenant, make_token
@@ -197,6 +197,23 @@ async def test_a_trace_that_is_too_old_or_of_the_future_takes_none_of_its_reques
             {"error": f"started_at: {reason}", "code": "invalid_input", "details": {"index": 1}},
         )
     assert await count(process) == 0
+
+
+async def test_a_workspace_that_keeps_traces_for_a_shorter_time_takes_no_older_ones(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, tenant: Tenant
+) -> None:
+    async with process.database.write() as session:
+        await session.execute(
+            update(Workspace)
+            .where(Workspace.id == tenant.workspace_id)
+            .values(trace_retention_days=7)
+        )
+    old = ago(days=8)
+    answer = await add(client, board, {"output": "x", "started_at": old})
+    message = f"started_at: {old} is longer ago than the 7 days that are kept"
+    assert (answer.status_code, answer.json()["error"]) == (400, message)
+    answer = await add(client, board, {"output": "x", "started_at": ago(days=6)})
+    assert answer.status_code == 201
 
 
 async def test_a_thousand_traces_are_taken_and_one_more_is_not(
