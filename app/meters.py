@@ -219,14 +219,12 @@ class PrometheusMeters(Meters):
     Attributes:
         registry: What operators are shown.
         requests: Counts HTTP requests.
-        is_feed_connected: Whether the feed of changes is connected; who keeps it, sets this.
         tracing: As given.
     """
 
     def __init__(self, tracing: "Tracing | None" = None) -> None:
         self.registry = CollectorRegistry()
         self.tracing = tracing
-        self.is_feed_connected = False
         self.requests = RequestMeter(self.registry)
         models = ModelMetrics(self.registry)
         self._calls = {source: SourceMeter(source, models, tracing) for source in CallSource}

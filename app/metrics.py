@@ -121,6 +121,11 @@ class PresentState(Collector):
             "Requests that are being served.",
             process.meters.requests.in_flight,
         )
+        yield GaugeMetricFamily(
+            "gero_inferences_in_flight",
+            "Calls of production that are under way or not yet stored.",
+            process.services.admission.count,
+        )
         yield from self._collect_pools()
         waiting = GaugeMetricFamily(
             "gero_commit_waiting", "Items that wait for a transaction to share.", labels=["store"]
@@ -135,8 +140,8 @@ class PresentState(Collector):
         )
         yield GaugeMetricFamily(
             "gero_change_feed_connected",
-            "1 while the feed of changes is connected.",
-            int(process.meters.is_feed_connected),
+            "1 while every change is heard of, so that what is served may come from memory.",
+            int(process.changes.is_live),
         )
         jobs = GaugeMetricFamily(
             "gero_jobs_unfinished",

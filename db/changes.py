@@ -16,6 +16,14 @@ log = logging.getLogger("gero.listening")
 
 CHANNEL = "gero_changes"
 RECONNECT_SECONDS = 0.5
+# The last is the driver's own trouble, where the server ends a connection at an odd moment.
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 CONNECT_SECONDS = 5
 # A connection that is lost without a word is found out by asking.
 PING_SECONDS = 0.4
@@ -63,7 +71,7 @@ class ChangeFeed:
         while True:
             try:
                 await self._listen_once()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except LOST as error:
                 log.warning("nothing is cached, for want of news of changes: %s", error or "lost")
             finally:
                 self._heard_at = float("-inf")

@@ -10,6 +10,8 @@ from typing import Any
 
 import asyncpg
 
+from db.changes import LOST
+
 log = logging.getLogger("gero.listening")
 
 RECONNECT_SECONDS = 1.0
@@ -65,7 +67,7 @@ class Listener:
         while True:
             try:
                 await self._listen_once()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except LOST as error:
                 log.warning("not listening on %s, and trying again: %s", self._channel, error)
             await asyncio.sleep(RECONNECT_SECONDS)
 
