@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from engine.canonical import canonical_json
-from providers.base import ChatAnswer, ProviderError
+from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from providers.chat_answers import price_tokens
 from providers.chat_tally import ChatTally
 from resolvers.call_bounds import BYTES_A_TOKEN
@@ -43,6 +43,8 @@ class AnswerStream:
         self._tally = ChatTally(self.model.target)
         self._chunk_count = 0
         self._attempts = 0
+        self._meter = call.ctx.services.meters.calls(CallSource.INFERENCE)
+        self._is_noted = False
 
     async def open(self) -> Served | None:
         """Ask for the answer, and wait for the first of it.
@@ -56,9 +58,7 @@ class AnswerStream:
             self.model, self._tally = model, ChatTally(model.target)
             if error is None:
                 return None
-            outcome = self._outcome(None, error)
-            self._note(outcome)
-            served = Served(model, outcome)
+            served = Served(model, self._outcome(None, error))
             if not self.call.goes_on(served):
                 break
         return served
@@ -68,12 +68,20 @@ class AnswerStream:
         health = self.call.health_of(model)
         self._attempts = 0
         while True:
+            began: float | None = None
             try:
                 await health.wait()
                 self._attempts += 1
-                self.call.asked_at = perf_counter()
+                self.call.asked_at = began = perf_counter()
                 await self._receive_first(model, params)
+            except asyncio.CancelledError:
+                if began is not None:
+                    unwanted = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
+                    self._meter.note(model.target, None, unwanted, perf_counter() - began)
+                raise
             except ProviderError as error:
+                seconds = None if began is None else perf_counter() - began
+                self._meter.note(model.target, None, error, seconds)
                 await self._stack.aclose()
                 await health.note(error)
                 wait = wait_seconds(error, self._attempts)
@@ -109,14 +117,10 @@ class AnswerStream:
                 yield chunk
         except ProviderError as error:
             await self._stack.aclose()
-            outcome = self._outcome(self._counted(), error)
-            self._note(outcome)
-            await self.call.end(Served(self.model, outcome))
+            await self._end(self._outcome(self._counted(), error))
             raise
         await self._stack.aclose()
-        outcome = self._outcome(self._tally.answer(), None)
-        self._note(outcome)
-        self.ended = await self.call.end(Served(self.model, outcome))
+        self.ended = await self._end(self._outcome(self._tally.answer(), None))
 
     async def __aenter__(self) -> Self:
         """Begin to read."""
@@ -126,9 +130,7 @@ class AnswerStream:
         """Hang up on the model, unless it has ended, and store what had come of its answer."""
         await self._stack.aclose()
         if not self.call.is_ended:
-            served = self.call.broken_off(self._counted())
-            self._note(served.outcome)
-            await self.call.end(served)
+            await self._end(self.call.broken_off(self._counted()).outcome)
 
     def _count(self, chunk: Mapping[str, Any]) -> None:
         self._tally.add(chunk)
@@ -141,17 +143,19 @@ class AnswerStream:
         latency_ms = (perf_counter() - self.call.asked_at) * 1000
         return CallOutcome(answer, error, latency_ms, self._attempts, self._first_byte_ms)
 
-    def _note(self, outcome: CallOutcome) -> None:
-        """Count how a call ended; nobody was asked where there was no attempt."""
-        seconds = outcome.latency_ms / 1000 if outcome.attempts else None
-        first = outcome.first_byte_ms
-        self.call.ctx.services.meters.calls(CallSource.INFERENCE).note(
-            self.model.target,
-            outcome.answer,
-            outcome.error,
-            seconds,
-            None if first is None else first / 1000,
-        )
+    async def _end(self, outcome: CallOutcome) -> EndedCall:
+        """Count the answer, once, and have what it leaves stored."""
+        if not self._is_noted:
+            self._is_noted = True
+            first_byte_ms = self._first_byte_ms
+            self._meter.note(
+                self.model.target,
+                outcome.answer,
+                outcome.error,
+                outcome.latency_ms / 1000,
+                None if first_byte_ms is None else first_byte_ms / 1000,
+            )
+        return await self.call.end(Served(self.model, outcome))
 
     def _counted(self) -> ChatAnswer:
         """Return what had come of the answer, its tokens counted where it does not tell them.

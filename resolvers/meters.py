@@ -15,6 +15,7 @@ class CallSource(StrEnum):
     INFERENCE = "inference"
     JUDGE = "judge"
     LABEL = "label"
+    SHADOW = "shadow"
 
 
 class Refusal(StrEnum):

@@ -99,10 +99,8 @@ async def call_model(
         if stopped is not None and stopped.is_set():
             raise CallStoppedError
         attempts += 1
-        outcome = await _ask(chat, target, messages, params, attempts)
+        outcome = await _ask(chat, target, messages, params, attempts, meter)
         error = outcome.error
-        if meter is not None:
-            meter.note(target, outcome.answer, error, outcome.latency_ms / 1000)
         if endpoint is not None:
             await endpoint.note(error)
         if error is None:
@@ -131,13 +129,21 @@ async def _ask(
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     attempts: int,
+    meter: CallMeter | None,
 ) -> CallOutcome:
+    answer: ChatAnswer | None = None
+    # What is noted of a call whose caller goes away meanwhile.
+    error: ProviderError | None = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
     began = time.perf_counter()
     try:
-        answer = await chat.complete(target, messages, params)
-    except ProviderError as error:
-        return CallOutcome(None, error, (time.perf_counter() - began) * 1000, attempts)
-    return CallOutcome(answer, None, (time.perf_counter() - began) * 1000, attempts)
+        answer, error = await chat.complete(target, messages, params), None
+    except ProviderError as failure:
+        error = failure
+    finally:
+        seconds = time.perf_counter() - began
+        if meter is not None:
+            meter.note(target, answer, error, seconds)
+    return CallOutcome(answer, error, seconds * 1000, attempts)
 
 
 def wait_seconds(error: ProviderError, attempts: int) -> float:

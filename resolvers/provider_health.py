@@ -285,7 +285,7 @@ class ProviderHealth:
         known.openings += 1
         log.warning(
             "the circuit of %s is open for %.0f s: it failed %d times in a row, at last with %s",
-            _shown(name), seconds, known.failures, known.reason,
+            _shown(name), seconds, known.failures, known.reason.partition(":")[0],
         )  # fmt: skip
         await self._close(workspace_id, name, seconds, known.reason, known.failures, known.openings)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from db.base import new_id
 from resolvers.call_bounds import bound_call, size_call
 from resolvers.errors import AppError, PriceUnknownError
-from resolvers.failures import is_outage
+from resolvers.failures import describe, is_outage
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallSubject, call_model, trace_values
 from resolvers.rollout_plan import ShadowPlan
 from resolvers.serving import ServingModel
@@ -45,7 +46,7 @@ class ShadowCalls:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, AppError) or is_outage(error):
-            log.warning("a challenger was not asked: %s", error)
+            log.warning("a challenger was not asked: %s", describe(error))
         else:
             log.error("a challenger could not be asked", exc_info=error)
 
@@ -64,7 +65,7 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
     try:
         bounded = bound_call(target, call.messages, params, size)
     except PriceUnknownError as error:
-        log.info("shadow %s leaves a request out: %s", plan.shadow_id, error)
+        log.info("shadow %s leaves a request out: %s", plan.shadow_id, describe(error))
         return
     seconds = int(target.timeout_seconds + services.limits.hold_seconds)
     async with services.database.write() as session:
@@ -78,6 +79,7 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
         bounded.params,
         retries=0,
         endpoint=services.health.of(call.board.workspace_id, target, is_patient=False),
+        meter=services.meters.calls(CallSource.SHADOW),
     )
     trace = trace_values(
         new_id(),

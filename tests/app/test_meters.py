@@ -25,7 +25,13 @@ from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorC
 from resolvers.group_commit import GroupCommit
 from resolvers.meters import CallSource, JobOutcome, Refusal
 from tests.conftest import NO_TLS, ask, await_run
-from tests.factories import Tenant, make_leaderboard
+from tests.factories import (
+    Tenant,
+    make_candidate,
+    make_leaderboard,
+    make_ranked_run,
+    make_token,
+)
 from tests.jobs.conftest import make_board
 from tests.jobs.test_run_lifecycle import start
 from tests.model_peer import ModelPeer, model_peer
@@ -120,6 +126,7 @@ async def test_calls_are_counted_by_source_provider_and_outcome(
     assert value(seen, "gero_model_call_duration_seconds_count", **by) == 3
     assert value(seen, "gero_model_call_duration_seconds_sum", **by) == pytest.approx(20.6)
     assert value(seen, "gero_model_first_byte_seconds_count", **by) == 1
+    assert value(seen, "gero_model_first_byte_seconds_sum", **by) == 0.2
     assert value(seen, "gero_model_tokens_total", direction="input", **by) == 7
     assert value(seen, "gero_model_tokens_total", direction="output", **by) == 6
     assert value(seen, "gero_model_cost_usd_total", **by) == 0.25
@@ -148,6 +155,114 @@ async def test_a_run_is_seen_in_calls_jobs_commits_and_statements(
     for kind in ("read", "write"):
         counter = "gero_database_statement_duration_seconds_count"
         assert value(seen, counter, kind=kind) > (value(before, counter, kind=kind) or 0)  # type: ignore[operator]
+
+
+CHAT: dict[str, Any] = {
+    "model": "leaderboard/sums",
+    "messages": [{"role": "user", "content": "What is 2 + 3?"}],
+}
+
+
+async def make_serving(process: Process, tenant: Tenant, *models: str) -> None:
+    """Have a leaderboard whose models are ranked in this order, and the first serves."""
+    board = await make_leaderboard(process, tenant.workspace_id, slug="sums")
+    prices: dict[str, Any] = {"input_price_per_million_usd": 1, "output_price_per_million_usd": 1}
+    candidates = [
+        await make_candidate(process, board, model_id=f"sandbox/{model}", **prices)
+        for model in models
+    ]
+    await make_ranked_run(process, board, candidates)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_call_of_production_is_counted_whole_or_in_parts(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, *, is_streamed: bool
+) -> None:
+    await make_serving(process, tenant, "balanced-medium")
+    answered = await client.post("/v1/chat/completions", json={**CHAT, "stream": is_streamed})
+    assert answered.status_code == 200, answered.text
+    seen = await scrape(client)
+    by = {"source": "inference", "provider": "openrouter"}
+    assert value(seen, "gero_model_calls_total", outcome="ok", **by) == 1
+    assert value(seen, "gero_model_call_duration_seconds_count", **by) == 1
+    assert value(seen, "gero_model_first_byte_seconds_count", **by) == (1 if is_streamed else 0)
+    for direction in ("input", "output"):
+        assert value(seen, "gero_model_tokens_total", direction=direction, **by)
+    route = {"route": "/v1/chat/completions", "method": "POST"}
+    assert value(seen, "gero_http_requests_total", status="2xx", **route) == 1
+    assert value(seen, "gero_commit_items_sum", store="calls") == 1
+    assert value(seen, "gero_inferences_in_flight") == 0
+
+
+async def test_an_answer_that_breaks_off_is_counted_once_with_what_had_come(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    await make_serving(process, tenant, "fault-disconnect")
+    await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    seen = await scrape(client)
+    by = {"source": "inference", "provider": "openrouter"}
+    assert value(seen, "gero_model_calls_total", outcome="connection_lost", **by) == 1
+    assert value(seen, "gero_model_call_duration_seconds_count", **by) == 1
+    assert value(seen, "gero_model_tokens_total", direction="output", **by)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_call_whose_caller_leaves_is_counted_once(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, peer: ModelPeer, *,
+    is_streamed: bool,
+) -> None:  # fmt: skip
+    board = await make_leaderboard(process, tenant.workspace_id, slug="sums")
+    candidate = await make_candidate(process, board, endpoint_url=peer.endpoint("slow"))
+    await make_ranked_run(process, board, [candidate])
+    peer.open.clear()
+    with pytest.raises(httpx2.ReadTimeout):
+        await client.post("/v1/chat/completions", json={**CHAT, "stream": is_streamed}, timeout=0.3)
+    by = {"source": "inference", "provider": "custom", "outcome": "cancelled"}
+    async with asyncio.timeout(10):
+        while value(await scrape(client), "gero_model_calls_total", **by) != 1:
+            await asyncio.sleep(0.05)
+        while process.services.admission.count:
+            await asyncio.sleep(0.01)
+    assert value(await scrape(client), "gero_model_calls_total", **by) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"budget_limit_usd": Decimal("0.000001")}, "budget"),
+        ({"requests_per_minute": 1}, "request_rate"),
+        ({"tokens_per_minute": 1}, "token_rate"),
+    ],
+)
+@pytest.mark.parametrize("setting_overrides", [{"cron_secret": SECRET, "budget_wait_seconds": 0}])
+async def test_a_refusal_is_counted_by_what_refuses(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, limits: dict[str, Any],
+    reason: str,
+) -> None:  # fmt: skip
+    await make_serving(process, tenant, "balanced-medium")
+    token = await make_token(process, tenant.workspace_id, **limits)
+    headers = {"Authorization": f"Bearer {token}"}
+    answers = [
+        await client.post("/v1/chat/completions", json=CHAT, headers=headers) for _ in range(2)
+    ]
+    assert answers[-1].status_code in {402, 429}
+    seen = await scrape(client)
+    times = 1 if reason == "request_rate" else 2
+    refusals = {each: value(seen, "gero_refusals_total", reason=each) for each in Refusal}
+    assert refusals == {each: times if each == reason else 0 for each in Refusal}
+
+
+@pytest.mark.parametrize("setting_overrides", [{"cron_secret": SECRET, "max_inferences": 1}])
+async def test_a_call_that_finds_no_place_is_counted(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    await make_serving(process, tenant, "balanced-medium")
+    process.services.admission.enter()
+    refused = await client.post("/v1/chat/completions", json=CHAT)
+    assert refused.status_code == 503
+    seen = await scrape(client)
+    assert value(seen, "gero_refusals_total", reason="concurrency") == 1
+    assert value(seen, "gero_inferences_in_flight") == 1
 
 
 @pytest.mark.parametrize("outcome", list(JobOutcome))
@@ -205,17 +320,15 @@ async def test_who_holds_a_connection_and_who_waits_for_one_is_seen(
     assert value(seen, "gero_database_connections_waiting", pool="requests") == 0
 
 
-async def test_the_process_is_seen_too(anonymous: httpx2.AsyncClient, process: Process) -> None:
-    process.meters.is_feed_connected = True
+async def test_the_process_is_seen_too(anonymous: httpx2.AsyncClient) -> None:
+    wanted = ("gero_event_loop_lag_seconds_count", "gero_change_feed_connected")
     async with asyncio.timeout(10):
-        while True:
-            seen = await scrape(anonymous)
-            if value(seen, "gero_event_loop_lag_seconds_count"):
-                break
+        seen = await scrape(anonymous)
+        while not all(value(seen, name) for name in wanted):
             await asyncio.sleep(0.1)
+            seen = await scrape(anonymous)
     for name in ("process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"):
         assert value(seen, name) > 0  # type: ignore[operator]
-    assert value(seen, "gero_change_feed_connected") == 1
     assert value(seen, "gero_circuits_open") == 0
     assert value(seen, "gero_gc_pause_seconds_count", generation="2") is not None
 

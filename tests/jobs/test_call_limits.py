@@ -238,3 +238,22 @@ async def test_a_broken_candidate_s_circuit_opens_and_the_others_are_ranked(
     assert (best["score"], worst["score"], worst["error_count"]) == (1.0, 0.0, len(peer.rows))
     asked = sum(count for (name, _), count in peer.calls.items() if name == "broken")
     assert asked < 2 * len(peer.rows)
+
+
+async def test_the_log_of_a_circuit_holds_no_query_and_nothing_of_what_was_answered(
+    process: Process, tenant: Tenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = ProviderHealth(process.database, CircuitRule(failures=1))
+    target = replace(TARGET, url="http://127.0.0.1:1/x?key=a-secret#a-secret")
+    said = "the endpoint answered an error: can't say a-secret"
+    await health.note(
+        tenant.workspace_id, target, ProviderError(ProviderErrorCode.SERVER_ERROR, said)
+    )
+    await health.note(tenant.workspace_id, target, None)
+    assert [each.getMessage() for each in caplog.records if each.name == "gero.calls"] == [
+        (
+            "the circuit of http://127.0.0.1:1/x is open for 5 s: it failed 1 times in a row, at "
+            "last with server_error"
+        ),
+        "http://127.0.0.1:1/x answers again",
+    ]

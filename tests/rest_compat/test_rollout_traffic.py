@@ -138,3 +138,11 @@ async def test_a_challenger_is_asked_besides_and_never_answers(
     assert (tried.status, tried.token_id) == ("ok", None)
     assert (row.spent_usd, row.held_usd) == (tried.cost_usd, Decimal(0))
     assert [charge.id for charge in charges] == [served.id]
+    counted = {
+        source: process.meters.registry.get_sample_value(
+            "gero_model_calls_total",
+            {"source": source, "provider": "openrouter", "outcome": "ok"},
+        )
+        for source in ("inference", "shadow")
+    }
+    assert counted == {"inference": 1, "shadow": 1}
