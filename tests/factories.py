@@ -169,7 +169,7 @@ async def make_ranked_run(
                 )
             )  # fmt: skip
             for position in range(rows):
-                trace = await make_trace(session, board, candidate, run=run, at=now)
+                trace = await make_trace(session, board, candidate, run=run)
                 session.add(
                     RunResult(
                         id=new_id(), run_id=run.id, candidate_id=candidate.id, position=position,
