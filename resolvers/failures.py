@@ -28,6 +28,8 @@ OUTAGES = (
     OperationalError,
     PoolTimeoutError,
     asyncpg.InterfaceError,
+    # The server said that it ends a connection, and has not hung up yet.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
 
 from resolvers.failures import is_outage
 
@@ -32,7 +31,7 @@ async def retry_outage(work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except Exception as error:
             is_over = isinstance(error, asyncpg.TransactionRollbackError)  # a deadlock, lost
             if not (is_over or is_outage(error)) or time.monotonic() > give_up_at:
                 raise

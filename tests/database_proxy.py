@@ -57,6 +57,11 @@ class DatabaseProxy:
         for writer in [*self._links[name]]:
             writer.transport.abort()
 
+    def say(self, name: str, message: bytes) -> None:
+        """Have the server say something on the connections of that name."""
+        for writer in self._links[name]:
+            writer.write(message)
+
     def close(self) -> None:
         """Let go of everybody."""
         for event in self._moving.values():

@@ -18,6 +18,7 @@ from app.worker import create_worker
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.call_gate import CallGate
 from resolvers.provider_health import CircuitRule, ProviderHealth
+from resolvers.redactors import Redactors
 from tests.conftest import await_run
 from tests.factories import Tenant
 from tests.jobs.conftest import make_board
@@ -243,7 +244,8 @@ async def test_a_broken_candidate_s_circuit_opens_and_the_others_are_ranked(
 async def test_the_log_of_a_circuit_holds_no_query_and_nothing_of_what_was_answered(
     process: Process, tenant: Tenant, caplog: pytest.LogCaptureFixture
 ) -> None:
-    health = ProviderHealth(process.database, CircuitRule(failures=1))
+    redactors = Redactors(process.database, process.changes)
+    health = ProviderHealth(process.database, redactors, CircuitRule(failures=1))
     target = replace(TARGET, url="http://127.0.0.1:1/x?key=a-secret#a-secret")
     said = "the endpoint answered an error: can't say a-secret"
     await health.note(
