@@ -92,6 +92,11 @@ MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_is_a_num
 Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES), BeforeValidator(_is_a_number)]
 
 
+Messages = Annotated[
+    list[Annotated[Message, AfterValidator(_has_content)]], Field(min_length=1, max_length=2_000)
+]
+
+
 class InferenceRequest(BaseModel):
     """A request to the model in production; other fields are forwarded to it."""
 
@@ -103,13 +108,9 @@ class InferenceRequest(BaseModel):
     prompt: str | None = Field(default=None, max_length=2_000_000)
     question: str | None = Field(default=None, max_length=2_000_000)
     query: str | None = Field(default=None, max_length=2_000_000)
-    messages: (
-        Annotated[
-            list[Annotated[Message, AfterValidator(_has_content)]],
-            Field(min_length=1, max_length=2_000),
-        ]
-        | None
-    ) = Field(default=None, description="OpenAI chat messages, sent as they are.")
+    messages: Messages | None = Field(
+        default=None, description="OpenAI chat messages, sent as they are."
+    )
     max_tokens: MaxTokens | None = Field(default=None, description="Generated at most.")
     max_completion_tokens: MaxTokens | None = Field(
         default=None, description="The newer name of max_tokens at some providers."

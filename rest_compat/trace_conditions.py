@@ -1,13 +1,12 @@
 """The query parameters that say which traces are asked for, of every route that returns some."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends, Query
 
-from resolvers.inputs import TraceConditions
+from resolvers.inputs import TraceConditions, WrittenInstant
 from resolvers.trace_filter import TraceFilter
 
 
@@ -25,8 +24,8 @@ def read_trace_filter(
     model: Annotated[str | None, _parameter("Of this model.")] = None,
     leaderboard_model_id: Annotated[UUID | None, _parameter("Of this candidate.")] = None,
     token_id: Annotated[UUID | None, _parameter("Charged to this API token.")] = None,
-    since: Annotated[datetime | None, _parameter("Made at this instant or later.")] = None,
-    until: Annotated[datetime | None, _parameter("Made before this instant.")] = None,
+    since: Annotated[WrittenInstant | None, _parameter("Made at this instant or later.")] = None,
+    until: Annotated[WrittenInstant | None, _parameter("Made before this instant.")] = None,
     min_latency_ms: Annotated[float | None, _parameter("Took so long or longer.")] = None,
     max_latency_ms: Annotated[float | None, _parameter("Took so long or less.")] = None,
     min_cost_usd: Annotated[Decimal | None, _parameter("Cost so much or more.")] = None,

@@ -15,11 +15,10 @@ from resolvers import inference
 from resolvers.answer_streams import AnswerStream
 from resolvers.errors import (
     AppError,
-    InvalidInputError,
     NotFoundError,
     UnsupportedOptionError,
 )
-from resolvers.inference_request import InferenceRequest
+from resolvers.inference_request import InferenceRequest, Messages
 from resolvers.serving import MODEL_PREFIX, read_reference
 from rest_compat.completions import (
     answer_headers,
@@ -37,7 +36,6 @@ router = APIRouter(tags=["openai"])
 direct = APIRouter(tags=["openai"], route_class=DirectRoute)
 CHAT = "/v1/chat/completions"
 PATHS = re.escape(CHAT)
-MESSAGES_NEEDED = "messages: is required, a list of chat messages"
 # OpenAI's kinds of errors, by status; of any other it is `api_error`.
 KINDS = {
     400: "invalid_request_error",
@@ -49,7 +47,6 @@ KINDS = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
-MESSAGES_SCHEMA: Any = {"properties": {"messages": {"type": "array"}}, "required": ["messages"]}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -64,11 +61,12 @@ class StreamOptions(BaseModel):
 class ChatRequest(InferenceRequest):
     """A chat completion, as OpenAI's API has it; other fields are forwarded to the model."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [MESSAGES_SCHEMA]})
+    model_config = ConfigDict(json_schema_extra={})
 
     model: str = Field(
         description="leaderboard/ and a leaderboard's id or slug: its model in production answers."
     )
+    messages: Messages = Field(description="OpenAI chat messages, sent as they are.")
     stream: Annotated[bool, Field(description="Answer in parts, as server-sent events.")] = False
     stream_options: StreamOptions | None = None
 
@@ -146,8 +144,6 @@ async def get_served_model(ctx: Ctx, model: str) -> ModelShape:
 async def answer_chat(posted: Posted) -> Response:
     """Answer a chat completion."""
     request = ChatRequest.model_validate(posted.body)
-    if request.messages is None:
-        raise InvalidInputError(MESSAGES_NEEDED, details={"field": "messages"})
     reference = read_reference(request.model)
     metadata: dict[str, Any] = {"request_id": posted.ctx.request_id}
     if request.stream and posted.claim is not None:
