@@ -73,15 +73,29 @@ async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | Store
         claim = await _try_claim(ctx, key, fingerprint)
         if claim is not None:
             return claim
+        answer = await _await_answer(ctx, key, fingerprint)
+        if answer is not None:
+            return answer
+
+
+async def _await_answer(ctx: Context, key: str, fingerprint: bytes) -> StoredAnswer | None:
+    """Wait for the holder's answer; None when there is none to wait for any longer.
+
+    Raises:
+        IdempotencyConflictError: The key was used with another request.
+    """
+    while True:
         row = await _find(ctx, key)
         if row is None:
-            continue  # its holder failed and let go of it
+            return None  # its holder failed and let go of it
         if row.fingerprint != fingerprint:
             raise IdempotencyConflictError(
                 f"Idempotency-Key {key!r} was used before, with another request"
             )
         if row.answer_status is not None:
             return StoredAnswer(row.answer_status, row.answer_headers or {}, _opened(ctx, row))
+        if row.claimed_until < datetime.now(UTC):
+            return None
         await asyncio.sleep(POLL_SECONDS)
 
 

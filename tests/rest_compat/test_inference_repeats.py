@@ -1,0 +1,134 @@
+"""However often a call of production is repeated, the model is asked once, and it is paid once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from app.server import create_app
+from app.services import Process
+from app.serving import listen, serving, url_of
+from app.settings import Settings
+from db.models import Charge, Leaderboard, Trace
+from tests.conftest import NO_TLS
+from tests.database_proxy import database_proxy
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
+from tests.model_peer import ModelPeer, model_peer
+
+REPEATS = 50
+WITHIN_SECONDS = 10
+
+
+@pytest.fixture
+def setting_overrides() -> dict[str, Any]:
+    return {"idempotency_claim_seconds": 1}
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[ModelPeer]:
+    async with model_peer(2) as made:
+        yield made
+
+
+@pytest.fixture
+async def board(process: Process, tenant: Tenant, peer: ModelPeer) -> Leaderboard:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board, endpoint_url=peer.endpoint("model"))
+    await make_ranked_run(process, board, [candidate])
+    return board
+
+
+@asynccontextmanager
+async def server(settings: Settings, tenant: Tenant) -> AsyncIterator[httpx2.AsyncClient]:
+    """Serve in a process of its own, and yield a client of it."""
+    process = Process(settings)
+    listener = listen("127.0.0.1", 0)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(process.aclose)
+        await stack.enter_async_context(serving(create_app(settings, process), listener))
+        yield await stack.enter_async_context(
+            httpx2.AsyncClient(
+                base_url=url_of(listener), headers=tenant.headers, timeout=30, verify=NO_TLS,
+                limits=httpx2.Limits(max_connections=REPEATS),
+            )
+        )  # fmt: skip
+
+
+async def ask(client: httpx2.AsyncClient, board: Leaderboard, text: str) -> httpx2.Response:
+    return await client.post(
+        f"/v1/leaderboard/{board.id}/inference",
+        json={"input": text},
+        headers={"Idempotency-Key": "once"},
+    )
+
+
+async def until_asked(peer: ModelPeer, times: int) -> None:
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while peer.call_count < times:
+            await asyncio.sleep(0.01)
+
+
+async def check_books(process: Process, trace_id: str) -> None:
+    """Check that there is one trace, that one, and one charge for it."""
+    async with process.database.read() as session:
+        traces = list(await session.scalars(select(Trace.id).where(Trace.source == "inference")))
+        charges = list(await session.execute(select(Charge.id, Charge.amount_usd)))
+    assert [str(each) for each in traces] == [trace_id]
+    assert charges == [(traces[0], Decimal("0.001"))]
+
+
+async def test_fifty_repeats_at_two_servers_ask_the_model_once(
+    settings: Settings, process: Process, tenant: Tenant, peer: ModelPeer, board: Leaderboard
+) -> None:
+    peer.open.clear()
+    async with server(settings, tenant) as one, server(settings, tenant) as other:
+        asking = [
+            asyncio.create_task(ask(client, board, "hello"))
+            for client in (one, other)
+            for _ in range(REPEATS // 2)
+        ]
+        await until_asked(peer, 1)
+        conflict = await ask(other, board, "something else")
+        peer.open.set()
+        answers = await asyncio.gather(*asking)
+        late = await ask(one, board, "hello")
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "idempotency_conflict")
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.content for answer in (*answers, late)} == {answers[0].content}
+    replayed = [answer.headers.get("Idempotent-Replayed") for answer in answers]
+    assert sorted(map(str, replayed)) == ["None", *["true"] * (REPEATS - 1)]
+    assert peer.call_count == 1
+    await check_books(process, answers[0].json()["trace_id"])
+
+
+async def test_a_server_whose_claim_was_taken_over_answers_what_was_stored(
+    settings: Settings, process: Process, tenant: Tenant, peer: ModelPeer, board: Leaderboard
+) -> None:
+    """It is alive, but was cut off from the database for longer than a claim lasts."""
+    different = iter(["one answer", "another answer"])
+    peer.answer = lambda _name, _question: next(different)
+    peer.open.clear()
+    async with (
+        database_proxy(settings.database_url) as proxy,
+        server(settings.model_copy(update={"database_url": proxy.url}), tenant) as cut_off,
+        server(settings, tenant) as other,
+    ):
+        first = asyncio.create_task(ask(cut_off, board, "hello"))
+        await until_asked(peer, 1)
+        proxy.freeze()
+        second = asyncio.create_task(ask(other, board, "hello"))
+        await until_asked(peer, 2)
+        peer.open.set()
+        taken_over = await second
+        proxy.thaw()
+        answered = await first
+    assert (taken_over.status_code, answered.status_code) == (200, 200)
+    same = ("trace_id", "output", "cost_usd")
+    assert [answered.json()[name] for name in same] == [taken_over.json()[name] for name in same]
+    assert peer.call_count == 2
+    await check_books(process, taken_over.json()["trace_id"])
