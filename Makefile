@@ -86,6 +86,7 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.rollouts
 	@$(BIN)/python -m bench.graphql_compile
 	@$(BIN)/python -m bench.graphql
+	@$(BIN)/python -m bench.traces --traces 1000000
 
 clean: ## Remove what was made, but not data
 	@rm -rf .venv .cache dist $(AUDITS)/node_modules

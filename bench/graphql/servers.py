@@ -93,6 +93,16 @@ class _Hosted:
 
 
 @contextmanager
+def started(name: str, create: Factory, scene: Scene, core: int | None) -> Iterator[Served]:
+    """Serve with one server while the block runs."""
+    hosted = _Hosted(name, create, scene, core)
+    try:
+        yield hosted.await_start()
+    finally:
+        hosted.end()
+
+
+@contextmanager
 def all_started(scene: Scene, core: int | None) -> Iterator[Mapping[str, Served]]:
     """Serve with every server while the block runs."""
     with ExitStack() as stack:

@@ -76,8 +76,14 @@ class Trace(Base):
         Index("ix_trace_workspace_id_id", "workspace_id", "id"),
         Index("ix_trace_run_id_id", "run_id", "id", postgresql_where="run_id IS NOT NULL"),
         Index("ix_trace_workspace_id_model_id", "workspace_id", "model", "id"),
-        Index("ix_trace_candidate_id_id", "candidate_id", "id"),
-        Index("ix_trace_token_id_id", "token_id", "id", postgresql_where="token_id IS NOT NULL"),
+        Index("ix_trace_workspace_id_candidate_id_id", "workspace_id", "candidate_id", "id"),
+        Index(
+            "ix_trace_workspace_id_token_id_id",
+            "workspace_id",
+            "token_id",
+            "id",
+            postgresql_where="token_id IS NOT NULL",
+        ),
         Index(
             "ix_trace_workspace_id_source_id",
             "workspace_id",

@@ -31,9 +31,14 @@ END $$
 def upgrade() -> None:
     op.execute("SET LOCAL statement_timeout = 0")
     op.create_index("ix_trace_workspace_id_model_id", "trace", ["workspace_id", "model", "id"])
-    op.create_index("ix_trace_candidate_id_id", "trace", ["candidate_id", "id"])
     op.create_index(
-        "ix_trace_token_id_id", "trace", ["token_id", "id"], postgresql_where="token_id IS NOT NULL"
+        "ix_trace_workspace_id_candidate_id_id", "trace", ["workspace_id", "candidate_id", "id"]
+    )
+    op.create_index(
+        "ix_trace_workspace_id_token_id_id",
+        "trace",
+        ["workspace_id", "token_id", "id"],
+        postgresql_where="token_id IS NOT NULL",
     )
     op.create_index(
         "ix_trace_workspace_id_source_id",
@@ -115,8 +120,8 @@ def downgrade() -> None:
         "ix_trace_metadata",
         "ix_trace_failed",
         "ix_trace_workspace_id_source_id",
-        "ix_trace_token_id_id",
-        "ix_trace_candidate_id_id",
+        "ix_trace_workspace_id_token_id_id",
+        "ix_trace_workspace_id_candidate_id_id",
         "ix_trace_workspace_id_model_id",
     ):
         op.drop_index(name, "trace")

@@ -1,0 +1,1 @@
+"""The benchmark of traces: reading, storing and exporting them."""
