@@ -66,7 +66,9 @@ class ChatRequest(InferenceRequest):
     model: str = Field(
         description="leaderboard/ and a leaderboard's id or slug: its model in production answers."
     )
-    messages: Messages = Field(description="OpenAI chat messages, sent as they are.")
+    messages: Messages = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - it is frozen
+        description="OpenAI chat messages, sent as they are."
+    )
     stream: Annotated[bool, Field(description="Answer in parts, as server-sent events.")] = False
     stream_options: StreamOptions | None = None
 
