@@ -57,6 +57,7 @@ async def examined(process: Process, tenant: Tenant, tmp_path: Path, sandbox_url
     return config
 
 
+@pytest.mark.timeout(400)  # thousands of requests
 async def test_the_rest_api_is_as_its_contract_says(base_url: str, examined: Path) -> None:
     ended = await run(
         Path(sys.executable).parent / "schemathesis",
