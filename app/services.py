@@ -150,6 +150,7 @@ class Process:
             hub=self._hub(settings),
             boards=ServingBoards(self.changes),
             admission=Admission(settings.max_inferences),
+            door=Admission(settings.max_inferences),
             reservations=self._reservations(settings),
             calls=self._calls(settings, traces),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),

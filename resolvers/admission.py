@@ -1,5 +1,8 @@
 """How many calls of production a process has under way: no more than it can hold."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from resolvers.errors import UnavailableError
 
 RETRY_SECONDS = 1
@@ -31,6 +34,19 @@ class Admission:
                 retry_after_seconds=RETRY_SECONDS,
             )
         self.count += 1
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place while the block runs.
+
+        Raises:
+            UnavailableError: There is none.
+        """
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
 
     def leave(self, _: object = None) -> None:
         """Give a place back."""

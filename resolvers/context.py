@@ -86,6 +86,7 @@ class Services:
     hub: DatasetHub
     boards: "ServingBoards"
     admission: Admission
+    door: Admission
     reservations: GroupCommit["Reservation"]
     calls: GroupCommit["EndedCall"]
     shadow_calls: "ShadowCalls"

@@ -123,11 +123,13 @@ class DirectEndpoint:
         request_id: str = scope.get("request_id", "")
         try:
             body = await _read(receive)
-            async with _while_there(receive):
-                response = await self._serve(scope, request_id, body)
-                if isinstance(response, EventStream):
-                    await response.send_to(send)
-                    return
+            # Before it is known who asks: to find that out may be what takes long.
+            with self._services.door.place():
+                async with _while_there(receive):
+                    response = await self._serve(scope, request_id, body)
+                    if isinstance(response, EventStream):
+                        await response.send_to(send)
+                        return
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - told to the client, and logged

@@ -3,8 +3,8 @@
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
@@ -51,6 +51,15 @@ class DatabaseProxy:
     def thaw(self, name: str = ALL) -> None:
         """Let through what was held up."""
         self._moving[name].set()
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Let nothing through at all while the block runs."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
 
     def cut(self, name: str) -> None:
         """Close the connections of that name."""
