@@ -33,6 +33,8 @@ FAULTS = {
 SLOWEST_SECONDS = 0.05
 SLOW_SECONDS = 0.3
 TIMEOUT_SECONDS = 1.0
+# Of callers, those who don't wait for their answer, and how long they do.
+IMPATIENT_SHARE, IMPATIENT_SECONDS = 0.05, 0.1
 # Before a caller whose server did not answer asks again.
 UNREACHED_SECONDS = 0.2
 
@@ -138,28 +140,38 @@ async def faulty_model(
 
 
 async def make_production(
-    process: Process, tenant: Tenant, model: FaultyModel, *, limit_usd: str, **options: Any
+    process: Process,
+    tenant: Tenant,
+    model: FaultyModel,
+    *,
+    limit_usd: str,
+    prices: Mapping[str, Decimal] = PRICES,
 ) -> tuple[Leaderboard, str]:
     """Make a leaderboard that *model* serves, and a token with a budget to call it."""
     board = await make_leaderboard(process, tenant.workspace_id, system_prompt="{input}")
     candidate = await make_candidate(
         process, board, endpoint_url=model.url, timeout_seconds=TIMEOUT_SECONDS,
-        params={"max_tokens": MAX_TOKENS}, **PRICES,
+        params={"max_tokens": MAX_TOKENS}, **prices,
     )  # fmt: skip
     await make_ranked_run(process, board, [candidate])
     token = await make_token(
-        process, tenant.workspace_id, name=TOKEN, budget_limit_usd=Decimal(limit_usd), **options
+        process, tenant.workspace_id, name=TOKEN, budget_limit_usd=Decimal(limit_usd)
     )
     return board, token
 
 
 @dataclass
 class Question:
-    """What a caller asks, until that is answered if it bears a key."""
+    """What a caller asks, until that is answered if it bears a key.
+
+    Attributes:
+        status: Of the last answer; 0 is none.
+    """
 
     text: str
     key: str | None = None
     is_streamed: bool = False
+    status: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -237,14 +249,24 @@ class Callers:
         """Ask one question after another."""
         async with self.session() as session:
             while not until.is_set():
-                question = self.draw()
-                # Now and then the answer is not waited for.
-                patience = self._patience_seconds
-                if self._rng.random() < 0.05:
-                    patience = self._rng.uniform(0, 0.1)
-                is_answered = await self.ask(session, question, patience)
-                if not is_answered and question.key is not None:
-                    self.story.unanswered.append(question)
+                await self._ask_anything(session)
+
+    async def ask_until(self, status: int) -> None:
+        """Ask one question after another until one is answered with that status."""
+        async with self.session() as session:
+            while (await self._ask_anything(session)).status != status:
+                pass
+
+    async def _ask_anything(self, session: aiohttp.ClientSession) -> Question:
+        question = self.draw()
+        # Now and then the answer is not waited for.
+        patience = self._patience_seconds
+        if self._rng.random() < IMPATIENT_SHARE:
+            patience = self._rng.uniform(0, IMPATIENT_SECONDS)
+        is_answered = await self.ask(session, question, patience)
+        if not is_answered and question.key is not None:
+            self.story.unanswered.append(question)
+        return question
 
     async def settle_unanswered(self) -> None:
         """Ask again what has a key and was not answered, a few times at once, until it is."""
@@ -274,9 +296,11 @@ class Callers:
             ):
                 content = await answer.read()
         except (aiohttp.ClientError, OSError):
+            question.status = 0
             self.story.statuses[0] += 1
             await asyncio.sleep(UNREACHED_SECONDS)
             return False
+        question.status = answer.status
         self.story.statuses[answer.status] += 1
         if "Retry-After" in answer.headers:
             await asyncio.sleep(UNREACHED_SECONDS)
