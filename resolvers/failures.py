@@ -107,8 +107,12 @@ def explain_failure(error: BaseException, request_id: str) -> AppError:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether *error* means that the database can't be reached."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        # What the driver said, which SQLAlchemy does not tell apart.
+        driver_error = error.orig.__cause__ if error.orig is not None else None
+        return isinstance(error, OUTAGES) or isinstance(driver_error, OUTAGES)
     return isinstance(error, OUTAGES)
 
 
