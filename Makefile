@@ -79,6 +79,7 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_faults
 	@$(BIN)/python -m bench.push
 	@$(BIN)/python -m bench.inference
+	@$(BIN)/python -m bench.inference_faults
 	@$(BIN)/python -m bench.consolidation
 	@$(BIN)/python -m bench.statistics
 	@$(BIN)/python -m bench.racing

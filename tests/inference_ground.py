@@ -1,10 +1,12 @@
-"""Production under fire: a model that fails in every way, callers, and the books afterwards."""
+"""Production under fire: servers to be killed, callers, and the books afterwards."""
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -15,23 +17,22 @@ import asyncpg
 import orjson
 
 from app.services import Process
+from app.settings import Settings
 from db.models import Leaderboard
+from tests.app.test_processes import free_port
+from tests.app.test_up import environment
+from tests.conftest import SECRET_KEY
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
-from tests.providers.http_peer import Exchange, http_peer
+from tests.faulty_model import MAX_TOKENS, FaultyModel
 
+# The code that is here, whichever one `gero` is installed from.
+GERO = (sys.executable, "-c", "from app.cli import main; main(prog_name='gero')")
+LONGEST_START_SECONDS = 60
 TOKEN = "budgeted"
 PRICES = {
     "input_price_per_million_usd": Decimal("0.5"),
     "output_price_per_million_usd": Decimal(2),
 }
-MAX_TOKENS = 50
-# How often of a hundred calls each of them happens.
-FAULTS = {
-    "status 500": 4, "status 429": 4, "status 400": 2, "reset": 4, "reset half way": 4,
-    "stall": 2, "garbage": 3, "error in a 200": 3, "no usage": 4, "slow": 6,
-}  # fmt: skip
-SLOWEST_SECONDS = 0.05
-SLOW_SECONDS = 0.3
 TIMEOUT_SECONDS = 1.0
 # Of callers, those who don't wait for their answer, and how long they do.
 IMPATIENT_SHARE, IMPATIENT_SECONDS = 0.05, 0.1
@@ -39,104 +40,44 @@ IMPATIENT_SHARE, IMPATIENT_SECONDS = 0.05, 0.1
 UNREACHED_SECONDS = 0.2
 
 
-class FaultyModel:
-    """A model's endpoint, which goes wrong as often as it is told to.
-
-    Args:
-        rng: Decides.
-        faults: How often of a hundred calls each of them happens.
-
-    Attributes:
-        url: Where it is.
-        calls: By what was asked.
-        answered: Of these, those that got a whole answer.
-        open: While it is not set, nobody is answered.
-    """
-
-    def __init__(self, rng: random.Random, faults: Mapping[str, int]) -> None:
-        self.url = ""
-        self.calls: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
-        self.open = asyncio.Event()
-        self.open.set()
-        self._rng = rng
-        self._faults = [*faults, "none"]
-        self._weights = [*faults.values(), 100 - sum(faults.values())]
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Answer a call, or don't."""
-        asked = exchange.json()
-        question = asked["messages"][-1]["content"]
-        self.calls[question] += 1
-        (fault,) = self._rng.choices(self._faults, self._weights)
-        await self.open.wait()
-        await asyncio.sleep(self._rng.uniform(0, SLOWEST_SECONDS))
-        if fault.startswith("status"):
-            status = fault.removeprefix("status ")
-            await exchange.answer(b'{"error":"no"}', "Retry-After: 0", status=f"{status} No")
-        elif fault == "reset":
-            exchange.writer.transport.abort()
-        elif fault == "stall":
-            await exchange.wait_until_left()
-        elif fault == "garbage":
-            await exchange.answer(b"\xff\xfe{")
-        elif fault == "error in a 200":
-            await exchange.answer(b'{"error":{"message":"half way"}}')
-        else:
-            await self._answer(exchange, asked, question, fault)
-
-    async def _answer(
-        self, exchange: Exchange, asked: Mapping[str, Any], question: str, fault: str
-    ) -> None:
-        usage = {"prompt_tokens": 10, "completion_tokens": self._rng.randint(1, MAX_TOKENS)}
-        told = {} if fault == "no usage" else {"usage": usage}
-        seconds = SLOW_SECONDS if fault == "slow" else 0
-        if asked.get("stream"):
-            await self._stream(exchange, question, told, seconds, is_cut=fault == "reset half way")
-            return
-        message = {"role": "assistant", "content": question}
-        body = orjson.dumps({"choices": [{"index": 0, "message": message}], **told})
-        await asyncio.sleep(seconds)
-        if fault == "reset half way":
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
-            await exchange.send(head.encode() + body[:20])
-            exchange.writer.transport.abort()
-            return
-        await exchange.answer(body)
-        self.answered[question] += 1
-
-    async def _stream(
-        self, exchange: Exchange, question: str, told: Mapping[str, Any], seconds: float,
-        *, is_cut: bool,
-    ) -> None:  # fmt: skip
-        await exchange.begin_stream()
-        for part in question.split("-"):
-            delta = {"choices": [{"index": 0, "delta": {"content": part}}]}
-            await exchange.send_chunks(b"data: " + orjson.dumps(delta) + b"\n\n")
-        await asyncio.sleep(seconds)
-        if is_cut:
-            exchange.writer.transport.abort()
-            return
-        last = {"choices": [], **told}
-        await exchange.send_chunks(b"data: " + orjson.dumps(last) + b"\n\n", b"data: [DONE]\n\n")
-        await exchange.end_stream()
-        self.answered[question] += 1
+@contextmanager
+def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    variables = environment(
+        GERO_DATABASE_URL=settings.database_url,
+        GERO_SECRET_KEY=SECRET_KEY,
+        GERO_OBJECT_STORE_URL=settings.object_store,
+        GERO_ALLOW_PRIVATE_ENDPOINTS="true",
+        GERO_IDEMPOTENCY_CLAIM_SECONDS=str(settings.idempotency_claim_seconds),
+        GERO_LOG_LEVEL="error",
+    )
+    process = subprocess.Popen([*GERO, "serve", "--port", str(port)], env=variables)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @asynccontextmanager
-async def faulty_model(
-    rng: random.Random, faults: Mapping[str, int] = FAULTS
-) -> AsyncIterator[FaultyModel]:
-    """Serve a model on loopback."""
-    model = FaultyModel(rng, faults)
+async def serving_api(
+    settings: Settings, port: int | None = None
+) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Start a `gero serve` to be killed, and yield its address once it answers."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    with api_process(settings, port) as process:
+        async with asyncio.timeout(LONGEST_START_SECONDS), aiohttp.ClientSession() as session:
+            while not await _is_up(session, url):
+                await asyncio.sleep(0.02)
+        yield url, process
 
-    async def answer(exchange: Exchange) -> None:
-        peer.requests.clear()  # of which there are too many to keep
-        await model.answer(exchange)
 
-    async with http_peer(answer) as peer:
-        model.url = f"{peer.url}/chat/completions"
-        yield model
+async def _is_up(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/healthz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 async def make_production(

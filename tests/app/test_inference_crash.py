@@ -7,13 +7,12 @@ import asyncio
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-import httpx2
 import pytest
 
 from app.embedded_postgres import EmbeddedPostgres
@@ -21,21 +20,19 @@ from app.services import Process
 from app.settings import Settings
 from db.migrations.runner import migrate_url
 from resolvers.budgets import release_expired_holds
-from tests.app.test_processes import free_port
-from tests.app.test_push_crash import DurableServer, is_up
-from tests.app.test_up import environment
-from tests.conftest import NO_TLS, SECRET_KEY
+from tests.app.test_push_crash import DurableServer
 from tests.database_proxy import database_proxy
 from tests.factories import Tenant
+from tests.faulty_model import faulty_model
 from tests.inference_ground import (
     Callers,
     Question,
     Story,
     audit,
     end_holds,
-    faulty_model,
     make_production,
     read_books,
+    serving_api,
 )
 
 # The same moments each time in CI, and others with INFERENCE_CRASH_SEED.
@@ -47,8 +44,6 @@ ANSWERS_BEFORE_A_KILL = (10, 100)
 LATEST_KILL_SECONDS = 0.02
 WAIT_SECONDS = 90  # servers start several times, and the machine may be busy
 WRITER = "gero writer"
-# The code that is here, whichever one `gero` is installed from.
-GERO = (sys.executable, "-c", "from app.cli import main; main(prog_name='gero')")
 
 pytestmark = pytest.mark.timeout(120 + 30 * ROUNDS)
 
@@ -67,34 +62,9 @@ async def database_url(durable: DurableServer) -> str:
     return durable.postgres.dsn
 
 
-@contextmanager
-def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    variables = environment(
-        GERO_DATABASE_URL=settings.database_url,
-        GERO_SECRET_KEY=SECRET_KEY,
-        GERO_OBJECT_STORE_URL=settings.object_store,
-        GERO_ALLOW_PRIVATE_ENDPOINTS="true",
-        GERO_IDEMPOTENCY_CLAIM_SECONDS="1",
-        GERO_LOG_LEVEL="error",
-    )
-    process = subprocess.Popen([*GERO, "serve", "--port", str(port)], env=variables)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@asynccontextmanager
-async def serving_api(settings: Settings) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with api_process(settings, port) as process:
-        async with httpx2.AsyncClient(base_url=url, verify=NO_TLS) as client:
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not await is_up(client):
-                    await asyncio.sleep(0.02)
-        yield url, process
+@pytest.fixture
+def setting_overrides() -> dict[str, Any]:
+    return {"idempotency_claim_seconds": 1}
 
 
 @asynccontextmanager

@@ -13,17 +13,17 @@ from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken
 from resolvers.budgets import release_expired_holds
-from tests.app.test_inference_crash import serving_api
 from tests.factories import Tenant
+from tests.faulty_model import faulty_model
 from tests.inference_ground import (
     TOKEN,
     Callers,
     Story,
     audit,
     end_holds,
-    faulty_model,
     make_production,
     read_books,
+    serving_api,
 )
 
 CALLERS = 200
