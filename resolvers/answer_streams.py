@@ -54,7 +54,11 @@ class AnswerStream:
         """
         served: Served | None = None
         async for model, params in self.call.turns():
-            error = await self._open(model, params)
+            try:
+                error = await self._open(model, params)
+            except BaseException:
+                await self._stack.aclose()
+                raise
             self.model, self._tally = model, ChatTally(model.target)
             if error is None:
                 return None
@@ -128,9 +132,11 @@ class AnswerStream:
 
     async def __aexit__(self, *_: object) -> None:
         """Hang up on the model, unless it has ended, and store what had come of its answer."""
-        await self._stack.aclose()
-        if not self.call.is_ended:
-            await self._end(self.call.broken_off(self._counted()).outcome)
+        try:
+            await self._stack.aclose()
+        finally:
+            if not self.call.is_ended:
+                await self._end(self.call.broken_off(self._counted()).outcome)
 
     def _count(self, chunk: Mapping[str, Any]) -> None:
         self._tally.add(chunk)

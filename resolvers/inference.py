@@ -165,9 +165,10 @@ async def _under_way(
         raise
     try:
         yield call
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Exception) as error:
         if not call.is_ended and (call.asked is not None or call.reservations):
-            await call.end(call.broken_off())
+            is_left = isinstance(error, asyncio.CancelledError)
+            await call.end(call.broken_off() if is_left else call.given_up())
         raise
     finally:
         if not (call.is_ended or call.is_read):

@@ -201,6 +201,16 @@ class ServingCall:
             answer: What had come of it.
         """
         error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
+        return self._interrupted(answer, error)
+
+    def given_up(self) -> Served:
+        """Return how the call ends when a fault that is not the model's keeps it from going on."""
+        if self.failed:
+            return self._interrupted(None, self.failed[-1][1])
+        fault = ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the call could not go on")
+        return self._interrupted(None, fault)
+
+    def _interrupted(self, answer: ChatAnswer | None, error: ProviderError) -> Served:
         if self.asked is None:
             return Served(self.models[0], CallOutcome(None, error, 0.0, 0))
         latency_ms = (perf_counter() - self.asked_at) * 1000
@@ -214,10 +224,10 @@ class ServingCall:
         ended = self.ended(served)
         stored = await self.ctx.services.calls.offer(ended)
         self.is_ended = True
+        stored.add_done_callback(self.ctx.services.admission.leave)
         board = self.board
         if board.shadow is not None and board.challenger is not None and self.asked is not None:
             self.ctx.services.shadow_calls.begin(self, board.shadow, board.challenger)
-        stored.add_done_callback(self.ctx.services.admission.leave)
         if self.ctx.services.limits.answer_first:
             stored.add_done_callback(_log_lost)
         else:

@@ -19,6 +19,7 @@ from tests.conftest import NO_TLS
 from tests.database_proxy import DatabaseProxy, database_proxy
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 from tests.model_peer import ModelPeer, model_peer
+from tests.providers.http_peer import Exchange, http_peer
 
 MAX_INFERENCES = 20
 CALLERS = 100
@@ -167,3 +168,43 @@ async def test_no_more_wait_for_a_silent_database_than_may_be_under_way(
             await asyncio.sleep(0.1)
     await check_books(process, before + 1)
     assert peer.call_count == before + 1
+
+
+async def test_a_model_that_failed_is_paid_also_when_the_next_can_not_be_asked(
+    caller: httpx2.AsyncClient, tenant: Tenant, peer: ModelPeer, proxy: DatabaseProxy,
+    process: Process, served: Process,
+) -> None:  # fmt: skip
+    """What the next may cost can't be held, for want of a database."""
+
+    async def hang_up(exchange: Exchange) -> None:
+        proxy.freeze("gero writer")
+        exchange.writer.transport.abort()
+
+    async with http_peer(hang_up) as first:
+        board = await make_leaderboard(process, tenant.workspace_id, serving={"fallback_models": 1})
+        urls = (f"{first.url}/chat/completions", peer.endpoint("model"))
+        candidates = [
+            await make_candidate(
+                process, board, endpoint_url=url, params={"max_tokens": 10}, **PRICES
+            )
+            for url in urls
+        ]
+        await make_ranked_run(process, board, candidates)
+        asked = asyncio.create_task(ask(caller, board))
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while not first.requests:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1.2 * TIMEOUT_SECONDS)
+        proxy.thaw("gero writer")
+        answer = await asked
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (peer.call_count, served.services.admission.count) == (0, 0)
+    async with process.database.read() as session:
+        trace = (await session.scalars(select(Trace).where(Trace.source == "inference"))).one()
+        charge = (await session.scalars(select(Charge))).one()
+        token = (await session.scalars(select(ApiToken).where(ApiToken.name == "budgeted"))).one()
+    assert (trace.status, trace.candidate_id) == ("error", candidates[0].id)
+    assert (trace.error or "").startswith("connection_lost: ")
+    assert charge.amount_usd > 0
+    # What was asked of the database in vain may be held until the sweep.
+    assert (charge.id, token.budget_used_usd) == (trace.id, charge.amount_usd)
