@@ -24,8 +24,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvloop
-
 from app.services import Process
 from app.settings import Settings, load_settings
 from bench.run_faults import DurableServer
@@ -197,7 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}, {arguments.callers} callers, {arguments.seconds:g} s")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        is_sound = uvloop.run(measure(arguments, Path(folder)))
+        is_sound = asyncio.run(measure(arguments, Path(folder)))
     sys.exit(not is_sound)
 
 

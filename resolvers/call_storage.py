@@ -3,6 +3,7 @@
 Many calls share one statement and so one commit; a call that is stored twice counts once.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,10 +11,13 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from db.records import Row, write_query
 from db.writing import StatementWriter
-from engine.rollouts import Observation, increments_of
+from engine.rollouts import ArmDelta, Observation, increments_of
 from resolvers.budgets import ZERO, Budget, window_end, window_start
+from resolvers.failures import OUTAGES, describe
 from resolvers.patience import retry_outage
 from resolvers.redactors import StorableTrace
 from resolvers.reservations import Reservation
@@ -25,6 +29,8 @@ from resolvers.trace_storage import (
     TraceStore,
     storing_values,
 )
+
+log = logging.getLogger("gero.calls")
 
 ADD_TO_ARMS: Final = write_query(ADD_UP)
 _NEXT: Final = STORING_PARAMETERS + 1
@@ -110,9 +116,8 @@ async def store_calls(
 
     rows = await retry_outage(store)
     deltas = increments_of(call.observation for call in calls if call.observation is not None)
-    if deltas:  # by itself: should the server die just now, a rollout has seen a few calls less
-        values = increment_arrays(deltas, WRITER)
-        await writer.fetch(ADD_TO_ARMS.sql, ADD_TO_ARMS.arguments(values))
+    if deltas:
+        await _count(writer, deltas)
     now = datetime.now(UTC)
     settled = {row.id: row for row in rows if row.budget_limit_usd is not None}
     for call in calls:
@@ -121,6 +126,19 @@ async def store_calls(
             if row is not None:
                 end = window_end(reserved.interval, now)
                 call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
+
+
+async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
+    """Add to the sums of rollouts, by itself: the calls are stored, and are answered anyway.
+
+    Should that fail, or the server die just now, a rollout has seen a few calls less.
+    """
+    try:
+        values = increment_arrays(deltas, WRITER)
+        await writer.fetch(ADD_TO_ARMS.sql, ADD_TO_ARMS.arguments(values))
+    except (asyncpg.PostgresError, *OUTAGES) as error:
+        told = describe(error)
+        log.warning("calls of %d arms are not counted in their rollouts: %s", len(deltas), told)
 
 
 def _values(calls: Sequence[EndedCall], traces: Sequence[StorableTrace]) -> list[Any]:

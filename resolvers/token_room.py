@@ -90,7 +90,8 @@ async def _decide(ctx: Context, asked: Reservation, into: list[Reservation]) -> 
     try:
         await asyncio.shield(decided)
     except asyncio.CancelledError:
-        await asyncio.wait({decided})  # what is held has to be known, to be given back
+        # What is held has to be known, to be given back.
+        await asyncio.gather(decided, return_exceptions=True)
         raise
     finally:
         if asked.state is not None and asked.refused is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.services import Process
 from db.models import Candidate, Charge, Leaderboard, Rollout, Shadow, Trace
@@ -76,6 +76,25 @@ async def test_a_user_stays_with_the_model_that_serves_it(
         (trace.candidate_id == canary.id, trace.trace_metadata["rollout"]["arm"])
         for trace in traces
     } == {(False, "control"), (True, "canary")}
+
+
+async def test_answers_do_not_depend_on_what_the_rollout_counts(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board, canary = await make_board(process, tenant)
+    await start_rollout(
+        process.system_context(tenant.workspace_id), board.id, canary.id, settings()
+    )
+    async with process.database.write() as session:
+        # Whatever keeps the sums from being stored, the calls themselves are.
+        await session.execute(
+            text("ALTER TABLE rollout_arm ADD CONSTRAINT none CHECK (requests < 0) NOT VALID")
+        )
+    answers = await asyncio.gather(*(infer(client, board) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    async with process.database.read() as session:
+        charged = list(await session.scalars(select(Charge.id)))
+    assert sorted(map(str, charged)) == sorted(each.json()["trace_id"] for each in answers)
 
 
 async def test_a_canary_that_fails_takes_itself_back_and_says_why(
