@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +16,9 @@ from sqlalchemy import func, select
 
 from app.services import Process
 from db.models import ApiToken, BudgetHold, Charge, Leaderboard, Trace
+from resolvers.context import Context
+from resolvers.inference import infer, open_answer_stream
+from resolvers.inference_request import InferenceRequest
 from tests.conftest import NO_TLS
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 from tests.providers.http_peer import Answer, Exchange, HttpPeer, http_peer
@@ -44,6 +48,10 @@ async def answer_plainly(exchange: Exchange) -> None:
     await exchange.send_chunks(event(CHUNK), event({"choices": [], "usage": USAGE}))
     await exchange.send_chunks(event(b"[DONE]"))
     await exchange.end_stream()
+
+
+async def hang_up(exchange: Exchange) -> None:
+    exchange.writer.transport.abort()
 
 
 @dataclass
@@ -87,7 +95,7 @@ class Scene:
         parts = urlsplit(self.base_url)
         return await asyncio.open_connection(parts.hostname, parts.port)
 
-    async def settles(self, *, calls: int = 1) -> list[Trace]:
+    async def settles(self, *, calls: int | None = 1) -> list[Trace]:
         """Wait until nothing is under way, and return the traces: each is charged, once.
 
         The budget has used what the charges say, and holds nothing.
@@ -101,10 +109,11 @@ class Scene:
                     charges = list(await session.scalars(select(Charge).order_by(Charge.id)))
                     budgeted = select(ApiToken).where(ApiToken.name == "budgeted")
                     token = (await session.scalars(budgeted)).one()
-                if len(traces) >= calls and not holds and not self.process.services.admission.count:
+                under_way = self.process.services.admission.count
+                if len(traces) >= (calls or 0) and not holds and not under_way:
                     break
                 await asyncio.sleep(0.02)
-        assert len(traces) == calls
+        assert calls in {None, len(traces)}
         assert [charge.id for charge in charges] == [trace.id for trace in traces]
         charged = sum((charge.amount_usd for charge in charges), Decimal(0))
         assert (token.budget_used_usd, token.budget_held_usd) == (charged, Decimal(0))
@@ -172,6 +181,41 @@ async def test_who_leaves_before_the_first_part_hangs_up_on_the_model(
             await left.wait()
         (trace,) = await scene.settles()
     assert (trace.status, trace.error) == ("cancelled", "cancelled: the caller went away")
+
+
+CANCELLATIONS = 120
+STEP_SECONDS = 0.0003
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_who_leaves_at_any_moment_leaves_nothing_behind(
+    process: Process, tenant: Tenant, base_url: str, *, is_streamed: bool
+) -> None:
+    """From before it is known who asks until behind the end, with a model that fails first."""
+    async with http_peer(hang_up) as first, http_peer(answer_plainly) as second:
+        scene = await make_scene(process, tenant, base_url, first, second)
+        credential = scene.headers["Authorization"].removeprefix("Bearer ")
+        principal = await process.authenticator.authenticate(credential, workspace=None)
+        ctx = Context(process.services, principal, "request")
+        request = InferenceRequest.model_validate(scene.body())
+
+        async def read() -> None:
+            stream = await open_answer_stream(ctx, scene.board.id, request)
+            async with stream:
+                async for _ in stream.chunks():
+                    pass
+
+        seen: Counter[str] = Counter()
+        for number in range(CANCELLATIONS):
+            call = read() if is_streamed else infer(ctx, scene.board.id, request)
+            asking = asyncio.ensure_future(call)
+            await asyncio.sleep(number * STEP_SECONDS)
+            asking.cancel()
+            await asyncio.wait({asking})
+            seen["cancelled" if asking.cancelled() else "ended"] += 1
+        assert min(seen["cancelled"], seen["ended"]) > 0
+        traces = await scene.settles(calls=None)
+    assert len({trace.status for trace in traces} & {"ok", "cancelled"}) == 2
 
 
 CONTROL = "\x1b[31mno\r\nX-Evil: 1\x7f"
