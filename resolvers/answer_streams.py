@@ -7,7 +7,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 
-from engine.canonical import canonical_json
+import orjson
+
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from providers.chat_answers import price_tokens
 from providers.chat_tally import ChatTally
@@ -171,7 +172,7 @@ class AnswerStream:
         answer = self._tally.answer()
         if answer.cost_usd is not None:
             return answer
-        sent_bytes = len(canonical_json(list(self.call.messages)))
+        sent_bytes = len(orjson.dumps(list(self.call.messages)))
         prompt_tokens = answer.prompt_tokens or -(-sent_bytes // BYTES_A_TOKEN)
         output_bytes = len(answer.output.encode("utf-8", "replace"))
         completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from engine.canonical import canonical_json
+import orjson
+
 from providers.base import ChatTarget
 from resolvers.errors import InvalidInputError, PriceUnknownError
 
@@ -40,7 +41,7 @@ class CallSize:
 
     Attributes:
         params: What is sent beside the messages, with a bound where the caller set none.
-        sent_bytes: Of what is sent, as canonical JSON.
+        sent_bytes: Of what is sent, as JSON.
         most_prompt_tokens: The most that it can send.
         most_completion_tokens: The most that it can generate.
     """
@@ -111,7 +112,8 @@ def size_call(
         params = {**params, "max_tokens": default_max_tokens}
         merged, lengths = {**target.params, **params}, [default_max_tokens]
     choices = max(merged.get(name) or 1 for name in CHOICES)
-    sent_bytes = len(canonical_json({**merged, "messages": list(messages)}))
+    # Written as it is sent: it was checked when it came, and to do that again takes seconds.
+    sent_bytes = len(orjson.dumps({**merged, "messages": list(messages)}))
     prompt_tokens = sent_bytes + TOKENS_A_MESSAGE * len(messages)
     if merged.get("tools") or merged.get("functions"):
         prompt_tokens += TOKENS_OF_TOOLS
