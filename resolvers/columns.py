@@ -14,6 +14,7 @@ Columns: TypeAlias = frozenset[str] | None
 
 # Texts that lists are not burdened with, unless they are asked for.
 WIDE = frozenset({"input", "messages", "output", "expected", "blocks", "positions"})
+ID_ALONE = frozenset({"id"})
 # Written statements kept; each is a few kilobytes.
 KEPT_QUERIES = 2_000
 
@@ -32,6 +33,11 @@ def read_columns(
     names = set(attributes) - WIDE if wanted is None else wanted
     chosen = sorted({*names, *always} & set(attributes))
     return [getattr(entity, name).label(name) for name in chosen]
+
+
+def is_wide(wanted: Columns) -> bool:
+    """Tell whether *wanted* has a text that lists are not burdened with."""
+    return wanted is not None and not WIDE.isdisjoint(wanted)
 
 
 @lru_cache(maxsize=KEPT_QUERIES)

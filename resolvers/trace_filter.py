@@ -1,9 +1,9 @@
 """The filter of traces: its conditions, and which of them an index answers."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
@@ -14,12 +14,12 @@ from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
 from sqlalchemy.types import Text
 from typing_extensions import override
 
-from db.base import first_id_at
+from db.base import first_id_at, instant_of
 from db.models import TraceText
 from resolvers.where import PREFIX, Where
 
-# Fields that ids tell.
-INSTANTS: Final = {"since", "until"}
+# Fields that ids tell, and how the same bound of texts is named.
+INSTANTS: Final = {"since": "texts_from", "until": "texts_to"}
 LIMITS: Final = {
     "min_latency_ms": "latency_ms",
     "max_latency_ms": "latency_ms",
@@ -93,15 +93,16 @@ class TraceFilter(Where):
                 entity.trace_metadata.contains(_given("metadata_scalar", JSONB())),
             )
         if name == "search":
-            return _found(entity, sorted(INSTANTS & set(self._given())))
+            return _found(entity, sorted(INSTANTS.keys() & set(self._given())))
         return Where.condition(self, entity, name)
 
     @override
     def values(self) -> dict[str, Any]:
         """Return the parameters: instants as ids, which lead to the days that are asked for."""
         given = Where.values(self)
-        for name in INSTANTS & set(self._given()):
-            given[f"{PREFIX}{name}"] = first_id_at(given[f"{PREFIX}{name}"])
+        for name, bound in INSTANTS.items():
+            if getattr(self, name) is not None:
+                given[f"{PREFIX}{name}"] = given[bound] = first_id_at(getattr(self, name))
         if self.run_id is not None:
             given[f"{PREFIX}run_began"] = UUID(int=self.run_id.int >> 80 << 80)
         if self.metadata_value is not None:
@@ -112,6 +113,18 @@ class TraceFilter(Where):
                 {self.metadata_key: orjson.Fragment(self.metadata_value)} if is_scalar else as_text
             )
         return given
+
+
+def around(where: TraceFilter, trace_ids: Sequence[UUID]) -> TraceFilter:
+    """Return *where* for the days of some traces that it admits alone; as it is for none.
+
+    A statement that reads texts is planned for each day that it may find them in, column by column:
+    of ninety days that takes ten times as long as reading fifty texts.
+    """
+    if not trace_ids:
+        return where
+    made_at = [instant_of(trace_id) for trace_id in trace_ids]
+    return replace(where, since=min(made_at), until=max(made_at) + timedelta(milliseconds=1))
 
 
 def _given(name: str, kind: Any) -> Any:

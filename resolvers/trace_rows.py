@@ -58,7 +58,11 @@ async def create_rows_from_traces(
     for start in range(0, len(ids), TRACES_AT_ONCE):
         named = ids[start : start + TRACES_AT_ONCE]
         traces = await ctx.database.fetch(
-            kept_query(_write_traces), trace_ids=named, **ctx.trace_values
+            kept_query(_write_traces),
+            trace_ids=named,
+            texts_from=min(named),
+            texts_to=max(named),
+            **ctx.trace_values,
         )
         rows = await _rows_of(ctx, asked, traces)
         if rows:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from db.models import Trace, TraceHour, TraceSum, TraceText
+from db.models.trace import texts_within
 from db.records import Row
 from resolvers.auth import Scope, requires
 from resolvers.columns import WIDE, kept_query, read_columns
@@ -134,7 +135,8 @@ def _write_batch(shape: SliceShape, where: TraceFilter) -> AnySelect:
     length = 2 * func.octet_length(func.coalesce(TraceText.input, ""))
     length += func.octet_length(func.coalesce(TraceText.output, ""))
     length += func.coalesce(func.pg_column_size(TraceText.messages), 0)
-    text_bytes = select(length).where(TraceText.id == Trace.id).correlate_except(TraceText)
+    texts = select(length).where(TraceText.id == Trace.id, texts_within())
+    text_bytes = texts.correlate_except(TraceText)
     narrow = frozenset(inspect(Trace).mapper.column_attrs.keys()) - WIDE
     statement = select(
         *read_columns(Trace, narrow), text_bytes.scalar_subquery().label("text_bytes")
@@ -146,10 +148,9 @@ def _write_batch(shape: SliceShape, where: TraceFilter) -> AnySelect:
 
 def _write_texts() -> AnySelect:
     """Return the statement for the texts of some traces, which lie next to each other."""
-    first, last = (bindparam(name, type_=Uuid()) for name in ("first_id", "last_id"))
     return select(TraceText.id, *(getattr(TraceText, name) for name in TEXTS)).where(
         TraceText.id == bindparam("trace_ids", type_=ARRAY(Uuid())).any_(),
-        TraceText.id.between(first, last),
+        texts_within(),
         own_workspace(TraceText.workspace_id),
     )
 
@@ -178,19 +179,19 @@ async def _read_batch(
 ) -> Sequence[Row]:
     """Return the next traces without their texts; none is passed over but the first *offset*."""
     traces: list[Row] = []
-    # Of spans that are searched the offset is none of each: it is cut off what they find together.
-    passed_over = offset if where.search is None else 0
-    size = request.size + offset - passed_over
 
     async def read(part: TraceFilter) -> tuple[bool, bool]:
         query = kept_query(_write_batch, slice_shape(request), part.shape())
-        values = {**slice_values(request), **part.values(), "slice_size": size - len(traces)}
-        found = await ctx.database.fetch(query, **ctx.trace_values, offset=passed_over, **values)
-        traces.extend(found)
-        return bool(found), len(traces) == size
+        values = {**slice_values(request), **part.values()}
+        values |= {"slice_size": request.size - len(traces), "offset": offset}
+        traces.extend(await ctx.database.fetch(query, **ctx.trace_values, **values))
+        return bool(traces), len(traces) == request.size
 
-    await read_in_spans(where, request, ctx.oldest_trace_id, read)
-    return traces[offset - passed_over :]
+    if offset:  # which is one of all spans together
+        await read(where)
+    else:
+        await read_in_spans(where, request, ctx.oldest_trace_id, read)
+    return traces
 
 
 def _some_at_a_time(traces: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -213,8 +214,8 @@ async def _with_texts(ctx: Context, traces: Sequence[Row]) -> list[WholeTrace]:
     texts = await ctx.database.fetch(
         kept_query(_write_texts),
         trace_ids=ids,
-        first_id=min(ids),
-        last_id=max(ids),
+        texts_from=min(ids),
+        texts_to=max(ids),
         workspace_id=ctx.workspace_id,
     )
     text_of = {text.id: text for text in texts}

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from db.models import Trace
 from db.records import Row
 from resolvers.auth import Scope, requires
-from resolvers.columns import Columns, kept_query, read_columns
+from resolvers.columns import ID_ALONE, Columns, is_wide, kept_query, read_columns
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.loaders.traces import (
@@ -27,7 +27,7 @@ from resolvers.paging import (
     slice_statement,
     slice_values,
 )
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, around
 from resolvers.trace_search import read_in_spans
 
 
@@ -76,6 +76,15 @@ async def list_traces(
     ctx: Context, request: PageRequest, where: TraceFilter, columns: Columns = None
 ) -> Page[Row]:
     """Return a slice of the workspace's traces."""
+    if is_wide(columns) and where.search is None:
+        found = await _read_list(ctx, request, where, ID_ALONE)
+        where = around(where, [row.id for row in found])
+    return cut_page(await _read_list(ctx, request, where, columns), request)
+
+
+async def _read_list(
+    ctx: Context, request: PageRequest, where: TraceFilter, columns: Columns
+) -> list[Row]:
     rows: list[Row] = []
 
     async def read(part: TraceFilter) -> tuple[bool, bool]:
@@ -86,7 +95,7 @@ async def list_traces(
         return bool(found), len(rows) > request.size
 
     await read_in_spans(where, request, ctx.oldest_trace_id, read)
-    return cut_page(rows, request)
+    return rows
 
 
 def _write_count(where: TraceFilter) -> AnySelect:

@@ -8,7 +8,19 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Index, Integer, select, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Index,
+    Integer,
+    Uuid,
+    bindparam,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from db.base import Base, Id, Instant, Json, JsonList, Usd, new_id
@@ -46,9 +58,20 @@ class TraceText(Base):
     expected: Mapped[str | None]
 
 
+def texts_within() -> ColumnElement[bool]:
+    """Return the condition that texts are of the traces between two ids, where these are given.
+
+    It says nothing of whose they are. It says which days they are of before any is looked for: else
+    each of them is planned for, by each column.
+    """
+    first = bindparam("texts_from", UUID(int=0), type_=Uuid())
+    last = bindparam("texts_to", UUID(int=2**128 - 1), type_=Uuid())
+    return TraceText.id.between(first, last)
+
+
 def _text(name: str, trace_id: Mapped[UUID]) -> Any:
     """Return a column of a trace's text, which is looked up for the rows that are returned."""
-    wanted = select(getattr(TraceText, name)).where(TraceText.id == trace_id)
+    wanted = select(getattr(TraceText, name)).where(TraceText.id == trace_id, texts_within())
     return column_property(wanted.correlate_except(TraceText).scalar_subquery())
 
 

@@ -1,6 +1,6 @@
 """Batched questions about traces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam
@@ -8,12 +8,12 @@ from typing_extensions import override
 
 from db.models import Trace, TraceFeedback
 from db.records import Row
-from resolvers.columns import Columns
+from resolvers.columns import ID_ALONE, Columns, is_wide
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect, PageRequest
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, around
 from resolvers.trace_search import read_in_spans
 from resolvers.where import Where
 
@@ -38,6 +38,11 @@ class TraceById(RowByKey):
     def visible(cls) -> Sequence[ColumnElement[bool]]:
         return (not_too_old(),)
 
+    @override
+    async def fetch(self, keys: Sequence[UUID], columns: Columns) -> Mapping[UUID, Row | None]:
+        found = await self.rows(columns, keys=keys, texts_from=min(keys), texts_to=max(keys))
+        return {row.id: row for row in found}
+
 
 class TracesByLeaderboard(SliceByParent):
     """A slice of a leaderboard's traces."""
@@ -56,6 +61,16 @@ class TracesByLeaderboard(SliceByParent):
     ) -> list[list[Row]]:
         if not isinstance(where, TraceFilter):
             return await super().read_slices(asked, request, where, columns)
+        if where.search is not None:
+            return await self._search(asked, request, where, columns)
+        if is_wide(columns):
+            found = await super().read_slices(asked, request, where, ID_ALONE)
+            where = around(where, [row.id for rows in found for row in rows])
+        return await super().read_slices(asked, request, where, columns)
+
+    async def _search(
+        self, asked: Sequence[UUID], request: PageRequest, where: TraceFilter, columns: Columns
+    ) -> list[list[Row]]:
         rows_of: list[list[Row]] = [[] for _ in asked]
         wanted = request.size + 1
 

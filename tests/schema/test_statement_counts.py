@@ -118,7 +118,8 @@ async def test_wide_texts_are_read_only_when_they_are_asked_for(
         await ask(anonymous, "{ traces { nodes { id input output messages } } }")
     assert [statement for statement in narrow if "output" in statement] == []
     assert len([statement for statement in wide if "output" in statement]) == 1
-    assert len(wide) == len(narrow)
+    # The days of the traces are found first, so that no others' texts are planned for.
+    assert len(wide) == len(narrow) + 1
 
 
 def concrete(kind: type[Any] = Loader) -> Iterator[type[Any]]:
