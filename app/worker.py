@@ -13,7 +13,12 @@ from resolvers.due_datasets import consolidate_due_datasets
 from resolvers.idempotency import forget_old_answers
 from resolvers.rollout_sweep import advance_rollouts, end_shadows
 from resolvers.snapshot_garbage import delete_orphaned_objects
-from resolvers.trace_upkeep import drop_old_traces, make_next_days, put_hours_together
+from resolvers.trace_upkeep import (
+    drop_old_traces,
+    find_words,
+    make_next_days,
+    put_hours_together,
+)
 
 SWEEPS = (
     Sweep("requeue_lost_jobs", "* * * * *", requeue_lost_jobs),
@@ -23,6 +28,7 @@ SWEEPS = (
     Sweep("end_shadows", "* * * * *", end_shadows),
     Sweep("delete_orphaned_objects", "41 4 * * *", delete_orphaned_objects),
     Sweep("forget_old_answers", "17 * * * *", forget_old_answers),
+    Sweep("find_words", "* * * * *", find_words),
     Sweep("make_next_days", "7 * * * *", make_next_days, at_start=True),
     Sweep("put_hours_together", "23 * * * *", put_hours_together),
     Sweep("drop_old_traces", "31 3 * * *", drop_old_traces),

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.base import first_id_at
 
-PARENTS = ("trace", "trace_text")
+PARENTS = ("trace", "trace_text", "trace_words")
 # Of every process that makes some, and of the one that drops some.
 MAKING, DROPPING = 7251606912441703721, 7251606912441703722
 LOCK = f"SELECT pg_advisory_xact_lock({MAKING})"
@@ -22,7 +22,7 @@ ORDER BY relname
 TABLES = r"""
 SELECT relname, inhparent::regclass::text, inhdetachpending
 FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
-WHERE relkind = 'r' AND relname ~ '^trace(_text)?_\d{8}$'
+WHERE relkind = 'r' AND relname ~ '^trace(_text|_words)?_\d{8}$'
   AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'trace'::regclass)
 ORDER BY relname
 """

@@ -1,21 +1,22 @@
 """The filter of traces: its conditions, and which of them an index answers."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import ColumnElement, any_, bindparam, cast, func, literal_column, or_, select
-from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
+from sqlalchemy import ColumnElement, bindparam, literal_column, or_
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Text
 from typing_extensions import override
 
 from db.base import first_id_at, instant_of
-from db.models import TraceText
+from resolvers.trace_words import holds_words
 from resolvers.where import PREFIX, Where
 
 # Fields that ids tell, and how the same bound of texts is named.
@@ -136,26 +137,14 @@ def _within(column: Any, name: str, *, is_least: bool) -> ColumnElement[bool]:
     return column >= limit if is_least else column < limit if name == "until" else column <= limit  # type: ignore[no-any-return]
 
 
-def _found(entity: Any, bounds: Iterable[str]) -> ColumnElement[bool]:
-    """Return the condition that a trace's text holds the words that are searched.
-
-    The workspace is one of the words, so that no other's entries are read. Without any other word,
-    as of signs alone, nothing is found. It is an array, for which a planner that errs about how
-    many are found reads those alone all the same.
+def _found(entity: Any, names: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a trace's texts hold the words that are searched.
 
     Args:
         entity: The trace.
-        bounds: Which of `since` and `until` are given: the texts are of those days too.
+        names: Those of `since` and `until` that are given: the texts are of those days too.
     """
-    own = bindparam("workspace_id", type_=entity.workspace_id.type)
-    words = func.websearch_to_tsquery("simple", _given("search", Text()))
-    workspace = cast(func.quote_literal(cast(own, Text)), TSQUERY)
-    searched = func.trace_words(TraceText.input, TraceText.output, TraceText.workspace_id)
-    found = select(TraceText.id).where(
-        TraceText.id >= bindparam("oldest_trace_id", type_=TraceText.id.type),
-        *(_within(TraceText.id, name, is_least=name == "since") for name in bounds),
-        TraceText.workspace_id == own,
-        searched.op("@@")(words.op("&&")(workspace)),
-        func.numnode(words) > 0,
-    )
-    return entity.id == any_(func.array(found.scalar_subquery()))  # type: ignore[no-any-return]
+    oldest = bindparam("oldest_trace_id", type_=entity.id.type)
+    bounds = [lambda column: column >= oldest]
+    bounds += [partial(_within, name=name, is_least=name == "since") for name in names]
+    return holds_words(entity.id, _given("search", Text()), bounds)

@@ -74,6 +74,9 @@ def _write_storing() -> tuple[str, int]:
         ON CONFLICT DO NOTHING RETURNING id
     ), texts AS (
         INSERT INTO trace_text ({wide}) SELECT id, {texts} FROM given JOIN stored USING (id)
+    ), unsearched AS (
+        INSERT INTO trace_unsearched (workspace_id, id)
+        SELECT workspace_id, id FROM given JOIN stored USING (id)
     ), hours AS (
         INSERT INTO trace_hour AS hour_of ({keys}, {", ".join(SUMS)})
         SELECT workspace_id, coalesce(leaderboard_id, '{NO_LEADERBOARD}'),

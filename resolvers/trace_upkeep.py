@@ -1,6 +1,7 @@
-"""Upkeep of traces: partitions kept ahead, old traces dropped, hours put together."""
+"""Upkeep of traces: partitions kept ahead, old traces dropped, hours put together, words found."""
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,12 +16,17 @@ from db.partitions import create_days, day_of, drop_days, next_days
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.trace_storage import SUMS
+from resolvers.trace_words import WORDS
 
 log = logging.getLogger("gero")
 
 DAYS_AHEAD: Final = 4  # today, and the three after it
 # Rows that one transaction deletes or puts together: an instant's work, which nobody waits for.
 BATCH_ROWS: Final = 5_000
+# Traces whose words are found in one transaction: some tenths of a second's work.
+BATCH_TEXTS: Final = 200
+# The sweep that finds them comes back after a minute.
+LONGEST_SECONDS: Final = 50.0
 # What is taken at the last moment may be stored for so long after it.
 LATENESS: Final = timedelta(minutes=10)
 
@@ -31,6 +37,18 @@ ORDER BY id LIMIT :batch
 # The bounds tell which days they are in; the planner can't see it from an array alone.
 DELETE_TRACES = text("DELETE FROM trace WHERE id = ANY(:ids) AND id >= :first AND id <= :last")
 DELETE_TEXTS = text("DELETE FROM trace_text WHERE id = ANY(:ids) AND id >= :first AND id <= :last")
+DELETE_WORDS = text("DELETE FROM trace_words WHERE id = ANY(:ids) AND id >= :first AND id <= :last")
+TAKE_UNSEARCHED = text("""
+DELETE FROM trace_unsearched WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM trace_unsearched LIMIT :batch FOR UPDATE SKIP LOCKED
+)) RETURNING id
+""")
+STORE_WORDS = text(f"""
+INSERT INTO trace_words (id, workspace_id, words)
+SELECT id, workspace_id, {WORDS} FROM trace_text
+WHERE id = ANY(:ids) AND id >= :first AND id <= :last
+ON CONFLICT DO NOTHING
+""")  # noqa: S608 - of our own constants
 DELETE_FEEDBACK = text("""
 DELETE FROM trace_feedback WHERE id IN (
     SELECT id FROM trace_feedback WHERE workspace_id = :workspace_id AND trace_id < :before
@@ -110,6 +128,27 @@ async def make_next_days(ctx: Context) -> None:
 
 
 @requires(SYSTEM)
+async def find_words(ctx: Context) -> int:
+    """Have traces found by their words that have been stored since, and return how many.
+
+    Several workers share the work: each takes what no other has taken.
+    """
+    until = time.monotonic() + LONGEST_SECONDS
+    total = 0
+    while time.monotonic() < until:
+        async with ctx.database.write() as session:
+            taken = await session.scalars(TAKE_UNSEARCHED, {"batch": BATCH_TEXTS})
+            ids: Sequence[UUID] = taken.all()
+            if ids:
+                named = {"ids": ids, "first": min(ids), "last": max(ids)}
+                await session.execute(STORE_WORDS, named)
+        total += len(ids)
+        if len(ids) < BATCH_TEXTS:
+            break
+    return total
+
+
+@requires(SYSTEM)
 async def put_hours_together(ctx: Context, now: datetime | None = None) -> int:
     """Put the writers' rows of hours that are over together, and return how many there were.
 
@@ -172,8 +211,8 @@ async def _delete_traces(ctx: Context, workspace_id: UUID, before: UUID) -> int:
             if not ids:
                 return total
             named = {"ids": ids, "first": ids[0], "last": ids[-1]}
-            await session.execute(DELETE_TEXTS, named)
-            await session.execute(DELETE_TRACES, named)
+            for statement in (DELETE_TEXTS, DELETE_WORDS, DELETE_TRACES):
+                await session.execute(statement, named)
         total += len(ids)
         after = ids[-1]
 

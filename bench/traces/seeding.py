@@ -18,6 +18,7 @@ from db.base import first_id_at, new_id
 from db.migrations.runner import migrate
 from resolvers.tokens import create_api_token
 from resolvers.trace_upkeep import put_hours_together
+from resolvers.trace_words import WORDS
 from resolvers.workspaces import create_workspace
 
 DAYS: Final = 30
@@ -77,6 +78,7 @@ model, {SCORE}, {ERROR}, latency_ms, NULL, prompt_tokens, completion_tokens, cos
 1, metadata, created_at
 """
 WIDE = f"id, workspace_id, input, {MESSAGES}, output, NULL"
+FOUND_BY = f"id, workspace_id, {WORDS.replace('trace_text.', 'made.')}"
 INLINE = f"""
 id, workspace_id, leaderboard_id, {RUN_ID}, candidate_id, {TOKEN_ID}, source, status, 'openrouter',
 model, input, {MESSAGES}, output, NULL::text, {SCORE}, {ERROR}, latency_ms, prompt_tokens,
@@ -213,7 +215,8 @@ async def _make_day(
         await connection.execute(made)
         await connection.execute(f"INSERT INTO trace_plain SELECT {INLINE} FROM made ORDER BY n")
         await connection.execute(HOURS)
-        for parent, columns in (("trace", NARROW), ("trace_text", WIDE)):
+        parents = {"trace": NARROW, "trace_text": WIDE, "trace_words": FOUND_BY}
+        for parent, columns in parents.items():
             day = f"{parent}_{midnight:%Y%m%d}"
             await connection.execute(f"DROP TABLE IF EXISTS {day}")
             await connection.execute(

@@ -9,7 +9,7 @@ import db.models  # noqa: F401 - registers every row class
 from db.base import Base
 
 # The job engine's tables, and the days of traces.
-NOT_OURS = re.compile(r"pgqueuer|trace(_text)?_\d{8}$")
+NOT_OURS = re.compile(r"pgqueuer|trace(_text|_words)?_\d{8}$")
 # Waiting for a lock blocks everybody behind it, so a migration gives up soon.
 TIMEOUTS = ("SET lock_timeout = '4s'", "SET statement_timeout = '60s'")
 

@@ -32,7 +32,14 @@ from db.models.run import (
     RunResult,
 )
 from db.models.token import ApiToken, BudgetHold
-from db.models.trace import Trace, TraceHour, TraceSum, TraceText
+from db.models.trace import (
+    Trace,
+    TraceHour,
+    TraceSum,
+    TraceText,
+    TraceWords,
+    UnsearchedTrace,
+)
 from db.models.workspace import Member, Workspace
 
 __all__ = [
@@ -80,5 +87,7 @@ __all__ = [
     "TraceScore",
     "TraceSum",
     "TraceText",
+    "TraceWords",
+    "UnsearchedTrace",
     "Workspace",
 ]

@@ -19,8 +19,8 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     select,
-    text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from db.base import Base, Id, Instant, Json, JsonList, Usd, new_id
@@ -40,15 +40,7 @@ class TraceText(Base):
     """
 
     __tablename__ = "trace_text"
-    __table_args__ = (
-        # What is searched; see migration 0021.
-        Index(
-            "ix_trace_text_words",
-            text("trace_words(input, output, workspace_id)"),
-            postgresql_using="gin",
-        ),
-        BY_DAY,
-    )
+    __table_args__ = BY_DAY
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID]
@@ -154,6 +146,26 @@ class Trace(Base):
     messages: Mapped[list[Any] | None] = _text("messages", id)  # noqa: A003 - the column
     output: Mapped[str | None] = _text("output", id)  # noqa: A003 - the column
     expected: Mapped[str | None] = _text("expected", id)  # noqa: A003 - the column
+
+
+class TraceWords(Base):
+    """What a trace is found by: the words of its texts; see `resolvers/trace_words.py`."""
+
+    __tablename__ = "trace_words"
+    __table_args__ = (Index("ix_trace_words_words", "words", postgresql_using="gin"), BY_DAY)
+
+    id: Mapped[Id]
+    workspace_id: Mapped[UUID]
+    words: Mapped[str] = mapped_column(TSVECTOR)
+
+
+class UnsearchedTrace(Base):
+    """A trace whose words are not looked for yet."""
+
+    __tablename__ = "trace_unsearched"
+
+    workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[Id]
 
 
 class TraceHour(Base):

@@ -21,7 +21,9 @@ TODAY = day_of(datetime.now(UTC))
 LONGEST_WAIT_SECONDS = 10
 # Not among the activities: a transaction sees those as they were when it first looked.
 STUCK = "SELECT pid FROM pg_locks WHERE NOT granted"
-TABLES = r"SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^trace(_text)?_\d{8}$'"
+TABLES = r"""
+SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^trace(_text|_words)?_\d{8}$'
+"""
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ async def test_making_days_that_is_killed_leaves_nothing_and_is_done_again(
     assert await days_there(process) == days_from(0, 2)
     await create(process, days_from(-3, -2))
     assert await days_there(process) == days_from(-3, -2) + days_from(0, 2)
-    assert await other.fetchval(TABLES) == 2 * 5
+    assert await other.fetchval(TABLES) == 3 * 5
 
 
 @ON_OLDEST_TOO
@@ -152,7 +154,9 @@ async def test_days_before_one_are_dropped_with_their_texts(
     await store(process, board, candidate, -5, -4, -3, 0)
     dropped = await drop(process, TODAY - timedelta(days=3))
     assert dropped == [
-        f"{parent}_{day:%Y%m%d}" for parent in ("trace", "trace_text") for day in days_from(-5, -4)
+        f"{parent}_{day:%Y%m%d}"
+        for parent in ("trace", "trace_text", "trace_words")
+        for day in days_from(-5, -4)
     ]
     assert await days_there(process) == [*days_from(-3, -3), *days_from(0, 2)]
     assert await other.fetchval("SELECT count(*) FROM trace JOIN trace_text USING (id)") == 2
@@ -177,8 +181,8 @@ async def test_while_days_are_dropped_others_store_and_read_and_a_kill_does_no_h
         await dropping
     await reading.rollback()
     assert await days_there(process) == [TODAY - timedelta(days=2), *days_from(0, 2)]
-    assert len(await drop(process, TODAY)) == 4
-    assert await other.fetchval(TABLES) == 2 * 3
+    assert len(await drop(process, TODAY)) == 6
+    assert await other.fetchval(TABLES) == 3 * 3
 
 
 async def test_a_table_that_was_detached_and_not_dropped_is_dropped(
@@ -186,5 +190,5 @@ async def test_a_table_that_was_detached_and_not_dropped_is_dropped(
 ) -> None:
     await create(process, days_from(-5, -5))
     await other.execute(f"ALTER TABLE trace DETACH PARTITION trace_{TODAY - timedelta(5):%Y%m%d}")
-    assert len(await drop(process, TODAY)) == 2
-    assert await other.fetchval(TABLES) == 2 * 3
+    assert len(await drop(process, TODAY)) == 3
+    assert await other.fetchval(TABLES) == 3 * 3

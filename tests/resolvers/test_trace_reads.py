@@ -17,7 +17,7 @@ from app.services import Process
 from db.base import first_id_at, new_id
 from db.models import Leaderboard, Workspace
 from db.partitions import create_days, day_of
-from resolvers.trace_upkeep import drop_old_traces
+from resolvers.trace_upkeep import drop_old_traces, find_words
 from tests.conftest import ON_OLDEST_TOO, ask
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_tenant
 from tests.rest_compat.test_push import make_push_board
@@ -38,6 +38,7 @@ SELECT id, workspace,
        'common words' || CASE WHEN ago = 11 AND n % 100 = 0 THEN ' quokka' ELSE '' END,
        repeat('x', 200)
 FROM made ORDER BY id;
+INSERT INTO trace_unsearched SELECT workspace_id, id FROM trace_text;
 INSERT INTO trace_hour
 SELECT workspace, board, date_trunc('day', to_timestamp(ms / 1000.0), 'UTC'), 'inference', '',
        'm', 0, board, count(*), 0, 0, 0, 0, 0
@@ -81,6 +82,7 @@ async def fill(process: Process, other: asyncpg.Connection, boards: list[Leaderb
             .replace("$6", "ARRAY['" + "','".join(str(b.id) for b in boards) + "']")
         )  # fmt: skip
         await other.execute(FILL)
+    assert await find_words(process.system_context()) == DAYS * A_DAY
     await other.execute("ANALYZE")
 
 
@@ -110,7 +112,7 @@ class Watch:
             read |= await self._explain(statement)
         return {
             parent: sorted(ago for name, ago in read if name == parent)
-            for parent in ("trace", "trace_text")
+            for parent in ("trace", "trace_text", "trace_words")
         }
 
     async def _explain(self, statement: str) -> set[tuple[str, int]]:
@@ -147,7 +149,7 @@ def days_read(plan: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
     Those of days to come are empty.
     """
-    name = re.fullmatch(r"(trace(?:_text)?)_(\d{8})", plan.get("Relation Name", ""))
+    name = re.fullmatch(r"(trace(?:_text|_words)?)_(\d{8})", plan.get("Relation Name", ""))
     if name and plan["Actual Loops"] > 0:
         then = datetime.strptime(name[2], "%Y%m%d").replace(tzinfo=UTC)
         if (ago := (MIDNIGHT - then).days) >= 0:
@@ -242,7 +244,14 @@ async def test_no_day_is_read_that_is_not_needed(
         ("deleting old ones", lambda: drop_old_traces(process.system_context()),
          [36, 37, 38, 39], [36, 37, 38, 39]),
     ]  # fmt: skip
+    words = {
+        "common word": today,
+        "word of a leaderboard": today,
+        "rare word in a window": [11, 12],
+        "deleting old ones": [36, 37, 38, 39],
+    }
     found = {name: await watch.days_of(operation) for name, operation, _, _ in expected}
     assert found == {
-        name: {"trace": traces, "trace_text": texts} for name, _, traces, texts in expected
+        name: {"trace": traces, "trace_text": texts, "trace_words": words.get(name, [])}
+        for name, _, traces, texts in expected
     }

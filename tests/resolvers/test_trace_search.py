@@ -15,6 +15,7 @@ from db.models import Candidate, Leaderboard
 from resolvers.paging import NEWEST_FIRST, OLDEST_FIRST, PageRequest
 from resolvers.trace_filter import TraceFilter
 from resolvers.trace_search import read_in_spans
+from resolvers.trace_upkeep import find_words
 from tests.conftest import SqlLog, ask
 from tests.factories import Tenant, make_candidate, make_leaderboard, store_traces, trace_of
 
@@ -103,6 +104,7 @@ async def store(
                 for number, age in enumerate(ages)
             ],
         )
+    await find_words(process.system_context())
 
 
 async def test_a_search_is_paged_forwards_and_backwards(

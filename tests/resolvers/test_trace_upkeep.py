@@ -8,25 +8,43 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from app.services import Process
 from db.base import first_id_at, new_id
-from db.models import Candidate, Leaderboard, Trace, TraceFeedback, TraceHour, TraceText, Workspace
+from db.models import (
+    Candidate,
+    Leaderboard,
+    Trace,
+    TraceFeedback,
+    TraceHour,
+    TraceText,
+    TraceWords,
+    Workspace,
+)
 from db.models.trace import ALL_BOARDS
 from db.partitions import day_of, list_days
 from engine.latency_buckets import bucket_of
 from resolvers.trace_storage import STORE, storing_values
-from resolvers.trace_upkeep import BATCH_ROWS, drop_old_traces, put_hours_together
+from resolvers.trace_upkeep import (
+    BATCH_ROWS,
+    BATCH_TEXTS,
+    drop_old_traces,
+    find_words,
+    put_hours_together,
+)
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import (
     Tenant,
     make_candidate,
     make_leaderboard,
     make_tenant,
+    store_traces,
     trace_of,
 )
 
@@ -196,6 +214,39 @@ async def test_more_rows_than_one_batch_are_put_together(
     assert await put_hours_together(process.system_context()) == 0
 
 
+@ON_OLDEST_TOO
+async def test_words_are_found_once_by_several_and_in_spite_of_a_kill(
+    process: Process, board: Leaderboard, candidate: Candidate, database_url: str
+) -> None:
+    count = BATCH_TEXTS * 5 + 3
+    made = [trace_of(board, candidate, NOW - timedelta(minutes=number)) for number in range(count)]
+    async with process.database.write() as session:
+        await store_traces(session, made)
+    ctx = process.system_context()
+    killer = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    async with killer.transaction():
+        # What is taken can't be stored, until the taker is killed.
+        await killer.execute("LOCK TABLE trace_words IN EXCLUSIVE MODE")
+        finding = asyncio.gather(find_words(ctx))
+        async with asyncio.timeout(10):
+            while not (pid := await killer.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.005)
+        await killer.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(DBAPIError):
+            await finding
+    await killer.close()
+    found = await asyncio.gather(*(find_words(ctx) for _ in range(3)))
+    assert sum(found) == count
+    (row,) = await rows_of(
+        process,
+        "SELECT count(*) AS count, count(DISTINCT id) AS ids,"
+        " (SELECT count(*) FROM trace_unsearched) AS left FROM trace_words"
+        " WHERE words @@ 'question'",
+    )
+    assert row == {"count": count, "ids": count, "left": 0}
+    assert await find_words(ctx) == 0
+
+
 async def store(
     process: Process, board: Leaderboard, candidate: Candidate, days_ago: Sequence[float]
 ) -> list[UUID]:
@@ -236,13 +287,14 @@ async def test_traces_go_when_they_are_too_old_with_all_that_belongs_to_them(
     short = await store(process, theirs, await make_candidate(process, theirs), days)
     ctx = process.system_context()
     await put_hours_together(ctx)
+    await find_words(ctx)
     for _ in range(2):
         await drop_old_traces(ctx, NOON)
         async with process.database.read() as session:
             oldest = (await list_days(session))[0]
         assert oldest == day_of(NOON - timedelta(days=20))
         # What is left of a day of which some is still kept is out of sight, and goes with it.
-        for entity in (Trace.id, TraceText.id):
+        for entity in (Trace.id, TraceText.id, TraceWords.id):
             found = await ids_of(process, entity, tenant.workspace_id)
             assert set(kept[4:]) <= found <= set(kept[3:])
             assert await ids_of(process, entity, shorter.workspace_id) == set(short[6:])

@@ -13,6 +13,8 @@ from app.services import Process
 from db.base import first_id_at, new_id
 from db.models import Candidate, Leaderboard
 from resolvers.trace_filter import TraceFilter
+from resolvers.trace_upkeep import find_words
+from resolvers.trace_words import READ_AS_THEY_ARE
 from tests.conftest import ON_OLDEST_TOO, ask
 from tests.factories import (
     Tenant,
@@ -135,9 +137,13 @@ def outputs(nodes: list[dict[str, Any]]) -> list[str]:
 
 
 @ON_OLDEST_TOO
+@pytest.mark.parametrize("words", ["to be found", "found"])
 async def test_every_filter_finds_what_it_says_in_graphql(
-    client: httpx2.AsyncClient, board: Leaderboard, candidate: Candidate, stored: None
-) -> None:
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate,
+    stored: None, words: str,
+) -> None:  # fmt: skip
+    if words == "found":
+        assert await find_words(process.system_context()) == 2 * len(TRACES)
     for given, expected in [*FOUND, ({"candidateId": str(candidate.id)}, set(TRACES)),
                             ({"leaderboardId": str(board.id)}, set(TRACES)),
                             ({"candidateId": str(new_id())}, set())]:  # fmt: skip
@@ -220,6 +226,24 @@ async def test_a_filter_is_paged_in_the_order_of_time(
     assert found == matching
 
 
+async def test_of_a_crowd_the_newest_are_found_at_once_and_all_of_them_later(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
+) -> None:
+    count = READ_AS_THEY_ARE + 30
+    async with process.database.write() as session:
+        await store_traces(
+            session,
+            [
+                trace_of(board, candidate, NOW - timedelta(seconds=number), input="a needle")
+                for number in range(count)
+            ],
+        )
+    for found in (READ_AS_THEY_ARE, count):
+        answer = await ask(client, LIST, filter={"search": "needle"}, first=200)
+        assert answer["data"]["traces"]["totalCount"] == found
+        await find_words(process.system_context())
+
+
 async def test_a_text_that_is_longer_than_what_is_indexed_is_stored(
     client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
 ) -> None:
@@ -230,9 +254,11 @@ async def test_a_text_that_is_longer_than_what_is_indexed_is_stored(
             [trace_of(board, candidate, NOW, input=many, output="\U0001d4b3" * 300_000),
              trace_of(board, candidate, NOW, input=" ".join(map(chr, range(0x20000, 0x2A000))))],
         )  # fmt: skip
-    for word, count in (("w5", 1), ("w250000", 0), (chr(0x20001), 1)):
-        answer = await ask(client, LIST, filter={"search": word})
-        assert answer["data"]["traces"]["totalCount"] == count
+    for _ in range(2):
+        for word, count in (("w5", 1), ("w250000", 0), (chr(0x20001), 1)):
+            answer = await ask(client, LIST, filter={"search": word})
+            assert answer["data"]["traces"]["totalCount"] == count
+        await find_words(process.system_context())
 
 
 @pytest.mark.parametrize(

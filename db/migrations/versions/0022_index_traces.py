@@ -2,11 +2,12 @@
 
 Why: what is rare is found without reading the traces between, and words are; the sums of a month
 are a few hundred rows, where they were hundreds of thousands.
-Locks: traces are read and not stored while the indexes are built, some 100 s for each million.
+Locks: traces are read and not stored while the indexes are built, some 20 s for each million.
 """
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 revision = "0022"
 down_revision = "0021"
@@ -14,16 +15,22 @@ branch_labels = None
 depends_on = None
 
 USD = sa.Numeric(precision=24, scale=12)
-# The words of the beginnings of the input and the output, for no more of them fit into an index's
-# entry, and the workspace's id as a word, so that none reads another's. Written in plpgsql, whose
-# cost is not lost by inlining: the planner must know that it is dear.
-WORDS = """
-CREATE FUNCTION trace_words(input text, output text, workspace_id uuid) RETURNS tsvector
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 5000 AS $$
+# A partition of words for each day that there is one of texts for.
+CREATE_DAYS = """
+DO $$
+DECLARE
+    day record;
 BEGIN
-    RETURN to_tsvector(
-        'simple', left(coalesce(input, ''), 50000) || ' ' || left(coalesce(output, ''), 50000)
-    ) || array_to_tsvector(ARRAY[workspace_id::text]);
+    FOR day IN
+        SELECT relname, pg_get_expr(relpartbound, pg_class.oid) AS bounds
+        FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = 'trace_text'::regclass
+    LOOP
+        EXECUTE format(
+            'CREATE TABLE %I PARTITION OF trace_words %s',
+            replace(day.relname, 'trace_text', 'trace_words'), day.bounds
+        );
+    END LOOP;
 END $$
 """
 
@@ -59,13 +66,7 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_ops={"metadata": "jsonb_path_ops"},
     )
-    op.execute(WORDS)
-    op.create_index(
-        "ix_trace_text_words",
-        "trace_text",
-        [sa.text("trace_words(input, output, workspace_id)")],
-        postgresql_using="gin",
-    )
+    _create_words()
     op.create_table(
         "trace_sum",
         sa.Column("workspace_id", sa.Uuid(), nullable=False),
@@ -97,6 +98,26 @@ def upgrade() -> None:
     )
 
 
+def _create_words() -> None:
+    op.create_table(
+        "trace_words",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("workspace_id", sa.Uuid(), nullable=False),
+        sa.Column("words", TSVECTOR(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trace_words")),
+        postgresql_partition_by="RANGE (id)",
+    )
+    op.create_index("ix_trace_words_words", "trace_words", ["words"], postgresql_using="gin")
+    op.create_table(
+        "trace_unsearched",
+        sa.Column("workspace_id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace_id", "id", name=op.f("pk_trace_unsearched")),
+    )
+    op.execute(CREATE_DAYS)
+    op.execute("INSERT INTO trace_unsearched SELECT workspace_id, id FROM trace_text")
+
+
 def downgrade() -> None:
     op.execute(
         """
@@ -114,8 +135,8 @@ def downgrade() -> None:
         """
     )
     op.drop_table("trace_sum")
-    op.drop_index("ix_trace_text_words", "trace_text")
-    op.execute("DROP FUNCTION trace_words")
+    op.drop_table("trace_unsearched")
+    op.drop_table("trace_words")
     for name in (
         "ix_trace_metadata",
         "ix_trace_failed",
