@@ -1,7 +1,9 @@
 """Days of traces: making the partitions that come next, and dropping those that are old."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -12,11 +14,9 @@ PARENTS = ("trace", "trace_text", "trace_words")
 # Of every process that makes some, and of the one that drops some.
 MAKING, DROPPING = 7251606912441703721, 7251606912441703722
 LOCK = f"SELECT pg_advisory_xact_lock({MAKING})"
-# Of texts too: both parents have a partition for each day, made together.
 NAMES = r"""
 SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = 'trace'::regclass AND NOT inhdetachpending AND relname ~ '^trace_\d{8}$'
-ORDER BY relname
+WHERE relname ~ '^trace(_text|_words)?_\d{8}$' AND NOT inhdetachpending
 """
 # Those that are detached as well: whoever was about to drop one was killed.
 TABLES = r"""
@@ -40,8 +40,9 @@ def next_days(now: datetime, count: int) -> list[date]:
 
 
 async def list_days(session: AsyncSession) -> list[date]:
-    """Return the days that there are partitions of, ascending."""
-    return [_day_in(name) for name in await session.scalars(text(NAMES))]
+    """Return the days that every parent has a partition of, ascending."""
+    found = Counter(map(_day_in, await session.scalars(text(NAMES))))
+    return sorted(day for day, count in found.items() if count == len(PARENTS))
 
 
 async def create_days(session: AsyncSession, days: Iterable[date]) -> None:
@@ -56,16 +57,15 @@ async def create_days(session: AsyncSession, days: Iterable[date]) -> None:
     if not wanted:
         return
     await session.execute(text(LOCK))
-    there = set(await list_days(session))
-    for day in wanted:
-        if day not in there:
-            for parent in PARENTS:
-                for statement in _attach(parent, day):
-                    await session.execute(text(statement))
+    there = set(await session.scalars(text(NAMES)))
+    for day, parent in product(wanted, PARENTS):
+        name = f"{parent}_{day:%Y%m%d}"
+        if name not in there:
+            for statement in _attach(parent, name, day):
+                await session.execute(text(statement))
 
 
-def _attach(parent: str, day: date) -> tuple[str, str]:
-    name = f"{parent}_{day:%Y%m%d}"
+def _attach(parent: str, name: str, day: date) -> tuple[str, str]:
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     first, after = first_id_at(midnight), first_id_at(midnight + timedelta(days=1))
     return (

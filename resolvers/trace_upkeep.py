@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import TextClause, select, text
 
-from db.base import first_id_at
+from db.base import first_id_at, instant_of
 from db.models import Workspace
 from db.models.trace import ALL_BOARDS
 from db.partitions import create_days, day_of, drop_days, next_days
@@ -140,6 +140,8 @@ async def find_words(ctx: Context) -> int:
             taken = await session.scalars(TAKE_UNSEARCHED, {"batch": BATCH_TEXTS})
             ids: Sequence[UUID] = taken.all()
             if ids:
+                # A server of before may have made days without a partition of words.
+                await create_days(session, {day_of(instant_of(trace_id)) for trace_id in ids})
                 named = {"ids": ids, "first": min(ids), "last": max(ids)}
                 await session.execute(STORE_WORDS, named)
         total += len(ids)

@@ -13,7 +13,7 @@ from db.models import Candidate, Leaderboard
 from db.partitions import create_days, day_of, drop_days, list_days, next_days
 from resolvers.redactors import Redactors
 from resolvers.trace_storage import TraceStore
-from resolvers.trace_upkeep import make_next_days
+from resolvers.trace_upkeep import find_words, make_next_days
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import Tenant, make_candidate, make_leaderboard, trace_of
 
@@ -192,3 +192,14 @@ async def test_a_table_that_was_detached_and_not_dropped_is_dropped(
     await other.execute(f"ALTER TABLE trace DETACH PARTITION trace_{TODAY - timedelta(5):%Y%m%d}")
     assert len(await drop(process, TODAY)) == 3
     assert await other.fetchval(TABLES) == 3 * 3
+
+
+async def test_a_day_that_lacks_a_table_gets_it(
+    process: Process, board: Leaderboard, candidate: Candidate, other: asyncpg.Connection
+) -> None:
+    await store(process, board, candidate, -3)
+    await other.execute(f"DROP TABLE trace_words_{TODAY - timedelta(3):%Y%m%d}")
+    assert await days_there(process) == days_from(0, 2)
+    assert await find_words(process.system_context()) == 1
+    assert await days_there(process) == [*days_from(-3, -3), *days_from(0, 2)]
+    assert await other.fetchval("SELECT count(*) FROM trace_words") == 1

@@ -164,18 +164,16 @@ async def test_hours_are_put_together_beside_writers_and_by_one_at_a_time(
     process: Process, board: Leaderboard, candidate: Candidate
 ) -> None:
     hour_ago = NOW - timedelta(hours=2)
-    traces = [
-        trace_of(board, candidate, hour_ago, latency_ms=1.05**number, model=f"m{number % 40}")
-        for number in range(300)
-    ]
-    await process.services.traces.make_room(trace["id"] for trace in traces)
+    await process.services.traces.make_room([first_id_at(hour_ago)])
 
     async def write(writer: int) -> None:
         for start in range(0, 300, 20):
-            await store_as(process, traces[start : start + 20][:: 1 if writer % 2 else -1],
-                           UUID(int=writer))  # fmt: skip
-            for trace in traces[start : start + 20]:
-                trace["id"] = trace_of(board, candidate, hour_ago)["id"]
+            traces = [
+                trace_of(board, candidate, hour_ago, latency_ms=1.05**number,
+                         model=f"m{number % 40}")
+                for number in range(start, start + 20)
+            ]  # fmt: skip
+            await store_as(process, traces, UUID(int=writer))
 
     async def put() -> int:
         return sum([await put_hours_together(process.system_context()) for _ in range(20)])
