@@ -78,6 +78,8 @@ bench: $(INSTALLED) ## Measure, as ratios to references in the same run
 	@$(BIN)/python -m bench.run_memory
 	@$(BIN)/python -m bench.run_faults
 	@$(BIN)/python -m bench.push
+	@$(BIN)/python -m bench.http_client
+	@$(BIN)/python -m bench.http_client --concurrency 32
 	@$(BIN)/python -m bench.inference
 	@$(BIN)/python -m bench.inference_faults
 	@$(BIN)/python -m bench.consolidation

@@ -6,7 +6,7 @@
 Without a URL the peer is the sandbox with no latency, in a process of its own.
 The bare loops are written as one writes them: a client, a semaphore and a task for each call, with
 the same concurrency and requests; they keep nothing and score nothing. One has an
-`httpx2.AsyncClient`, the other an aiohttp session, which is faster and which the product uses.
+`httpx2.AsyncClient`, the other an aiohttp session, which is faster.
 """
 
 import argparse

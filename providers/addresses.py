@@ -5,12 +5,8 @@ import ipaddress
 import re
 import socket
 import unicodedata
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
-
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-from typing_extensions import override
 
 # 6to4, Teredo and NAT64 carry an IPv4 address that a gateway would unwrap.
 TUNNELS = tuple(
@@ -23,6 +19,10 @@ GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 # What C libraries read as an IPv4 address in octal, hex, or with parts left out.
 # Source: WHATWG URL, "ends in a number checker".
 ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.DOTALL)
+
+
+KEPT_NAMES = 1_000
+KEPT_SECONDS = 10.0
 
 
 class RefusedAddressError(OSError):
@@ -61,7 +61,70 @@ def check_literal(url: str) -> None:
         raise RefusedAddressError(f"{host} is not a public address")
 
 
-class PublicResolver(AbstractResolver):
+class Resolver(Protocol):
+    """Looks names up."""
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return *host*'s addresses, in the order in which they should be tried.
+
+        Raises:
+            OSError: There are none, or they can't be found.
+        """
+        ...
+
+
+class SystemResolver:
+    """Asks the system, which also orders the addresses (RFC 6724)."""
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return *host*'s addresses; see `Resolver`."""
+        loop = asyncio.get_running_loop()
+        found: list[Any] = await loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        return list(dict.fromkeys(_written(*entry[4]) for entry in found))
+
+
+def _written(address: str, _port: int, _flow: int = 0, zone: int = 0) -> str:
+    """Return an address with its zone, without which a link-local one leads nowhere."""
+    return f"{address}%{zone}" if zone and "%" not in address else address
+
+
+class KeepingResolver:
+    """Keeps what it found for ten seconds, and asks once for what many want at once.
+
+    Args:
+        inner: Looks names up.
+    """
+
+    def __init__(self, inner: Resolver) -> None:
+        self._inner = inner
+        self._kept: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._asking: dict[tuple[str, int], asyncio.Lock] = {}
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return *host*'s addresses; see `Resolver`."""
+        key = host, port
+        lock = self._asking.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                until, found = self._kept.get(key, (0.0, []))
+                if until <= asyncio.get_running_loop().time():
+                    found = await self._inner.resolve(host, port)
+                    self._keep(key, found)
+                return found
+        finally:
+            if not lock.locked() and self._asking.get(key) is lock:
+                del self._asking[key]
+
+    def _keep(self, key: tuple[str, int], found: list[str]) -> None:
+        self._kept.pop(key, None)
+        while len(self._kept) >= KEPT_NAMES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = (asyncio.get_running_loop().time() + KEPT_SECONDS, found)
+
+
+class PublicResolver:
     """Resolves a name for a connection, which is then made to the very address checked here.
 
     A name is refused when any of its addresses is not public: it is then
@@ -71,27 +134,20 @@ class PublicResolver(AbstractResolver):
         inner: Looks names up; the system's own resolver when left out.
     """
 
-    def __init__(self, inner: AbstractResolver | None = None) -> None:
-        self._inner = inner or ThreadedResolver()
+    def __init__(self, inner: Resolver | None = None) -> None:
+        self._inner = inner or SystemResolver()
 
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return *host*'s addresses.
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return *host*'s addresses; see `Resolver`.
 
         Raises:
             RefusedAddressError: One of them is not public.
         """
-        found = await self._inner.resolve(host, port, family)
-        refused = [entry["host"] for entry in found if not is_public(entry["host"])]
+        found = await self._inner.resolve(host, port)
+        refused = [address for address in found if not is_public(address)]
         if refused:
             raise RefusedAddressError(f"{host} resolves to {refused[0]}, which is not public")
         return found
-
-    @override
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 async def check_name(host: str, port: int) -> None:
@@ -100,25 +156,9 @@ async def check_name(host: str, port: int) -> None:
     Raises:
         RefusedAddressError: It resolves to another, or not at all.
     """
-    resolver = PublicResolver()
     try:
-        await asyncio.wait_for(resolver.resolve(host, port, socket.AF_UNSPEC), timeout=5)
+        await asyncio.wait_for(PublicResolver().resolve(host, port), timeout=5)
     except RefusedAddressError:
         raise
     except (OSError, TimeoutError, UnicodeError) as error:
         raise RefusedAddressError(f"{host} does not resolve") from error
-    finally:
-        await resolver.close()
-
-
-def refused_cause(error: BaseException) -> RefusedAddressError | None:
-    """Return the refusal that *error* was raised from, if one was."""
-    seen: Any = error
-    while seen is not None:
-        if isinstance(seen, RefusedAddressError):
-            return seen
-        inner = getattr(seen, "os_error", None)
-        if isinstance(inner, RefusedAddressError):
-            return inner
-        seen = seen.__cause__ or seen.__context__
-    return None

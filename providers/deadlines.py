@@ -1,86 +1,168 @@
 """How long a call may take, and until when it must have begun to answer."""
 
 import asyncio
-from types import TracebackType
+from collections.abc import Awaitable
+from math import inf
+from typing import TypeVar
 
 from providers.base import ProviderError, ProviderErrorCode
+
+T = TypeVar("T")
+
+
+class Alarm:
+    """Makes a future False at some time, and costs next to nothing when it is always too late.
+
+    A timer of the loop is dear, and nearly all of them are taken back. This one is left to run:
+    when it ends it is set again, for whatever it has been put off to meanwhile.
+    """
+
+    __slots__ = ("_at", "_loop", "_timer", "_timer_at", "_waiter")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._at = inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+
+    def set(self, at: float, waiter: asyncio.Future[bool]) -> None:
+        """Make *waiter* False at the loop's time *at*, unless it is done, and no other any more."""
+        self._waiter = waiter
+        self._at = at
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._ring)
+
+    def unset(self) -> None:
+        """Wait for nothing; the timer is left to run."""
+        self._waiter = None
+
+    def close(self) -> None:
+        """Take the timer back."""
+        self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, inf
+
+    def _ring(self) -> None:
+        rang_at, self._timer_at, self._timer = self._timer_at, inf, None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._at > rang_at:
+            self.set(self._at, waiter)
+        else:
+            waiter.set_result(False)
 
 
 class CallDeadline:
     """Limits the waits of one call; the time between them counts, and is not interrupted.
 
-    Each wait is an `async with` block, one at a time.
-
     Args:
+        host: Who is called, for what is said of a connection.
         timeout_seconds: For the whole call, from now on.
         first_byte_timeout_seconds: From `note_sent` to `note_first_byte`.
+        read_timeout_seconds: For each wait.
     """
 
     __slots__ = (
-        "_first_at",
-        "_first_seconds",
-        "_has_begun",
-        "_is_sent",
-        "_total_at",
-        "_total_seconds",
-        "_wait",
-    )
+        "_alarm", "_first_at", "_first_seconds", "_has_begun", "_host", "_is_sent", "_loop",
+        "_read_seconds", "_total_at", "_total_seconds", "_wait_at", "_waiter",
+    )  # fmt: skip
 
     def __init__(
-        self, timeout_seconds: float | None, first_byte_timeout_seconds: float | None
+        self,
+        host: str,
+        timeout_seconds: float | None,
+        first_byte_timeout_seconds: float | None = None,
+        read_timeout_seconds: float | None = None,
     ) -> None:
+        self._host = host
+        self._loop = asyncio.get_running_loop()
         self._total_seconds = timeout_seconds
         self._first_seconds = first_byte_timeout_seconds
-        self._total_at = _after(timeout_seconds)
-        self._first_at: float | None = None
+        self._read_seconds = read_timeout_seconds
+        self._total_at = inf if timeout_seconds is None else self._loop.time() + timeout_seconds
+        self._first_at = inf
+        self._wait_at = inf
         self._is_sent = False
         self._has_begun = False
-        self._wait: asyncio.Timeout | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._alarm: Alarm | None = None
 
-    async def __aenter__(self) -> None:
-        self._wait = asyncio.timeout_at(self._next())
-        await self._wait.__aenter__()
+    async def wait(self, waiter: asyncio.Future[bool], alarm: Alarm) -> None:
+        """Wait until *waiter* is True; *alarm* makes it False when the time is up.
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        wait, self._wait = self._wait, None
-        if wait is None:
-            raise RuntimeError("a wait ended that had not begun")
+        Raises:
+            ProviderError: The time is up.
+        """
+        if self._read_seconds is not None:
+            self._wait_at = self._loop.time() + self._read_seconds
+        self._waiter, self._alarm = waiter, alarm
+        alarm.set(self._next(), waiter)
         try:
-            await wait.__aexit__(kind, error, traceback)
+            in_time = await waiter
+        except asyncio.CancelledError:
+            self._wait_at = inf
+            raise
+        finally:
+            self._waiter = None
+            alarm.unset()
+        if not in_time:
+            raise self._explain()
+        self._wait_at = inf
+
+    async def limit(self, work: Awaitable[T]) -> T:
+        """Await *work*, which has no future of its own, and cancel it when the time is up.
+
+        Raises:
+            ProviderError: The time is up.
+        """
+        if self._read_seconds is not None:
+            self._wait_at = self._loop.time() + self._read_seconds
+        until = self._next()
+        try:
+            async with asyncio.timeout_at(None if until == inf else until):
+                found = await work
         except TimeoutError as late:
             raise self._explain() from late
+        self._wait_at = inf
+        return found
 
     def note_sent(self) -> None:
         """Note that the whole request is on its way; a first byte is waited for from now on."""
         self._is_sent = True
-        if not self._has_begun:  # an answer may come before all of the request has left
-            self._first_at = _after(self._first_seconds)
-            self._reschedule()
+        # An answer may come before all of the request has left.
+        if self._first_seconds is not None and not self._has_begun:
+            self._first_at = self._loop.time() + self._first_seconds
+            if self._waiter is not None and self._alarm is not None:
+                self._alarm.set(self._next(), self._waiter)
 
     def note_first_byte(self) -> None:
         """Note that the answer has begun."""
         self._has_begun = True
-        if self._first_at is not None:
-            self._first_at = None
-            self._reschedule()
+        self._first_at = inf
 
-    def _next(self) -> float | None:
-        return min((at for at in (self._first_at, self._total_at) if at is not None), default=None)
-
-    def _reschedule(self) -> None:
-        if self._wait is not None and not self._wait.expired():
-            self._wait.reschedule(self._next())
+    def _next(self) -> float:
+        return min(self._total_at, self._first_at, self._wait_at)
 
     def _explain(self) -> ProviderError:
-        if self._first_at is not None and self._first_at == self._next():
+        at = self._next()
+        if at == self._first_at:
             return ProviderError(
                 ProviderErrorCode.TIMED_OUT,
                 f"no first byte of an answer within {self._first_seconds:g} s of the request",
+            )
+        if at == self._wait_at:
+            if self._is_sent:
+                return ProviderError(ProviderErrorCode.TIMED_OUT, "no answer in time")
+            return ProviderError(
+                ProviderErrorCode.CONNECTION_FAILED,
+                f"can't connect to {self._host}: no connection in time",
+                is_retryable=True,
             )
         if not self._is_sent:
             # It waited for one of our sockets, or for a server that takes nothing.
@@ -91,7 +173,3 @@ class CallDeadline:
         return ProviderError(
             ProviderErrorCode.TIMED_OUT, f"no complete answer within {self._total_seconds:g} s"
         )
-
-
-def _after(seconds: float | None) -> float | None:
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds

@@ -2,17 +2,20 @@
 
 import asyncio
 import ipaddress
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
-from typing_extensions import override
 
-from providers.addresses import PublicResolver, RefusedAddressError, check_literal, is_public
+from providers.addresses import (
+    PublicResolver,
+    RefusedAddressError,
+    Resolver,
+    check_literal,
+    is_public,
+)
 from providers.base import ProviderError, ProviderErrorCode
 from providers.http import HttpClient, HttpResponse
 
@@ -74,27 +77,14 @@ def test_a_name_is_left_to_the_resolver(host: str) -> None:
     check_literal(f"https://{host}/v1")
 
 
-class Answering(AbstractResolver):
+class Answering:
     """A resolver that gives one answer after the other, and then the last one again."""
 
     def __init__(self, *answers: list[str]) -> None:
         self._answers = list(answers)
 
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0
-            )
-            for address in addresses
-        ]
-
-    @override
-    async def close(self) -> None:
-        """Close nothing."""
+    async def resolve(self, host: str, port: int) -> list[str]:  # noqa: ARG002 - the protocol's
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
 @asynccontextmanager
@@ -114,7 +104,7 @@ async def counting_server() -> AsyncIterator[tuple[int, list[str]]]:
         yield server.sockets[0].getsockname()[1], seen
 
 
-async def fetch(resolver: AbstractResolver, url: str, *, public_only: bool) -> HttpResponse:
+async def fetch(resolver: Resolver, url: str, *, public_only: bool) -> HttpResponse:
     client = HttpClient(max_connections=2, public_only=public_only, resolver=resolver)
     try:
         response, _ = await client.fetch("GET", url, headers={}, timeout_seconds=5, max_bytes=100)
