@@ -69,8 +69,8 @@ class CallDeadline:
     """
 
     __slots__ = (
-        "_alarm", "_first_at", "_first_seconds", "_has_begun", "_host", "_is_sent", "_loop",
-        "_read_seconds", "_total_at", "_total_seconds", "_wait_at", "_waiter",
+        "_alarm", "_first_at", "_first_seconds", "_has_begun", "_host", "_is_connected", "_is_sent",
+        "_loop", "_read_seconds", "_total_at", "_total_seconds", "_wait_at", "_waiter",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class CallDeadline:
         self._total_at = inf if timeout_seconds is None else self._loop.time() + timeout_seconds
         self._first_at = inf
         self._wait_at = inf
+        self._is_connected = False
         self._is_sent = False
         self._has_begun = False
         self._waiter: asyncio.Future[bool] | None = None
@@ -132,6 +133,10 @@ class CallDeadline:
         self._wait_at = inf
         return found
 
+    def note_connected(self) -> None:
+        """Note that there is a connection, and that some of the request may have left."""
+        self._is_connected = True
+
     def note_sent(self) -> None:
         """Note that the whole request is on its way; a first byte is waited for from now on."""
         self._is_sent = True
@@ -157,7 +162,7 @@ class CallDeadline:
                 f"no first byte of an answer within {self._first_seconds:g} s of the request",
             )
         if at == self._wait_at:
-            if self._is_sent:
+            if self._is_connected:
                 return ProviderError(ProviderErrorCode.TIMED_OUT, "no answer in time")
             return ProviderError(
                 ProviderErrorCode.CONNECTION_FAILED,

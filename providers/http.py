@@ -54,8 +54,8 @@ class HttpResponse:
     """
 
     __slots__ = (
-        "_deadline", "_inflater", "_is_encoded", "_is_open", "_origin", "_pool", "_wire", "headers",
-        "status",
+        "_deadline", "_inflater", "_is_complete", "_is_encoded", "_is_open", "_origin", "_pool",
+        "_wire", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, origin: Origin, pool: WirePool, deadline: CallDeadline) -> None:
@@ -65,6 +65,7 @@ class HttpResponse:
         self._deadline = deadline
         self._inflater: Inflater | None = None
         self._is_open = True
+        self._is_complete = False
         self.status = wire.status
         self.headers: Mapping[str, str] = Headers(wire.headers)
         self._is_encoded = b"content-encoding" in wire.headers
@@ -82,7 +83,7 @@ class HttpResponse:
     @property
     def is_complete(self) -> bool:
         """Whether all of the body has come."""
-        return self._wire.is_complete
+        return self._is_complete or (self._is_open and self._wire.is_complete)
 
     async def read(self) -> bytes:
         """Return the next piece of the body as it comes, any compression undone; empty at its end.
@@ -90,6 +91,8 @@ class HttpResponse:
         Raises:
             ProviderError: The connection is lost, the time is up, or the compression is broken.
         """
+        if not self._is_open:  # the connection may be another call's
+            raise RuntimeError("the answer was closed")
         wire = self._wire
         while True:
             try:
@@ -103,8 +106,8 @@ class HttpResponse:
                 if self._inflater is not None and len(piece) == PIECE_BYTES:
                     await asyncio.sleep(0)  # a little can become much; others have their turn
                 return piece
-            if wire.error is not None:
-                raise wire.error
+            if wire.loss is not None:
+                raise lost(wire.loss)
             await self._deadline.wait(wire.until_ready(1), wire.alarm)
 
     def _take(self) -> bytes:
@@ -131,6 +134,7 @@ class HttpResponse:
         """Hang up at once, unless the body is complete: then the connection is used again."""
         if self._is_open:
             self._is_open = False
+            self._is_complete = self._wire.is_complete
             self._pool.give_back(self._origin, self._wire)
 
 
@@ -279,11 +283,12 @@ class HttpClient:
             return wire.send(head, content, is_head=is_head, on_sent=deadline.note_sent)
 
         wire = await self._pool.send(address.origin, send, deadline)
+        deadline.note_connected()
         try:
             if not wire.is_ready(wanted_bytes):
                 await deadline.wait(wire.until_ready(wanted_bytes), wire.alarm)
-            if wire.error is not None and not wire.has_head:
-                raise wire.error
+            if wire.loss is not None and not wire.has_head:
+                raise lost(wire.loss)
         except BaseException:
             self._pool.give_back(address.origin, wire)
             raise
@@ -304,6 +309,11 @@ async def read_bounded(response: HttpResponse, max_bytes: int) -> bytes:
             raise too_large(response.status, max_bytes)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def lost(why: str) -> ProviderError:
+    """Say that a connection was lost, and that nobody knows what came of the request."""
+    return ProviderError(ProviderErrorCode.CONNECTION_LOST, f"the connection was lost ({why})")
 
 
 def too_large(status: int, max_bytes: int) -> ProviderError:

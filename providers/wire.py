@@ -9,7 +9,6 @@ from typing import cast
 import httptools
 from typing_extensions import override
 
-from providers.base import ProviderError, ProviderErrorCode
 from providers.deadlines import Alarm
 
 # Of everything between two pieces of a body: interim answers, the head, what frames chunks, and
@@ -56,7 +55,7 @@ class Wire(asyncio.Protocol):
         has_head: The answer's head has come.
         is_complete: All of the answer has come.
         headers: As they came, by their names in small letters.
-        error: Why no more of it will come.
+        loss: Why no more of it will come.
         idle_seconds: How long the connection may be kept unused.
 
     Source: RFC 9112, sections 6 and 9.
@@ -86,7 +85,7 @@ class Wire(asyncio.Protocol):
         self.is_lost = False
         self.has_head = False
         self.is_complete = True
-        self.error: ProviderError | None = None
+        self.loss: str | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.idle_seconds = IDLE_SECONDS
@@ -137,7 +136,7 @@ class Wire(asyncio.Protocol):
         """Tell whether the head and so many bytes of the body have come, or no more will."""
         return (
             self.is_complete
-            or self.error is not None
+            or self.loss is not None
             or (self.has_head and len(self._unread) >= wanted_bytes)
         )
 
@@ -198,7 +197,7 @@ class Wire(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self.is_complete or self.error is not None:
+        if self.is_complete or self.loss is not None:
             self.abort()  # nobody asked for it
             return
         self._unbodied_bytes += len(data)
@@ -226,6 +225,7 @@ class Wire(asyncio.Protocol):
         self._end(exc)
         self.is_lost = True
         self.alarm.close()
+        del self._parser  # it knows this object; the two would only go with the next collection
         self._on_lost(self)
 
     @override
@@ -299,20 +299,20 @@ class Wire(asyncio.Protocol):
 
     def _end(self, exc: Exception | None) -> None:
         """Take note that no more will come."""
-        if self.is_complete or self.error is not None:
+        if self.is_complete or self.loss is not None:
             return
         self._is_reusable = False
         if self.has_head and self._ends_with_connection and exc is None:
             self.is_complete = True
         else:
             when = "in the middle of the answer" if self.has_head else "before it was answered"
-            self.error = lost(f"{exc}, {when}" if exc else f"closed {when}")
+            self.loss = f"{exc}, {when}" if exc else f"closed {when}"
         self._wake()
 
     def _refuse(self, why: str) -> None:
         """Give up an answer that can't be trusted, or only its connection when it is complete."""
         if not self.is_complete:
-            self.error = lost(f"what came is not valid HTTP: {why}")
+            self.loss = f"what came is not valid HTTP: {why}"
         self.abort()
 
     def _wake(self) -> None:
@@ -333,11 +333,6 @@ class Wire(asyncio.Protocol):
         self._is_reading_paused = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
-
-
-def lost(why: str) -> ProviderError:
-    """Say that a connection was lost, and that nobody knows what came of the request."""
-    return ProviderError(ProviderErrorCode.CONNECTION_LOST, f"the connection was lost ({why})")
 
 
 def _size_of(fields: list[tuple[bytes, bytes]]) -> int:

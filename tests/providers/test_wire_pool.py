@@ -259,6 +259,16 @@ async def test_what_is_left_unread_is_not_the_next_calls() -> None:
     assert peer.connections == 1
 
 
+async def test_an_answer_that_was_closed_reads_nobody_elses() -> None:
+    async with http_peer(answer_ok) as peer, http_client() as client:
+        response, _ = await post(client, peer.url)
+        assert response.is_complete
+        with pytest.raises(RuntimeError, match="the answer was closed"):
+            await response.read()
+        response.close()
+        assert client.usage == (0, 0, 1, 1)
+
+
 async def test_a_closed_client_has_no_connections_and_can_be_used_again() -> None:
     async def stay_silent(exchange: Exchange) -> None:
         await exchange.wait_until_left()
