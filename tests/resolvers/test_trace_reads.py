@@ -158,6 +158,14 @@ def days_read(plan: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield from days_read(below)
 
 
+DAYS_OF_WORDS = {
+    "common word": [0],
+    "word of a leaderboard": [0],
+    "rare word in a window": [11, 12],
+    "deleting old ones": [36, 37, 38, 39],
+}
+
+
 @ON_OLDEST_TOO
 async def test_no_day_is_read_that_is_not_needed(
     other: asyncpg.Connection, process: Process, tenant: Tenant, client: httpx2.AsyncClient
@@ -244,14 +252,8 @@ async def test_no_day_is_read_that_is_not_needed(
         ("deleting old ones", lambda: drop_old_traces(process.system_context()),
          [36, 37, 38, 39], [36, 37, 38, 39]),
     ]  # fmt: skip
-    words = {
-        "common word": today,
-        "word of a leaderboard": today,
-        "rare word in a window": [11, 12],
-        "deleting old ones": [36, 37, 38, 39],
-    }
     found = {name: await watch.days_of(operation) for name, operation, _, _ in expected}
     assert found == {
-        name: {"trace": traces, "trace_text": texts, "trace_words": words.get(name, [])}
+        name: {"trace": traces, "trace_text": texts, "trace_words": DAYS_OF_WORDS.get(name, [])}
         for name, _, traces, texts in expected
     }

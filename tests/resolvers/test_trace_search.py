@@ -96,11 +96,12 @@ async def test_without_search_everything_is_read_at_once() -> None:
 async def store(
     process: Process, board: Leaderboard, candidate: Candidate, ages: list[timedelta]
 ) -> None:
+    now = datetime.now(UTC)  # the first span is of minutes, and the module was loaded long ago
     async with process.database.write() as session:
         await store_traces(
             session,
             [
-                trace_of(board, candidate, NOW - age, input="a needle", output=str(number))
+                trace_of(board, candidate, now - age, input="a needle", output=str(number))
                 for number, age in enumerate(ages)
             ],
         )
