@@ -10,10 +10,11 @@ from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from typing_extensions import override
 
 from app.logs import current_request_id
+from app.tallies import Counters, Distribution, Histograms, Tally
 from db.session import Database
 from providers.base import ChatAnswer, ChatTarget, ProviderError
 from resolvers.group_commit import GroupCommit
@@ -69,13 +70,13 @@ class RequestMeter:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight = 0
-        self._requests = Counter(
+        self._requests = Counters(
             "gero_http_requests",
             "Requests that were answered, or whose client left.",
             ["route", "method", "status"],
             registry=registry,
         )
-        self._seconds = Histogram(
+        self._seconds = Histograms(
             "gero_http_request_duration_seconds",
             "From a request's head to the end of its answer.",
             ["route", "method"],
@@ -83,7 +84,7 @@ class RequestMeter:
             registry=registry,
         )
         # Finding a label's child each time would cost more than counting.
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._children: dict[tuple[str, str, int], tuple[Tally, Distribution]] = {}
 
     def ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """Note that a request was answered.
@@ -110,33 +111,33 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["source", "provider"]
-        self.calls = Counter(
+        self.calls = Counters(
             "gero_model_calls",
             "Times that a model was asked; outcome is ok, or why it failed.",
             [*labels, "outcome"],
             registry=registry,
         )
-        self.seconds = Histogram(
+        self.seconds = Histograms(
             "gero_model_call_duration_seconds",
             "From a model's request to the end of its answer, or to its failure.",
             labels,
             buckets=CALL_BUCKETS,
             registry=registry,
         )
-        self.first_byte_seconds = Histogram(
+        self.first_byte_seconds = Histograms(
             "gero_model_first_byte_seconds",
             "From a model's request to the first byte of its answer.",
             labels,
             buckets=CALL_BUCKETS,
             registry=registry,
         )
-        self.tokens = Counter(
+        self.tokens = Counters(
             "gero_model_tokens",
             "Tokens that models said they read (input) and wrote (output).",
             [*labels, "direction"],
             registry=registry,
         )
-        self.cost_usd = Counter(
+        self.cost_usd = Counters(
             "gero_model_cost_usd",
             "US dollars that answers cost, where that is known; traces have the exact amounts.",
             labels,
@@ -153,7 +154,7 @@ class SourceMeter(CallMeter):
         self._source = source
         self._metrics = metrics
         self._tracing = tracing
-        self._outcomes: dict[tuple[str, str], Counter] = {}
+        self._outcomes: dict[tuple[str, str], Tally] = {}
         self._answers: dict[str, _AnswerChildren] = {}
 
     @override
@@ -228,14 +229,14 @@ class PrometheusMeters(Meters):
         self.requests = RequestMeter(self.registry)
         models = ModelMetrics(self.registry)
         self._calls = {source: SourceMeter(source, models, tracing) for source in CallSource}
-        refusals = Counter(
+        refusals = Counters(
             "gero_refusals",
             "Calls that were refused by a budget, a run's ceiling or a rate limit.",
             ["reason"],
             registry=self.registry,
         )
         self._refusals = {reason: refusals.labels(reason) for reason in Refusal}
-        statements = Histogram(
+        statements = Histograms(
             "gero_database_statement_duration_seconds",
             "From a statement to its result.",
             ["kind"],
@@ -243,27 +244,27 @@ class PrometheusMeters(Meters):
             registry=self.registry,
         )
         self._reads, self._writes = statements.labels("read"), statements.labels("write")
-        self._commit_items = Histogram(
+        self._commit_items = Histograms(
             "gero_commit_items",
             "Items that shared a transaction.",
             ["store"],
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
-        self._commit_seconds = Histogram(
+        self._commit_seconds = Histograms(
             "gero_commit_duration_seconds",
             "How long such a transaction took.",
             ["store"],
             buckets=STATEMENT_BUCKETS,
             registry=self.registry,
         )
-        self._jobs = Counter(
+        self._jobs = Counters(
             "gero_jobs",
             "Attempts at jobs; one that is retried is made again.",
             ["kind", "outcome"],
             registry=self.registry,
         )
-        self._job_seconds = Histogram(
+        self._job_seconds = Histograms(
             "gero_job_duration_seconds",
             "How long an attempt at a job took.",
             ["kind"],

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,88 +74,74 @@ class RequestBoundary:
         request_id = given if REQUEST_ID.match(given) else str(uuid4()).encode()
         scope["request_id"] = request_id.decode()
         current_request_id.set(scope["request_id"])
+        exchange = _Exchange(receive, send, request_id, self._max_body_bytes, self._room)
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            exchange.refusal = _too_large(self._max_body_bytes)
         if self._tracing is None:
-            await self._serve(scope, headers, receive, send)
+            await self._serve(scope, exchange)
             return
         with self._tracing.request(scope, headers) as span:
             current_otel_trace_id.set(span.trace_id)
-            route, status = await self._serve(scope, headers, receive, send)
-            span.end(route, status)
+            route = await self._serve(scope, exchange)
+            span.end(route, exchange.status)
 
-    async def _serve(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
-    ) -> tuple[str, int]:
-        """Serve a request, and return its route and the status of the answer."""
-        request_id = scope["request_id"].encode()
-        began, status = time.perf_counter(), CLIENT_LEFT
-        answered: list[tuple[bytes, bytes]] = []
-
-        async def tell(message: Message) -> None:
-            nonlocal status, answered
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = answered = [
-                    *message["headers"], (b"x-request-id", request_id)
-                ]  # fmt: skip
-            await send(message)
-
+    async def _serve(self, scope: Scope, exchange: "_Exchange") -> str:
+        """Serve one request, log and count it, and return its route."""
+        began = time.perf_counter()
         self._meters.in_flight += 1
         try:
-            await self._bounded(scope, headers, receive, tell)
+            if exchange.refusal is None:
+                await self._app(scope, exchange.receive, exchange.send)
+            if exchange.refusal is not None and not exchange.is_answered:
+                await exchange.refuse(scope)
+        except _RefusedBodyError:
+            if exchange.is_answered:
+                exchange.status = 500
+                raise
+            await exchange.refuse(scope)
         except ClientDisconnect:
             pass  # there is nobody to answer
         except BaseException:
-            status = 500
+            exchange.status = 500
             raise
         finally:
+            self._room.used_bytes -= exchange.read_bytes
             self._meters.in_flight -= 1
             seconds = time.perf_counter() - began
             route = self._route or route_of(scope)
-            self._meters.ended(route, scope["method"], status, seconds)
-            self._log.write(scope, route, status, seconds, answered)
-        return route, status
-
-    async def _bounded(
-        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
-    ) -> None:
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            await _refuse(_too_large(self._max_body_bytes), scope, receive, send)
-            return
-        body = _CountedBody(receive, self._max_body_bytes, self._room)
-        is_answered = False
-
-        async def answer(message: Message) -> None:
-            """Pass on what the application sends, but not what it makes of a cut body."""
-            nonlocal is_answered
-            if body.refusal is not None and not is_answered:
-                return
-            is_answered = True
-            await send(message)
-
-        try:
-            await self._app(scope, body.receive, answer)
-        except _RefusedBodyError:
-            if is_answered:
-                raise
-        finally:
-            self._room.used_bytes -= body.read_bytes
-        if body.refusal is not None and not is_answered:
-            await _refuse(body.refusal, scope, receive, send)
+            self._meters.ended(route, scope["method"], exchange.status, seconds)
+            self._log.write(scope, route, exchange.status, seconds, exchange.headers)
+        return route
 
 
-class _CountedBody:
-    """A body that is cut off where it passes a limit.
+class _Exchange:
+    """A request and its answer: the body is cut off where it passes a limit.
 
     Attributes:
-        read_bytes: So far.
-        refusal: Why it was cut off, if it was.
+        status: Of the answer.
+        headers: Of the answer.
+        is_answered: The application has begun to.
+        read_bytes: Of the body, so far.
+        refusal: Why the body is cut off, if it is.
     """
 
-    def __init__(self, receive: Receive, max_bytes: int, room: BodyRoom) -> None:
+    __slots__ = (
+        "_max_bytes", "_receive", "_request_id", "_room", "_send", "headers", "is_answered",
+        "read_bytes", "refusal", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self, receive: Receive, send: Send, request_id: bytes, max_bytes: int, room: BodyRoom
+    ) -> None:
         self._receive = receive
+        self._send = send
+        self._request_id = request_id
         self._max_bytes = max_bytes
         self._room = room
+        self.status = CLIENT_LEFT
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_answered = False
         self.read_bytes = 0
         self.refusal: AppError | None = None
 
@@ -173,6 +160,34 @@ class _CountedBody:
                 raise _RefusedBodyError
         return message
 
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on what the application sends, but not what it makes of a body that was cut off."""
+        if self.refusal is not None and not self.is_answered:
+            return _nothing()
+        self.is_answered = True
+        return self._pass_on(message)
+
+    def refuse(self, scope: Scope) -> Awaitable[None]:
+        """Answer that the body is refused."""
+        if self.refusal is None:
+            raise RuntimeError("what is not refused is answered")
+
+        async def send(message: Message) -> None:
+            await self._pass_on(message)
+
+        return refusal_response(scope, self.refusal)(scope, self._receive, send)
+
+    def _pass_on(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = [*message["headers"], (b"x-request-id", self._request_id)]
+            message["headers"] = self.headers
+        return self._send(message)
+
+
+async def _nothing() -> None:
+    pass
+
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is over the limit of {max_bytes} bytes")
@@ -183,11 +198,6 @@ def _no_room() -> UnavailableError:
         "the server has as many bodies of requests under way as it can hold",
         retry_after_seconds=1,
     )
-
-
-async def _refuse(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
-    response = refusal_response(scope, error)
-    await response(scope, receive, send)
 
 
 def route_of(scope: Scope) -> str:

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
+from app.gathered_writes import GatheringProtocol
 from jobs.worker import Worker
 
 DRAIN_SECONDS = 10
@@ -124,6 +125,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     settle_memory()
     config = uvicorn.Config(
         app,
+        http=GatheringProtocol,
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -17,5 +17,8 @@ def plain_decimal(amount: Decimal) -> str:
 
 def plain_usd(amount: Decimal) -> str:
     """Write an amount in US dollars exactly, with two decimals or with as many more as it has."""
-    whole, _, fraction = plain_decimal(amount).partition(".")
-    return f"{whole}.{fraction.ljust(CENT_DIGITS, '0')}"
+    text = str(amount)
+    if "E" in text or text.startswith("-0"):
+        text = plain_decimal(amount)
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(CENT_DIGITS, '0')}"

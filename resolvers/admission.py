@@ -1,8 +1,5 @@
 """How many calls of production a process has under way: no more than it can hold."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from resolvers.errors import UnavailableError
 
 RETRY_SECONDS = 1
@@ -34,19 +31,6 @@ class Admission:
                 retry_after_seconds=RETRY_SECONDS,
             )
         self.count += 1
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place while the block runs.
-
-        Raises:
-            UnavailableError: There is none.
-        """
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
 
     def leave(self, _: object = None) -> None:
         """Give a place back."""

@@ -54,7 +54,8 @@ class AnswerStream:
             None when it has come; how it failed when nobody answers.
         """
         served: Served | None = None
-        async for model, params in self.call.turns():
+        while (turn := await self.call.next_turn()) is not None:
+            model, params = turn
             try:
                 error = await self._open(model, params)
             except BaseException:

@@ -1,9 +1,8 @@
 """The most that one model call can use and cost, worked out from what is sent before it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,8 +14,9 @@ MAX_CHOICES = 128
 # The parameters that bound a call, each with the largest value that is not a slip.
 LENGTHS = {"max_tokens": MAX_TOKENS, "max_completion_tokens": MAX_TOKENS}
 CHOICES = {"n": MAX_CHOICES, "best_of": MAX_CHOICES}
+BOUNDS = {**LENGTHS, **CHOICES}
 # With these a provider bills by other rules than tokens of this model at this price.
-OTHERWISE_BILLED = (
+OTHERWISE_BILLED = frozenset({
     "audio",
     "modalities",
     "models",
@@ -26,7 +26,7 @@ OTHERWISE_BILLED = (
     "provider",
     "service_tier",
     "web_search_options",
-)
+})  # fmt: skip
 # Chat templates wrap each message in a few tokens of their own, and tools in an instruction.
 TOKENS_A_MESSAGE = 16
 TOKENS_OF_TOOLS = 1_000
@@ -35,8 +35,7 @@ MILLION = 1_000_000
 SMALLEST_USD = Decimal("0.000000000001")
 
 
-@dataclass(frozen=True, slots=True)
-class CallSize:
+class CallSize(NamedTuple):
     """A call that can't send and generate more than is known.
 
     Attributes:
@@ -60,8 +59,7 @@ class CallSize:
         return -(-self.sent_bytes // BYTES_A_TOKEN) + self.most_completion_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class BoundedCall:
+class BoundedCall(NamedTuple):
     """A call that can't cost more than is known.
 
     Attributes:
@@ -75,7 +73,7 @@ class BoundedCall:
 
 def find_wrong_bound(params: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the first parameter that should bound a call and can't, and what it must be."""
-    for name, most in {**LENGTHS, **CHOICES}.items():
+    for name, most in BOUNDS.items():
         value = params.get(name)
         if value is not None and (type(value) is not int or not 1 <= value <= most):
             return name, f"must be a whole number from 1 to {most}"
@@ -107,17 +105,22 @@ def size_call(
     wrong = find_wrong_bound(merged)
     if wrong is not None:
         raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
-    lengths = [merged[name] for name in LENGTHS if merged.get(name) is not None]
-    if not lengths:
-        params = {**params, "max_tokens": default_max_tokens}
-        merged, lengths = {**target.params, **params}, [default_max_tokens]
-    choices = max(merged.get(name) or 1 for name in CHOICES)
+    longest, choices = 0, 1
+    for name in BOUNDS:
+        if (value := merged.get(name)) is not None:
+            if name in LENGTHS:
+                longest = max(longest, value)
+            else:
+                choices = max(choices, value)
+    if longest == 0:
+        longest = default_max_tokens
+        params, merged = {**params, "max_tokens": longest}, {**merged, "max_tokens": longest}
     # Written as it is sent: it was checked when it came, and to do that again takes seconds.
     sent_bytes = len(orjson.dumps({**merged, "messages": list(messages)}))
     prompt_tokens = sent_bytes + TOKENS_A_MESSAGE * len(messages)
     if merged.get("tools") or merged.get("functions"):
         prompt_tokens += TOKENS_OF_TOOLS
-    return CallSize(params, sent_bytes, prompt_tokens, max(lengths) * choices)
+    return CallSize(params, sent_bytes, prompt_tokens, longest * choices)
 
 
 def bound_call(
@@ -165,7 +168,11 @@ def _refuse_what_has_no_bound(
     Raises:
         PriceUnknownError: Something in the request is.
     """
-    unbounded = [name for name in OTHERWISE_BILLED if params.get(name) is not None]
+    unbounded = []
+    if not OTHERWISE_BILLED.isdisjoint(params):
+        unbounded += [
+            name for name in params if name in OTHERWISE_BILLED and params[name] is not None
+        ]
     tools = params.get("tools")
     if isinstance(tools, list) and not all(_is_a_function(tool) for tool in tools):
         unbounded.append("tools")

@@ -4,7 +4,7 @@ Many calls share one statement and so one commit; a call that is stored twice co
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from db.records import Row, write_query
-from db.writing import StatementWriter
+from db.writing import StatementWriter, array_literal
 from engine.rollouts import ArmDelta, Observation, increments_of
 from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.failures import OUTAGES, describe
@@ -41,14 +41,17 @@ SETTLE = f"""{STORING}, charges AS (
     SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
            price_version
     FROM given JOIN stored USING (id)
-    JOIN unnest(${_NEXT}::uuid[], ${_NEXT + 1}::numeric[]) AS charged(id, charged_usd) USING (id)
+    JOIN unnest(${_NEXT}::text::uuid[], ${_NEXT + 1}::text::numeric[])
+        AS charged(id, charged_usd) USING (id)
     ON CONFLICT DO NOTHING RETURNING id, amount_usd
 ), freed AS (
-    DELETE FROM budget_hold WHERE id = ANY(${_NEXT + 2}::uuid[]) RETURNING token_id, amount_usd
+    DELETE FROM budget_hold WHERE id = ANY(${_NEXT + 2}::text::uuid[])
+    RETURNING token_id, amount_usd
 ), changes AS (
     SELECT token_id, amount_usd AS charged_usd, 0 AS freed_usd, freed_tokens
-    FROM charges JOIN unnest(${_NEXT + 3}::uuid[], ${_NEXT + 4}::uuid[], ${_NEXT + 5}::bigint[])
-        AS limited(id, token_id, freed_tokens) USING (id)
+    FROM charges JOIN unnest(
+        ${_NEXT + 3}::text::uuid[], ${_NEXT + 4}::text::uuid[], ${_NEXT + 5}::text::bigint[]
+    ) AS limited(id, token_id, freed_tokens) USING (id)
     UNION ALL
     SELECT token_id, 0, amount_usd, 0 FROM freed
 ), owed AS (
@@ -58,7 +61,7 @@ SETTLE = f"""{STORING}, charges AS (
 ), locked AS (
     SELECT token.id, owed.charged_usd, owed.freed_usd, owed.freed_tokens, window_start
     FROM api_token AS token JOIN owed ON owed.token_id = token.id
-    LEFT JOIN unnest(${_NEXT + 6}::uuid[], ${_NEXT + 7}::timestamptz[])
+    LEFT JOIN unnest(${_NEXT + 6}::text::uuid[], ${_NEXT + 7}::text::timestamptz[])
         AS windows(token_id, window_start) ON windows.token_id = token.id
     ORDER BY token.id FOR NO KEY UPDATE OF token
 )
@@ -145,14 +148,14 @@ def _values(calls: Sequence[EndedCall], traces: Sequence[StorableTrace]) -> list
     now = datetime.now(UTC)
     limited = [(call, call.reservations[0]) for call in calls if call.reservations]
     interval_of: dict[UUID, str] = {first.token_id: first.interval for _, first in limited}
-    return [
-        *storing_values(traces),
+    arrays: Sequence[Iterable[object]] = (
         [call.trace["id"] for call in calls],
         [call.charged_usd for call in calls],
         [each.id for call in calls for each in call.reservations if each.amount_usd > ZERO],
         [call.trace["id"] for call, _ in limited],
         [first.token_id for _, first in limited],
         [call.freed_tokens for call, _ in limited],
-        list(interval_of),
+        interval_of,
         [window_start(interval, now) for interval in interval_of.values()],
-    ]
+    )
+    return [*storing_values(traces), *map(array_literal, arrays)]

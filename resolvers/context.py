@@ -116,15 +116,19 @@ class Context:
     services: Services
     caller: Principal | None
     request_id: str
-    loaders: Loaders = field(init=False)
+    _loaders: Loaders | None = field(init=False, default=None)
 
-    def __post_init__(self) -> None:
-        self.forget()
+    @property
+    def loaders(self) -> Loaders:
+        """What reads rows for all who ask in this request at once."""
+        if self._loaders is None:
+            workspace_id = self.caller.workspace_id if self.caller else None
+            self._loaders = Loaders(self.services.database, workspace_id, self.oldest_trace_id)
+        return self._loaders
 
     def forget(self) -> None:
         """Forget what the loaders have read."""
-        workspace_id = self.caller.workspace_id if self.caller else None
-        self.loaders = Loaders(self.services.database, workspace_id, self.oldest_trace_id)
+        self._loaders = None
 
     def within(self, workspace_id: UUID) -> "Context":
         """Return the context of the system's own work within a workspace."""

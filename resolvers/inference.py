@@ -1,11 +1,8 @@
 """Inference: requests served by the model in production."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -22,12 +19,10 @@ from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import (
     InvalidInputError,
-    UnavailableError,
     UnsupportedOptionError,
     UpstreamError,
 )
 from resolvers.inference_request import InferenceRequest
-from resolvers.meters import Refusal
 from resolvers.reservations import TokenState
 from resolvers.serving import ServingBoard
 from resolvers.serving_calls import Served, ServingCall
@@ -35,11 +30,12 @@ from resolvers.serving_calls import Served, ServingCall
 MAX_LISTED = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceAnswer:
+class InferenceAnswer(NamedTuple):
     """What the model in production answered.
 
     Attributes:
+        candidate: Who answered.
+        model: The provider's name for it, or else the leaderboard's.
         completion: The endpoint's own chat completion, when it sent one.
         budget: The token's budget after this call; None when it has none.
         limits: The token's limits, as they were when the call began; None when it has none.
@@ -49,6 +45,8 @@ class InferenceAnswer:
     trace_id: UUID
     leaderboard_id: UUID
     candidate: Row | Candidate
+    model: str
+    provider: str
     output: str
     completion: dict[str, Any] | None
     prompt_tokens: int | None
@@ -98,7 +96,7 @@ async def infer(
     messages = _messages(board, request)
     if id is not None and (answered := await _answered_before(ctx, board.id, id)) is not None:
         return answered
-    async with _under_way(ctx, board, request, messages, id, metadata) as call:
+    async with ServingCall(ctx, board, request, messages, id or new_id(), metadata or {}) as call:
         served = await call.ask()
         ended = await call.end(served)
     if id is not None:  # whoever took over meanwhile may have stored another answer under it
@@ -133,7 +131,7 @@ async def open_answer_stream(
     """
     board = await ctx.services.boards.get(ctx, leaderboard)
     messages = _messages(board, request)
-    async with _under_way(ctx, board, request, messages, None, metadata) as call:
+    async with ServingCall(ctx, board, request, messages, new_id(), metadata or {}) as call:
         stream = AnswerStream(call)
         served = await stream.open()
         if served is None:
@@ -141,38 +139,6 @@ async def open_answer_stream(
             return stream
         await call.end(served)
     raise _upstream_error(call.id, served.outcome.error)
-
-
-@asynccontextmanager
-async def _under_way(
-    ctx: Context,
-    board: ServingBoard,
-    request: InferenceRequest,
-    messages: Sequence[Mapping[str, Any]],
-    id: UUID | None,
-    metadata: Mapping[str, Any] | None,
-) -> AsyncIterator[ServingCall]:
-    """Give a call its place, and see to it that whatever it leaves is stored.
-
-    Raises:
-        UnavailableError: There is no place.
-    """
-    call = ServingCall(ctx, board, request, messages, id or new_id(), metadata or {})
-    try:
-        ctx.services.admission.enter()
-    except UnavailableError:
-        ctx.services.meters.refused(Refusal.CONCURRENCY)
-        raise
-    try:
-        yield call
-    except (asyncio.CancelledError, Exception) as error:
-        if not call.is_ended and (call.asked is not None or call.reservations):
-            is_left = isinstance(error, asyncio.CancelledError)
-            await call.end(call.broken_off() if is_left else call.given_up())
-        raise
-    finally:
-        if not (call.is_ended or call.is_read):
-            ctx.services.admission.leave()
 
 
 async def _answered_before(
@@ -207,6 +173,8 @@ async def _answered_before(
         trace_id=trace_id,
         leaderboard_id=leaderboard_id,
         candidate=candidate,
+        model=candidate.model_id or candidate.display_name,
+        provider=candidate.provider,
         output=trace.output or "",
         completion=None,
         prompt_tokens=trace.prompt_tokens,
@@ -235,6 +203,8 @@ def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAns
         trace_id=call.id,
         leaderboard_id=call.board.id,
         candidate=served.model.candidate,
+        model=served.model.name,
+        provider=served.model.target.provider,
         output=answer.output,
         completion=answer.completion,
         prompt_tokens=answer.prompt_tokens,

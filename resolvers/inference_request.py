@@ -9,14 +9,19 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from typing_extensions import TypedDict
 
-from resolvers.call_bounds import CHOICES, LENGTHS, MAX_CHOICES, MAX_TOKENS
+from resolvers.call_bounds import BOUNDS, MAX_CHOICES, MAX_TOKENS
 from resolvers.inputs import RESERVED_PARAMS, check_storable
 
+MAX_MESSAGES = 2_000
+MAX_ROLE_CHARACTERS = 100
+PLAIN = ("role", "content")
 TEXTS = ("input", "prompt", "question", "query")
 # What use cases demand of `InferenceRequest`, for those who read the contract.
 SOMETHING_TO_ANSWER: Any = [
@@ -69,7 +74,7 @@ class Message(TypedDict):
         extra="allow", json_schema_extra=MESSAGE_SCHEMA
     )
 
-    role: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    role: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ROLE_CHARACTERS)]
     content: NotRequired[
         Annotated[Any, BeforeValidator(_check_content), WithJsonSchema(CONTENT_SCHEMA)]
     ]
@@ -92,8 +97,27 @@ MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_is_a_num
 Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES), BeforeValidator(_is_a_number)]
 
 
+def _pass_plain(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Let messages of a role and a text pass, as nearly all are, without a look at each rule."""
+    if isinstance(value, list) and 0 < len(value) <= MAX_MESSAGES and all(map(_is_plain, value)):
+        return value
+    return check(value)
+
+
+def _is_plain(message: object) -> bool:
+    return (
+        isinstance(message, dict)
+        and len(message) == len(PLAIN)
+        and isinstance(role := message.get("role"), str)
+        and 0 < len(role) <= MAX_ROLE_CHARACTERS
+        and isinstance(message.get("content"), str)
+    )
+
+
 Messages = Annotated[
-    list[Annotated[Message, AfterValidator(_has_content)]], Field(min_length=1, max_length=2_000)
+    list[Annotated[Message, AfterValidator(_has_content)]],
+    Field(min_length=1, max_length=MAX_MESSAGES),
+    WrapValidator(_pass_plain),
 ]
 
 
@@ -144,9 +168,6 @@ class InferenceRequest(BaseModel):
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
         extra = self.model_extra or {}
-        given = {
-            name: getattr(self, name)
-            for name in (*LENGTHS, *CHOICES)
-            if name in self.model_fields_set
-        }
-        return given | {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
+        params = {name: getattr(self, name) for name in BOUNDS if name in self.model_fields_set}
+        params |= {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
+        return params

@@ -296,7 +296,7 @@ class Bench:
     ) -> dict[str, Any]:
         return trace_values(
             new_id(),
-            replace(asker.subject, model=self.judge.model),
+            asker.subject._replace(model=self.judge.model),
             self.judge.target,
             outcome,
             input=None,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from db.base import instant_of
@@ -91,7 +91,9 @@ async def call_model(
     """
     attempts = 0
     while True:
-        refusal = await _find_refusal(endpoint)
+        refusal = None
+        if endpoint is not None and not endpoint.is_clear:
+            refusal = await _find_refusal(endpoint)
         if refusal is not None:
             if meter is not None:
                 meter.note(target, None, refusal, None)
@@ -101,7 +103,7 @@ async def call_model(
         attempts += 1
         outcome = await _ask(chat, target, messages, params, attempts, meter)
         error = outcome.error
-        if endpoint is not None:
+        if endpoint is not None and not (error is None and endpoint.is_clear):
             await endpoint.note(error)
         if error is None:
             return outcome
@@ -112,10 +114,8 @@ async def call_model(
             raise CallStoppedError
 
 
-async def _find_refusal(endpoint: EndpointHealth | None) -> ProviderError | None:
+async def _find_refusal(endpoint: EndpointHealth) -> ProviderError | None:
     """Wait until an endpoint may be called; return why that is of no use, if it is not."""
-    if endpoint is None:
-        return None
     try:
         await endpoint.wait()
     except ProviderError as refusal:
@@ -132,16 +132,17 @@ async def _ask(
     meter: CallMeter | None,
 ) -> CallOutcome:
     answer: ChatAnswer | None = None
-    # What is noted of a call whose caller goes away meanwhile.
-    error: ProviderError | None = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
+    error: ProviderError | None = None
     began = time.perf_counter()
     try:
-        answer, error = await chat.complete(target, messages, params), None
+        answer = await chat.complete(target, messages, params)
     except ProviderError as failure:
         error = failure
     finally:
         seconds = time.perf_counter() - began
         if meter is not None:
+            if answer is None and error is None:  # its caller went away meanwhile
+                error = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
             meter.note(target, answer, error, seconds)
     return CallOutcome(answer, error, seconds * 1000, attempts)
 
@@ -152,8 +153,7 @@ def wait_seconds(error: ProviderError, attempts: int) -> float:
     return max(backoff, error.retry_after_seconds or 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class CallSubject:
+class CallSubject(NamedTuple):
     """What a call was made for."""
 
     workspace_id: UUID

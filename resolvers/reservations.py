@@ -8,21 +8,23 @@ Source: the generic cell rate algorithm, ITU-T I.371, annex A; with a burst of o
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from db.records import Row
-from db.writing import StatementWriter
+from db.writing import StatementWriter, array_literal
 from resolvers.budgets import ZERO, window_start
 
 RESERVE = """
 WITH asked AS (
-    SELECT * FROM unnest($1::uuid[], $2::numeric[], $3::integer[], $4::bigint[], $5::timestamptz[])
-        AS asked(token_id, amount_usd, requests, tokens, window_start)
+    SELECT * FROM unnest(
+        $1::text::uuid[], $2::text::numeric[], $3::text::integer[], $4::text::bigint[],
+        $5::text::timestamptz[]
+    ) AS asked(token_id, amount_usd, requests, tokens, window_start)
 ), locked AS (
     SELECT token.id, asked.*, budget_limit_usd, budget_held_usd, requests_per_minute,
         tokens_per_minute,
@@ -53,8 +55,9 @@ WITH asked AS (
     FROM judged WHERE judged.id = token.id AND judged.has_room
 ), holds AS (
     INSERT INTO budget_hold (id, token_id, amount_usd, expires_at)
-    SELECT hold.* FROM unnest($6::uuid[], $7::uuid[], $8::numeric[], $9::timestamptz[])
-        AS hold(id, token_id, amount_usd, expires_at)
+    SELECT hold.* FROM unnest(
+        $6::text::uuid[], $7::text::uuid[], $8::text::numeric[], $9::text::timestamptz[]
+    ) AS hold(id, token_id, amount_usd, expires_at)
     JOIN judged ON judged.id = hold.token_id AND judged.has_room
     WHERE hold.amount_usd > 0
 )
@@ -69,8 +72,7 @@ MINUTE_SECONDS = 60.0
 Limit = Literal["budget", "requests", "tokens"]
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """What is left of a limit a minute.
 
     Attributes:
@@ -84,8 +86,7 @@ class Rate:
     reset_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TokenState:
+class TokenState(NamedTuple):
     """A token's limits, as they were when a call was decided on, its own share taken."""
 
     limit_usd: Decimal | None
@@ -143,8 +144,8 @@ async def store_reservations(writer: StatementWriter, reservations: Sequence[Res
 def _values(asked: Mapping[UUID, Sequence[Reservation]]) -> list[Any]:
     now = datetime.now(UTC)
     holds = [each for together in asked.values() for each in together]
-    return [
-        list(asked),
+    arrays: Sequence[Iterable[object]] = (
+        asked,
         [sum((each.amount_usd for each in together), ZERO) for together in asked.values()],
         [sum(each.request_count for each in together) for together in asked.values()],
         [sum(each.token_count for each in together) for together in asked.values()],
@@ -153,16 +154,21 @@ def _values(asked: Mapping[UUID, Sequence[Reservation]]) -> list[Any]:
         [each.token_id for each in holds],
         [each.amount_usd for each in holds],
         [each.expires_at for each in holds],
-    ]
+    )
+    return [array_literal(array) for array in arrays]
 
 
 def _state(row: Row, held_usd: Decimal, requests: int, tokens: int) -> TokenState:
+    (
+        _, _, limit_usd, used_usd, before_usd, requests_per_minute, tokens_per_minute,
+        requests_seconds, tokens_seconds,
+    ) = row  # fmt: skip
     return TokenState(
-        limit_usd=row.budget_limit_usd,
-        used_usd=row.used_usd,
-        held_usd=row.budget_held_usd + held_usd,
-        requests=_rate(row.requests_per_minute, row.requests_seconds, requests),
-        tokens=_rate(row.tokens_per_minute, row.tokens_seconds, tokens),
+        limit_usd=limit_usd,
+        used_usd=used_usd,
+        held_usd=before_usd + held_usd,
+        requests=_rate(requests_per_minute, requests_seconds, requests),
+        tokens=_rate(tokens_per_minute, tokens_seconds, tokens),
     )
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from engine.prompts import text_of_messages
@@ -17,9 +18,14 @@ from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
-from resolvers.errors import BudgetExceededError, PriceUnknownError, RateLimitedError
+from resolvers.errors import (
+    BudgetExceededError,
+    PriceUnknownError,
+    RateLimitedError,
+    UnavailableError,
+)
 from resolvers.inference_request import InferenceRequest
-from resolvers.meters import CallSource
+from resolvers.meters import CallSource, Refusal
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
 from resolvers.provider_health import EndpointHealth
 from resolvers.reservations import Reservation
@@ -32,8 +38,7 @@ log = logging.getLogger("gero.calls")
 NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """Who was asked last, and how that ended."""
 
     model: ServingModel
@@ -43,6 +48,8 @@ class Served:
 @dataclass(slots=True)
 class ServingCall:
     """A call of production under way.
+
+    As a block it has its place among those of the process, and whatever it leaves is stored.
 
     Attributes:
         id: Its trace's.
@@ -74,12 +81,43 @@ class ServingCall:
     asked_at: float = 0.0
     is_ended: bool = False
     is_read: bool = False
+    _turns: int = 0
 
     def __post_init__(self) -> None:
         rollout = self.board.rollout
         if rollout is not None:
             self.arm = rollout.assign(self.id, self.request.user)
         self.models = self.board.models_of(self.arm)
+
+    async def __aenter__(self) -> Self:
+        """Take a place.
+
+        Raises:
+            UnavailableError: There is none.
+        """
+        try:
+            self.ctx.services.admission.enter()
+        except UnavailableError:
+            self.ctx.services.meters.refused(Refusal.CONCURRENCY)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Store what it leaves, should it have broken off, and give its place back."""
+        try:
+            is_left = isinstance(error, asyncio.CancelledError)
+            is_broken_off = is_left or isinstance(error, Exception)
+            has_begun = self.asked is not None or bool(self.reservations)
+            if is_broken_off and has_begun and not self.is_ended:
+                await self.end(self.broken_off() if is_left else self.given_up())
+        finally:
+            if not (self.is_ended or self.is_read):
+                self.ctx.services.admission.leave()
 
     async def _make_room(self, model: ServingModel) -> Mapping[str, Any]:
         """Reserve what asking *model* may take, and return the parameters to ask it with.
@@ -133,7 +171,8 @@ class ServingCall:
             RateLimitedError: The token has had its requests or tokens of this minute.
         """
         served: Served | None = None
-        async for model, params in self.turns():
+        while (turn := await self.next_turn()) is not None:
+            model, params = turn
             outcome = await call_model(
                 self.ctx.services.chat,
                 model.target,
@@ -151,22 +190,28 @@ class ServingCall:
             raise RuntimeError("a board has a model in production")
         return served
 
-    async def turns(self) -> AsyncIterator[tuple[ServingModel, Mapping[str, Any]]]:
-        """Yield who is asked next, and the parameters to ask it with, once there is room for it.
+    async def next_turn(self) -> tuple[ServingModel, Mapping[str, Any]] | None:
+        """Return who is asked next, and the parameters to ask it with, once there is room for it.
+
+        Returns:
+            None when nobody is left, or there is no room for another.
 
         Raises:
             BudgetExceededError: The token's budget can't cover the first of them.
             RateLimitedError: The token has had its requests or tokens of this minute.
         """
-        for place, model in enumerate(self.models):
-            try:
-                params = await self._make_room(model)
-            except (BudgetExceededError, PriceUnknownError, RateLimitedError):
-                if place == 0:
-                    raise
-                return  # there is no room for another
-            self.asked, self.asked_at = model, perf_counter()
-            yield model, params
+        if self._turns == len(self.models):
+            return None
+        model = self.models[self._turns]
+        try:
+            params = await self._make_room(model)
+        except (BudgetExceededError, PriceUnknownError, RateLimitedError):
+            if self._turns == 0:
+                raise
+            return None
+        self._turns += 1
+        self.asked, self.asked_at = model, perf_counter()
+        return model, params
 
     def goes_on(self, served: Served) -> bool:
         """Tell whether another model is to be asked, and note what this one may have cost."""
@@ -258,9 +303,11 @@ class ServingCall:
         )
         cost_usd = outcome.cost_usd
         rest_usd = self.held_usd - self.owed_usd if cost_usd is None else cost_usd
-        counts = (answer.prompt_tokens, answer.completion_tokens) if answer else (None, None)
-        used_tokens = sum(count or 0 for count in counts)
-        if None in counts and cost_usd != ZERO:
+        sent, generated = (
+            (answer.prompt_tokens, answer.completion_tokens) if answer else (None, None)
+        )
+        used_tokens = (sent or 0) + (generated or 0)
+        if (sent is None or generated is None) and cost_usd != ZERO:
             used_tokens = sum(each.token_count for each in self.reservations)
         return EndedCall(
             trace,

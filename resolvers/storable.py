@@ -1,7 +1,6 @@
 """Which of callers' values can be stored, and forwarded to models, as they are."""
 
 import math
-from collections.abc import Iterable
 
 # JSON has numbers of any size; what stores and forwards them has 64 bits.
 SMALLEST_INTEGER = -(2**63)
@@ -10,36 +9,39 @@ LARGEST_INTEGER = 2**64 - 1
 MAX_DEPTH = 100
 
 
-def find_unstorable(value: object, depth: int = 0) -> str | None:
+def find_unstorable(value: object) -> str | None:
     """Return what *value*, or a part of it, must not contain; None when nothing is wrong.
 
     Args:
         value: As JSON was read.
-        depth: How many lists and objects it is in.
     """
-    if isinstance(value, str):
-        if "\x00" in value or not (value.isascii() or _is_encodable(value)):
-            return "NUL characters or lone surrogates"
-    elif depth > MAX_DEPTH:
-        return f"values nested more than {MAX_DEPTH} deep"
-    elif isinstance(value, int):
-        if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-            return "integers of more than 64 bits"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            return "numbers that are not finite"
-    elif isinstance(value, dict):
-        return _first(value, depth) or _first(value.values(), depth)
-    elif isinstance(value, list | tuple):
-        return _first(value, depth)
+    depth = 0
+    level: list[object] = [value]
+    while level:
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, str):
+                if "\x00" in part or not (part.isascii() or _is_encodable(part)):
+                    return "NUL characters or lone surrogates"
+            elif isinstance(part, dict):
+                below += part
+                below += part.values()
+            elif isinstance(part, list | tuple):
+                below += part
+            elif (found := _find_wrong_number(part)) is not None:
+                return found
+        level = below
+        depth += 1
+        if level and depth > MAX_DEPTH:
+            return f"values nested more than {MAX_DEPTH} deep"
     return None
 
 
-def _first(parts: Iterable[object], depth: int) -> str | None:
-    for part in parts:
-        found = find_unstorable(part, depth + 1)
-        if found is not None:
-            return found
+def _find_wrong_number(value: object) -> str | None:
+    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return "integers of more than 64 bits"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "numbers that are not finite"
     return None
 
 

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, String, Table
 from sqlalchemy.dialects import postgresql
 
 from db.base import instant_of, new_id
 from db.models import Trace, TraceHour, TraceText
 from db.partitions import create_days, day_of, list_days
 from db.session import Database, WriteSession
+from db.writing import array_literal
 from engine.latency_buckets import bucket_of
 from resolvers.redactors import Redactors, StorableTrace
 
 # Counts in rows of its own, so that no two processes wait for each other's.
 WRITER: Final = new_id()
+# Whose values are words of ours.
+CLOSED_SETS = frozenset({"source", "status", "cost_source"})
 NO_LEADERBOARD = UUID(int=0)
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 SUMS = (
@@ -37,12 +41,29 @@ def _columns(entity: Any) -> list[Column[Any]]:
 
 NARROW = _columns(Trace)
 WIDE = _columns(TraceText)
+COLUMNS = [*NARROW, *WIDE[1:]]
+
+
+class Written(Enum):
+    """How an array of a column's values is written."""
+
+    PLAIN = 1
+    JSON = 2
+    TEXT = 3
+
+
+def _how_written(column: Column[Any]) -> Written:
+    if isinstance(column.type, postgresql.JSONB):
+        return Written.JSON
+    is_text = isinstance(column.type, String) and column.key not in CLOSED_SETS
+    return Written.TEXT if is_text else Written.PLAIN
 
 
 def _array_type(column: Column[Any]) -> str:
-    """Return the type of an array of *column*'s values; JSON travels as text."""
-    name = column.type.compile(dialect=DIALECT)
-    return "text[]" if name == "JSONB" else f"{name}[]"
+    """Return how an array of *column*'s values comes: JSON as text, what is plain as a literal."""
+    if _how_written(column) is Written.PLAIN:
+        return f"text::{column.type.compile(dialect=DIALECT)}[]"
+    return "text[]"
 
 
 def _cast(column: Column[Any]) -> str:
@@ -57,10 +78,10 @@ def _write_storing() -> tuple[str, int]:
     whose answer was lost changes nothing.
     """
     parameters = [f"${place}::{_array_type(column)}" for place, column in
-                  enumerate([*NARROW, *WIDE[1:]], start=1)]  # fmt: skip
+                  enumerate(COLUMNS, start=1)]  # fmt: skip
     given = [column.name for column in NARROW] + [f"text_{column.name}" for column in WIDE[1:]]
     bucket, writer = len(parameters) + 1, len(parameters) + 2
-    parameters.append(f"${bucket}::integer[]")
+    parameters.append(f"${bucket}::text::integer[]")
     narrow = ", ".join(column.name for column in NARROW)
     wide = ", ".join(column.name for column in WIDE)
     texts = ", ".join(f"text_{_cast(column)}" for column in WIDE[1:])
@@ -92,22 +113,27 @@ def _write_storing() -> tuple[str, int]:
     return text, writer
 
 
+WRITTEN = [_how_written(column) for column in COLUMNS]
 STORING, STORING_PARAMETERS = _write_storing()
 STORE = f"{STORING} SELECT id FROM stored"  # noqa: S608 - as above
 
 
 def storing_values(traces: Sequence[StorableTrace]) -> list[Any]:
     """Return the parameters of `STORING`."""
-    values: list[Any] = [_values(column, traces) for column in [*NARROW, *WIDE[1:]]]
-    return [*values, [bucket_of(trace["latency_ms"]) for trace in traces], WRITER]
+    values: list[Any] = [
+        _values(column.key, how, traces) for column, how in zip(COLUMNS, WRITTEN, strict=True)
+    ]
+    buckets = array_literal([bucket_of(trace["latency_ms"]) for trace in traces])
+    return [*values, buckets, WRITER]
 
 
-def _values(column: Column[Any], traces: Sequence[StorableTrace]) -> list[Any]:
-    key = column.key
-    if isinstance(column.type, postgresql.JSONB):
-        return [None if (value := trace[key]) is None else orjson.dumps(value).decode()
-                for trace in traces]  # fmt: skip
-    return [trace[key] for trace in traces]
+def _values(key: str, how: Written, traces: Sequence[StorableTrace]) -> list[Any] | str:
+    values = [trace[key] for trace in traces]
+    if how is Written.PLAIN:
+        return array_literal(values)
+    if how is Written.JSON:
+        return [None if value is None else orjson.dumps(value).decode() for value in values]
+    return values
 
 
 class TraceStore:

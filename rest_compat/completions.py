@@ -2,22 +2,24 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from db.models import Candidate
-from db.records import Row
 from engine.instants import rfc3339
 from engine.money import plain_usd
 from resolvers.answer_streams import AnswerStream
 from resolvers.budgets import Budget
 from resolvers.inference import InferenceAnswer
-from resolvers.reservations import Rate, TokenState
+from resolvers.reservations import TokenState
 
-BUDGET_PREFIX = "X-Dr.Gero-Token-Budget"
-BUDGET_NAMES = ("Limit-Usd", "Used-Usd", "Remaining-Usd", "Reset-At")
-UNLIMITED = {f"{BUDGET_PREFIX}-{name}": "unlimited" for name in BUDGET_NAMES}
+# X-Dr.Gero-Token-Budget-...
+BUDGET = (b"limit-usd", b"used-usd", b"remaining-usd", b"reset-at")
+BUDGET_NAMES = [b"x-dr.gero-token-budget-" + name for name in BUDGET]
+UNLIMITED = [(name, b"unlimited") for name in BUDGET_NAMES]
+# Names of models, which are a leaderboard's few.
+WRITTEN_NAMES = 1_024
 # A header that holds one is not sent, nor is the answer.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 # The fields of a completion that the endpoint's own word counts for.
@@ -36,7 +38,7 @@ def completion_of(answer: InferenceAnswer) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{answer.trace_id}",
         "created": int(time.time()),
-        "model": model_name(answer.candidate),
+        "model": answer.model,
         **own,
         "object": "chat.completion",
     }
@@ -53,86 +55,70 @@ def usage_of(prompt_tokens: int | None, completion_tokens: int | None) -> dict[s
     }
 
 
-def model_name(candidate: Row | Candidate) -> str:
-    """Return the provider's name for a model, or else the leaderboard's."""
-    name: str = candidate.model_id or candidate.display_name
-    return name
-
-
-def answer_headers(answer: InferenceAnswer) -> dict[str, str]:
+def answer_headers(answer: InferenceAnswer) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer: who gave it, and what is left of the token's limits."""
-    return {
-        **_origin(answer.trace_id, answer.candidate),
-        **_failed(answer.failed),
-        **_budget_headers(answer.budget),
-        **rate_headers(answer.limits),
-    }
+    headers = _origin(answer.trace_id, answer.model, answer.provider)
+    if answer.failed:
+        headers.append(_failed(*answer.failed[-1]))
+    headers += _budget_headers(answer.budget)
+    headers += rate_headers(answer.limits)
+    return headers
 
 
-def stream_headers(stream: AnswerStream) -> dict[str, str]:
+def stream_headers(stream: AnswerStream) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that comes in parts: the limits are as it began."""
     call = stream.call
-    state = call.reservations[0].state if call.reservations else None
-    failed = [(model.name, error.summary) for model, error in call.failed]
-    return {
-        **_origin(call.id, stream.model.candidate),
-        **_failed(failed),
-        **_budget_headers(call.budget()),
-        **rate_headers(state),
-    }
+    headers = _origin(call.id, stream.model.name, stream.model.target.provider)
+    if call.failed:
+        model, error = call.failed[-1]
+        headers.append(_failed(model.name, error.summary))
+    headers += _budget_headers(call.budget())
+    headers += rate_headers(call.reservations[0].state if call.reservations else None)
+    return headers
 
 
-def _origin(trace_id: UUID, candidate: Row | Candidate) -> dict[str, str]:
-    return {
-        "X-Dr.Gero-Trace-Id": str(trace_id),
-        "X-Dr.Gero-Selected-Model": _header_value(model_name(candidate)),
-        "X-Dr.Gero-Selected-Provider": candidate.provider,
-    }
+def _origin(trace_id: UUID, model: str, provider: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-dr.gero-trace-id", str(trace_id).encode()),
+        (b"x-dr.gero-selected-model", _written_name(model)),
+        (b"x-dr.gero-selected-provider", provider.encode()),
+    ]
 
 
-def _header_value(text: str) -> str:
+def _header_value(text: str) -> bytes:
     """Return *text* as a header may have it: what names a model or a fault may be anything."""
-    return CONTROLS.sub(" ", text).encode("ascii", "backslashreplace").decode()
+    return CONTROLS.sub(" ", text).encode("ascii", "backslashreplace")
 
 
-def _failed(failed: Any) -> dict[str, str]:
+_written_name = lru_cache(maxsize=WRITTEN_NAMES)(_header_value)
+
+
+def _failed(model: str, reason: str) -> tuple[bytes, bytes]:
     """Return who failed before another model answered, and why."""
-    if not failed:
-        return {}
-    model, reason = failed[-1]
-    return {"X-Dr.Gero-Fallback-Reason": _header_value(f"{model}: {reason}")}
+    return b"x-dr.gero-fallback-reason", _header_value(f"{model}: {reason}")
 
 
-def _budget_headers(budget: Budget | None) -> Mapping[str, str]:
+def _budget_headers(budget: Budget | None) -> Iterable[tuple[bytes, bytes]]:
     if budget is None:
         return UNLIMITED
-    return {
-        f"{BUDGET_PREFIX}-Limit-Usd": plain_usd(budget.limit_usd),
-        f"{BUDGET_PREFIX}-Used-Usd": plain_usd(budget.used_usd),
-        f"{BUDGET_PREFIX}-Remaining-Usd": plain_usd(budget.remaining_usd),
-        f"{BUDGET_PREFIX}-Reset-At": rfc3339(budget.reset_at) if budget.reset_at else "never",
-    }
+    amounts = (budget.limit_usd, budget.used_usd, budget.remaining_usd)
+    reset = rfc3339(budget.reset_at) if budget.reset_at else "never"
+    values = [plain_usd(amount).encode() for amount in amounts]
+    return zip(BUDGET_NAMES, (*values, reset.encode()), strict=True)
 
 
-def rate_headers(state: TokenState | None) -> dict[str, str]:
+def rate_headers(state: TokenState | None) -> list[tuple[bytes, bytes]]:
     """Return what is left of a token's rates, in the headers that OpenAI's clients know.
 
     Source: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers".
     """
-    if state is None:
-        return {}
-    rates = {"requests": state.requests, "tokens": state.tokens}
-    return {
-        name: value
-        for kind, rate in rates.items()
-        if rate is not None
-        for name, value in _rate_headers(kind, rate)
-    }
-
-
-def _rate_headers(kind: str, rate: Rate) -> list[tuple[str, str]]:
-    return [
-        (f"X-RateLimit-Limit-{kind.capitalize()}", str(rate.limit)),
-        (f"X-RateLimit-Remaining-{kind.capitalize()}", str(rate.left)),
-        (f"X-RateLimit-Reset-{kind.capitalize()}", f"{rate.reset_seconds:.3f}s"),
-    ]
+    headers: list[tuple[bytes, bytes]] = []
+    if state is not None:
+        for kind, rate in ((b"requests", state.requests), (b"tokens", state.tokens)):
+            if rate is not None:
+                headers += (
+                    (b"x-ratelimit-limit-" + kind, b"%d" % rate.limit),
+                    (b"x-ratelimit-remaining-" + kind, b"%d" % rate.left),
+                    (b"x-ratelimit-reset-" + kind, b"%.3fs" % rate.reset_seconds),
+                )
+    return headers

@@ -28,7 +28,8 @@ from resolvers.idempotency import (
     yield_claim,
 )
 
-TOKEN_HEADERS = ("X-API-Key", "X-Dr.Gero-API-Key", "X-Dr.Gero-Push-Token")
+# In small letters, as servers have them.
+TOKEN_HEADERS = ("x-api-key", "x-dr.gero-api-key", "x-dr.gero-push-token")
 OPERATOR_HEADER = "X-Cron-Secret"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -42,10 +43,13 @@ REFUSALS = (AppError, ValidationError, RequestValidationError, HTTPException)
 def find_credential(headers: Mapping[str, str]) -> str | None:
     """Return the credential in a request's *headers*, in whichever of its forms it came.
 
+    Args:
+        headers: By their names in small letters.
+
     Raises:
         UnauthenticatedError: The Authorization header is not a Bearer one.
     """
-    authorization = headers.get("Authorization")
+    authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, credential = authorization.partition(" ")
         if scheme.casefold() != "bearer" or not credential.strip():
@@ -69,7 +73,7 @@ async def identify(authenticator: Authenticator, headers: Mapping[str, str]) -> 
     credential = find_credential(headers)
     if credential is None:
         return None
-    return await authenticator.authenticate(credential, workspace=headers.get("X-Workspace-Id"))
+    return await authenticator.authenticate(credential, workspace=headers.get("x-workspace-id"))
 
 
 async def build_context(request: Request) -> Context:

@@ -7,13 +7,12 @@ application of their own, to which the site passes their requests before it asks
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,9 +25,12 @@ from resolvers.idempotency import Claim
 from rest_compat.deps import KEY_HEADER, answer_once, identify
 from rest_compat.problems import not_an_object, not_json
 
+# Clients of requests that take longer than this, or up to twice as long, are watched.
 UNWATCHED_SECONDS = 0.1
 # A client that takes nothing of a stream for so long is gone.
 STALLED_SECONDS = 60.0
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +49,42 @@ class Posted:
     claim: Claim | None = None
 
 
+class DirectAnswer(Response):
+    """A whole answer, whose headers are written out already.
+
+    Args:
+        body: JSON.
+        headers: Beside those that tell of the body; names in small letters.
+    """
+
+    def __init__(self, body: bytes, headers: RawHeaders) -> None:
+        # Not as the parent does, which takes them apart to see what is missing.
+        self.status_code = 200
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            *headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
+
+
 class EventStream(Response):
     """An answer in parts, as server-sent events.
 
     Args:
         events: The parts; closed when nobody takes them any longer.
-        headers: Of the answer.
+        headers: Of the answer; names in small letters.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
-        super().__init__(
-            headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-            media_type="text/event-stream",
-        )
-        del self.headers["content-length"]
+    def __init__(self, events: AsyncGenerator[bytes], headers: RawHeaders) -> None:
+        super().__init__(media_type="text/event-stream")
+        self.raw_headers = [
+            *headers,
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+        ]
         self._events = events
 
     async def send_to(self, send: Send) -> None:
@@ -117,19 +141,28 @@ class DirectEndpoint:
         self._authenticator = authenticator
         self._answer = answer
         self._refuse = refuse
+        self._watches = ClientWatches()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whose `path_params` are in *scope*."""
         request_id: str = scope.get("request_id", "")
+        door = self._services.door
         try:
             body = await _read(receive)
             # Before it is known who asks: to find that out may be what takes long.
-            with self._services.door.place():
-                async with _while_there(receive):
-                    response = await self._serve(scope, request_id, body)
-                    if isinstance(response, EventStream):
-                        await response.send_to(send)
-                        return
+            door.enter()
+            watch = self._watches.begin(receive)
+            try:
+                response = await self._serve(scope, request_id, body)
+                if isinstance(response, EventStream):
+                    await response.send_to(send)
+                    return
+            except asyncio.CancelledError:
+                watch.explain()
+                raise
+            finally:
+                watch.end()
+                door.leave()
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - told to the client, and logged
@@ -137,11 +170,12 @@ class DirectEndpoint:
         await response(scope, receive, send)
 
     async def _serve(self, scope: Scope, request_id: str, body: bytes) -> Response:
-        headers = Headers(scope=scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1")
+                   for name, value in reversed(scope["headers"])}  # fmt: skip
         ctx = Context(self._services, await identify(self._authenticator, headers), request_id)
         scope.setdefault("state", {})["ctx"] = ctx  # for the log
         path: Mapping[str, str] = scope["path_params"]
-        key = headers.get(KEY_HEADER)
+        key = headers.get(KEY_HEADER.lower())
         if key is None:
             return await self._answer(Posted(ctx, path, _parse(headers, body)))
 
@@ -189,43 +223,79 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     return parsed
 
 
-@asynccontextmanager
-async def _while_there(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the block when the client goes away.
+class ClientWatch:
+    """Cancels the task of a request when its client goes away.
 
-    Raises:
-        ClientDisconnect: It did.
+    Args:
+        receive: The request's.
+        working: Its task.
     """
-    working = asyncio.current_task()
-    if working is None:
-        raise RuntimeError("requests are served by tasks")
-    is_gone = False
 
-    async def watch() -> None:
-        nonlocal is_gone
+    __slots__ = ("_is_gone", "_receive", "_watching", "_working")
+
+    def __init__(self, receive: Receive, working: "asyncio.Task[Any]") -> None:
+        self._receive: Receive | None = receive
+        self._working = working
+        self._watching: asyncio.Task[None] | None = None
+        self._is_gone = False
+
+    def start(self) -> None:
+        """Watch from now on, unless the request is answered."""
+        if self._receive is not None:
+            self._watching = asyncio.create_task(self._watch(self._receive))
+
+    async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        is_gone = True
-        working.cancel()
+        self._is_gone = True
+        self._working.cancel()
 
-    watching: asyncio.Task[None] | None = None
+    def explain(self) -> None:
+        """Tell why the task was cancelled.
 
-    def begin() -> None:
-        nonlocal watching
-        watching = asyncio.create_task(watch())
-
-    # Most calls are answered before it would be of use to look.
-    beginning = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, begin)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if is_gone and working.uncancel() == 0:
+        Raises:
+            ClientDisconnect: The client went away.
+        """
+        if self._is_gone and self._working.uncancel() == 0:
             raise ClientDisconnect from None
-        raise
-    finally:
-        beginning.cancel()
-        if watching is not None:
-            watching.cancel()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._receive = None
+        if self._watching is not None:
+            self._watching.cancel()
+
+
+class ClientWatches:
+    """Watches over the clients of requests that take a while.
+
+    Most are answered before it would be of use to look, and a timer for each would be dear.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[ClientWatch] = []
+        self._before: list[ClientWatch] = []
+        self._is_ticking = False
+
+    def begin(self, receive: Receive) -> ClientWatch:
+        """Return a watch over the client of the request that the running task serves."""
+        working = asyncio.current_task()
+        if working is None:
+            raise RuntimeError("requests are served by tasks")
+        watch = ClientWatch(receive, working)
+        self._begun.append(watch)
+        if not self._is_ticking:
+            self._is_ticking = True
+            asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._tick)
+        return watch
+
+    def _tick(self) -> None:
+        for watch in self._before:
+            watch.start()
+        self._before, self._begun = self._begun, []
+        self._is_ticking = bool(self._before)
+        if self._is_ticking:
+            asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._tick)
 
 
 class DirectRoute(APIRoute):

@@ -1,5 +1,6 @@
 """/v1/leaderboard/{leaderboard_id}/inference, and its alias under /api."""
 
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +12,15 @@ from resolvers import inference
 from resolvers.errors import InvalidInputError
 from resolvers.inference_request import InferenceRequest
 from rest_compat.completions import answer_headers, completion_of
-from rest_compat.direct import DirectRoute, Posted
+from rest_compat.direct import DirectAnswer, DirectRoute, Posted
 from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["inference"], route_class=DirectRoute)
 INFER = "/v1/leaderboard/{leaderboard_id}/inference"
 ALIAS = "/api/leaderboards/{leaderboard_id}/inference"
 PATHS = r"/v1/leaderboard/(?P<leaderboard_id>[^/]+)/inference"
+# Of leaderboards, as paths write them.
+KNOWN_IDS = 1_024
 ALIASES = r"/api/leaderboards/(?P<leaderboard_id>[^/]+)/inference"
 
 
@@ -44,11 +47,10 @@ async def answer_inference(posted: Posted) -> Response:
         "cost_usd": None if answer.cost_usd is None else float(answer.cost_usd),
         "latency_ms": answer.latency_ms,
     }
-    return Response(
-        orjson.dumps(body), headers=answer_headers(answer), media_type="application/json"
-    )
+    return DirectAnswer(orjson.dumps(body), answer_headers(answer))
 
 
+@lru_cache(maxsize=KNOWN_IDS)
 def _read_id(text: str) -> UUID:
     try:
         return UUID(text)

@@ -23,12 +23,11 @@ from resolvers.serving import MODEL_PREFIX, read_reference
 from rest_compat.completions import (
     answer_headers,
     completion_of,
-    model_name,
     stream_headers,
     usage_of,
 )
 from rest_compat.deps import Ctx
-from rest_compat.direct import DirectRoute, EventStream, Posted
+from rest_compat.direct import DirectAnswer, DirectRoute, EventStream, Posted
 from rest_compat.problems import STATUS, problem_headers
 from rest_compat.shapes import InferenceShape
 
@@ -165,11 +164,7 @@ async def answer_chat(posted: Posted) -> Response:
         id=posted.claim.resource_id if posted.claim else None,
         metadata=metadata,
     )
-    return Response(
-        orjson.dumps(completion_of(answer)),
-        headers=answer_headers(answer),
-        media_type="application/json",
-    )
+    return DirectAnswer(orjson.dumps(completion_of(answer)), answer_headers(answer))
 
 
 async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[bytes]:
@@ -179,7 +174,7 @@ async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[
         "id": f"chatcmpl-{stream.call.id}",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
-        "model": model_name(stream.model.candidate),
+        "model": stream.model.name,
     }
     try:
         async with stream:
