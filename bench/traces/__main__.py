@@ -5,7 +5,7 @@
 
 `plain` is the table that traces were in before: not partitioned, texts inline, three indexes. It
 is built in the same run, of the same traces, and asked by hand-written SQL over asyncpg; the
-product is asked through its use cases. Ten million traces take some 40 GB for half an hour.
+product is asked through its use cases. Ten million traces take some 60 GB for an hour.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from resolvers.trace_upkeep import make_next_days
 # The data lives as long as the benchmark.
 FILLING = {
     "fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",
-    "max_wal_size": "8GB", "autovacuum": "off",
+    "max_wal_size": "2GB", "autovacuum": "off",
 }  # fmt: skip
-BYTES_A_TRACE = 4_000
+BYTES_A_TRACE = 6_000
 SIZES = """
 SELECT CASE WHEN relname LIKE 'trace_text%' THEN 'trace_text' WHEN relname LIKE 'trace_plain%'
     THEN 'trace_plain' WHEN relname LIKE 'trace_words%'
