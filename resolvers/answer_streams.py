@@ -79,6 +79,7 @@ class AnswerStream:
                 await health.wait()
                 self._attempts += 1
                 self.call.asked_at = began = perf_counter()
+                self.call.is_asking = True
                 await self._receive_first(model, params)
             except asyncio.CancelledError:
                 if began is not None:
@@ -86,6 +87,7 @@ class AnswerStream:
                     self._meter.note(model.target, None, unwanted, perf_counter() - began)
                 raise
             except ProviderError as error:
+                self.call.is_asking = False
                 seconds = None if began is None else perf_counter() - began
                 self._meter.note(model.target, None, error, seconds)
                 await self._stack.aclose()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,10 +44,12 @@ class Claim:
     Attributes:
         resource_id: The id that the new object must have. After a crash it is
             the same again, so that an object made before the crash is found.
+        holder_id: Tells it from a claim of before or after it: who has lost it ends none.
     """
 
     key: str
     resource_id: UUID
+    holder_id: UUID
 
 
 @credentialed
@@ -114,6 +116,7 @@ async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None
     """Take a key that is new, or whose holder died."""
     now = datetime.now(UTC)
     until = now + _lease(ctx)
+    holder_id = new_id()
     statement = (
         insert(IdempotencyKey)
         .values(
@@ -121,11 +124,12 @@ async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None
             key=key,
             fingerprint=fingerprint,
             resource_id=new_id(),
+            holder_id=holder_id,
             claimed_until=until,
         )
         .on_conflict_do_update(
             index_elements=["workspace_id", "key"],
-            set_={"claimed_until": until},
+            set_={"claimed_until": until, "holder_id": holder_id},
             where=(IdempotencyKey.answer_status.is_(None))
             & (IdempotencyKey.claimed_until < now)
             & (IdempotencyKey.fingerprint == fingerprint),
@@ -134,7 +138,7 @@ async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None
     )
     async with ctx.database.write() as session:
         resource_id = await session.scalar(statement)
-    return None if resource_id is None else Claim(key, resource_id)
+    return None if resource_id is None else Claim(key, resource_id, holder_id)
 
 
 def _lease(ctx: Context) -> timedelta:
@@ -169,13 +173,21 @@ async def _renew(ctx: Context, claim: Claim) -> None:
         async with ctx.database.write() as session:
             await session.execute(
                 update(IdempotencyKey)
-                .where(
-                    IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == claim.key
-                )
+                .where(_held(ctx, claim))
                 .values(claimed_until=datetime.now(UTC) + _lease(ctx))
             )
     except (SQLAlchemyError, OSError) as error:
         log.warning("request %s could not renew its claim: %s", ctx.request_id, describe(error))
+
+
+def _held(ctx: Context, claim: Claim) -> ColumnElement[bool]:
+    """Return the condition that a key is one's own, and not answered yet."""
+    return and_(
+        IdempotencyKey.workspace_id == ctx.workspace_id,
+        IdempotencyKey.key == claim.key,
+        IdempotencyKey.holder_id == claim.holder_id,
+        IdempotencyKey.answer_status.is_(None),
+    )
 
 
 async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
@@ -194,7 +206,12 @@ async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
     async with ctx.database.write() as session:
         await session.execute(
             update(IdempotencyKey)
-            .where(IdempotencyKey.workspace_id == ctx.workspace_id, IdempotencyKey.key == claim.key)
+            .where(
+                # Whoever holds it: what was made by one claim is found by the next.
+                IdempotencyKey.workspace_id == ctx.workspace_id,
+                IdempotencyKey.key == claim.key,
+                IdempotencyKey.answer_status.is_(None),
+            )
             .values(
                 answer_status=answer.status,
                 answer_headers=answer.headers,
@@ -207,13 +224,7 @@ async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
 async def release_key(ctx: Context, claim: Claim) -> None:
     """Let go of a key whose request was refused, so that a repeat is a fresh try."""
     async with ctx.database.write() as session:
-        await session.execute(
-            delete(IdempotencyKey).where(
-                IdempotencyKey.workspace_id == ctx.workspace_id,
-                IdempotencyKey.key == claim.key,
-                IdempotencyKey.answer_status.is_(None),
-            )
-        )
+        await session.execute(delete(IdempotencyKey).where(_held(ctx, claim)))
 
 
 @credentialed
@@ -225,13 +236,7 @@ async def yield_claim(ctx: Context, claim: Claim) -> None:
     """
     async with ctx.database.write() as session:
         await session.execute(
-            update(IdempotencyKey)
-            .where(
-                IdempotencyKey.workspace_id == ctx.workspace_id,
-                IdempotencyKey.key == claim.key,
-                IdempotencyKey.answer_status.is_(None),
-            )
-            .values(claimed_until=datetime.now(UTC))
+            update(IdempotencyKey).where(_held(ctx, claim)).values(claimed_until=datetime.now(UTC))
         )
 
 

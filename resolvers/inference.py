@@ -97,6 +97,7 @@ async def infer(
     if id is not None and (answered := await _answered_before(ctx, board.id, id)) is not None:
         return answered
     async with ServingCall(ctx, board, request, messages, id or new_id(), metadata or {}) as call:
+        call.is_repeatable = id is not None
         served = await call.ask()
         ended = await call.end(served)
     if id is not None:  # whoever took over meanwhile may have stored another answer under it

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from db.base import instant_of
@@ -61,6 +61,16 @@ class CallOutcome:
         return Decimal(0)
 
 
+class CallProgress(Protocol):
+    """Where somebody can see how far a call has come.
+
+    Attributes:
+        is_asking: A model is being asked; between two attempts it is not.
+    """
+
+    is_asking: bool
+
+
 class CallStoppedError(Exception):
     """A call was not made again, since nobody wants its answer any more."""
 
@@ -76,13 +86,15 @@ async def call_model(
     stopped: asyncio.Event | None = None,
     endpoint: EndpointHealth | None = None,
     meter: CallMeter | None = None,
+    progress: CallProgress | None = None,
 ) -> CallOutcome:
     """Ask a model, again after failures in which nothing was generated.
 
     Waits grow exponentially with full jitter, and are never shorter than the
     provider's Retry-After; one that asks for more than *longest_wait_seconds*
     is not asked again. Once *stopped* is set, nobody is. An *endpoint* that is to be left alone
-    is waited for, before the first time too. A *meter* is told each time how it went.
+    is waited for, before the first time too. A *meter* is told each time how it went, and
+    *progress* is kept, also when the caller is cancelled.
 
     Raises:
         CallStoppedError: *stopped* was set while it waited to ask again.
@@ -101,7 +113,7 @@ async def call_model(
         if stopped is not None and stopped.is_set():
             raise CallStoppedError
         attempts += 1
-        outcome = await _ask(chat, target, messages, params, attempts, meter)
+        outcome = await _ask(chat, target, messages, params, attempts, meter, progress)
         error = outcome.error
         if endpoint is not None and not (error is None and endpoint.is_clear):
             await endpoint.note(error)
@@ -130,9 +142,12 @@ async def _ask(
     params: Mapping[str, Any],
     attempts: int,
     meter: CallMeter | None,
+    progress: CallProgress | None,
 ) -> CallOutcome:
     answer: ChatAnswer | None = None
     error: ProviderError | None = None
+    if progress is not None:
+        progress.is_asking = True
     began = time.perf_counter()
     try:
         answer = await chat.complete(target, messages, params)
@@ -144,6 +159,8 @@ async def _ask(
             if answer is None and error is None:  # its caller went away meanwhile
                 error = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
             meter.note(target, answer, error, seconds)
+    if progress is not None:
+        progress.is_asking = False
     return CallOutcome(answer, error, seconds * 1000, attempts)
 
 

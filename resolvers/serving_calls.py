@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from db.base import new_id
 from engine.prompts import text_of_messages
 from engine.rollouts import Arm, Observation
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
@@ -61,6 +62,8 @@ class ServingCall:
         held_usd: What is held for it, in US dollars.
         asked: Who was asked last.
         asked_at: When that was, by the performance counter.
+        is_asking: Whether that model is being asked: between two attempts it is not.
+        is_repeatable: Whether a repeat of the request finds its answer by its id.
         is_ended: Whether what it leaves is on its way to be stored.
         is_read: Whether somebody reads its answer in parts, and ends it.
     """
@@ -79,6 +82,8 @@ class ServingCall:
     held_usd: Decimal = ZERO
     asked: ServingModel | None = None
     asked_at: float = 0.0
+    is_asking: bool = False
+    is_repeatable: bool = False
     is_ended: bool = False
     is_read: bool = False
     _turns: int = 0
@@ -182,6 +187,7 @@ class ServingCall:
                 longest_wait_seconds=LONGEST_WAIT_SECONDS,
                 endpoint=self.health_of(model),
                 meter=self.ctx.services.meters.calls(CallSource.INFERENCE),
+                progress=self,
             )
             served = Served(model, outcome)
             if not self.goes_on(served):
@@ -246,20 +252,24 @@ class ServingCall:
             answer: What had come of it.
         """
         error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
-        return self._interrupted(answer, error)
+        if self.is_repeatable:
+            self.id = new_id()  # a repeat shall not find that nobody waited, but ask anew
+        return self._interrupted(answer, error, attempts=int(self.is_asking))
 
     def given_up(self) -> Served:
         """Return how the call ends when a fault that is not the model's keeps it from going on."""
         if self.failed:
-            return self._interrupted(None, self.failed[-1][1])
+            return self._interrupted(None, self.failed[-1][1], attempts=1)
         fault = ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the call could not go on")
-        return self._interrupted(None, fault)
+        return self._interrupted(None, fault, attempts=1)
 
-    def _interrupted(self, answer: ChatAnswer | None, error: ProviderError) -> Served:
+    def _interrupted(
+        self, answer: ChatAnswer | None, error: ProviderError, *, attempts: int
+    ) -> Served:
         if self.asked is None:
             return Served(self.models[0], CallOutcome(None, error, 0.0, 0))
         latency_ms = (perf_counter() - self.asked_at) * 1000
-        return Served(self.asked, CallOutcome(answer, error, latency_ms, 1))
+        return Served(self.asked, CallOutcome(answer, error, latency_ms, attempts))
 
     async def end(self, served: Served) -> EndedCall:
         """Have what the call leaves stored; returns once it is, unless answers go first.

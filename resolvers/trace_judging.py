@@ -198,7 +198,7 @@ class _Judging:
             workspace_id=self._rollout.workspace_id,
             leaderboard_id=self._rollout.leaderboard_id,
             candidate_id=self._candidate_of(trace),
-            source="inference",
+            source="run",
             run_id=None,
             token_id=None,
             model=self._judge["model"],

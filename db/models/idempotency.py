@@ -14,6 +14,7 @@ class IdempotencyKey(Base):
     Attributes:
         fingerprint: SHA-256 of the caller, method, path and body.
         resource_id: The id that the request's new object has, chosen before it is made.
+        holder_id: Of the claim that somebody works under, or worked.
         claimed_until: While in the future, somebody is working on the answer.
         answer_status: HTTP status of the answer; None until there is one.
     """
@@ -24,6 +25,7 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]
     resource_id: Mapped[UUID]
+    holder_id: Mapped[UUID | None]
     claimed_until: Mapped[Instant]
     answer_status: Mapped[int | None]
     answer_headers: Mapped[Json | None]

@@ -183,6 +183,26 @@ async def test_who_leaves_before_the_first_part_hangs_up_on_the_model(
     assert (trace.status, trace.error) == ("cancelled", "cancelled: the caller went away")
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_who_leaves_between_two_attempts_owes_nothing(
+    process: Process, tenant: Tenant, base_url: str, *, is_streamed: bool
+) -> None:
+    async def ask_for_time(exchange: Exchange) -> None:
+        await exchange.answer(b"{}", "Retry-After: 2", status="503 Service Unavailable")
+
+    async with http_peer(ask_for_time) as peer:
+        scene = await make_scene(process, tenant, base_url, peer)
+        _, writer = await scene.connect()
+        writer.write(scene.request(stream=is_streamed))
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while not peer.requests:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        writer.transport.abort()
+        (trace,) = await scene.settles()
+    assert (trace.status, trace.cost_usd) == ("cancelled", 0)
+
+
 CANCELLATIONS = 120
 STEP_SECONDS = 0.0003
 

@@ -15,6 +15,15 @@ from app.services import Process
 from app.serving import listen, serving, url_of
 from app.settings import Settings
 from db.models import Charge, Leaderboard, Trace
+from resolvers.context import Context
+from resolvers.idempotency import (
+    Claim,
+    StoredAnswer,
+    claim_key,
+    keep_answer,
+    release_key,
+    yield_claim,
+)
 from tests.conftest import NO_TLS
 from tests.database_proxy import database_proxy
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
@@ -132,3 +141,50 @@ async def test_a_server_whose_claim_was_taken_over_answers_what_was_stored(
     assert [answered.json()[name] for name in same] == [taken_over.json()[name] for name in same]
     assert peer.call_count == 2
     await check_books(process, taken_over.json()["trace_id"])
+
+
+async def statuses_of(process: Process) -> dict[str, str]:
+    async with process.database.read() as session:
+        inferences = select(Trace.id, Trace.status).where(Trace.source == "inference")
+        return {str(trace_id): status for trace_id, status in await session.execute(inferences)}
+
+
+async def test_a_repeat_after_its_caller_left_asks_anew(
+    settings: Settings, process: Process, tenant: Tenant, peer: ModelPeer, board: Leaderboard
+) -> None:
+    peer.open.clear()
+    async with server(settings, tenant) as client:
+        left = asyncio.create_task(ask(client, board, "hello"))
+        await until_asked(peer, 1)
+        left.cancel()
+        await asyncio.wait({left})
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while not await statuses_of(process):
+                await asyncio.sleep(0.01)
+        peer.open.set()
+        answer = await ask(client, board, "hello")
+        again = await ask(client, board, "hello")
+    assert (answer.status_code, again.content) == (200, answer.content)
+    assert peer.call_count == 2
+    statuses = await statuses_of(process)
+    assert statuses.pop(answer.json()["trace_id"]) == "ok"
+    assert list(statuses.values()) == ["cancelled"]
+
+
+async def test_who_has_lost_a_claim_ends_no_other(process: Process, tenant: Tenant) -> None:
+    principal = await process.authenticator.authenticate(tenant.token, workspace=None)
+    ctx = Context(process.services, principal, "request")
+    lost = await claim_key(ctx, "once", b"request")
+    assert isinstance(lost, Claim)
+    await asyncio.sleep(1.1)  # as if it had been frozen
+    held = await claim_key(ctx, "once", b"request")
+    assert isinstance(held, Claim)
+    assert held.resource_id == lost.resource_id
+    await release_key(ctx, lost)
+    await yield_claim(ctx, lost)
+    waiting = asyncio.create_task(claim_key(ctx, "once", b"request"))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await keep_answer(ctx, held, StoredAnswer(200, {}, b"the answer"))
+    await keep_answer(ctx, lost, StoredAnswer(200, {}, b"another"))
+    assert await waiting == StoredAnswer(200, {}, b"the answer")
