@@ -23,6 +23,7 @@ from providers.openrouter import OpenRouterCatalogue
 from providers.vault import Vault
 from resolvers.admission import Admission
 from resolvers.auth import SYSTEM_PRINCIPAL
+from resolvers.budget_leases import BudgetLeases
 from resolvers.call_gate import CallGate
 from resolvers.call_storage import EndedCall, store_calls
 from resolvers.context import Context, Limits, Services
@@ -137,6 +138,7 @@ class Process:
         queue = PgJobQueue()
         redactors = Redactors(self.database, self.changes)
         traces = TraceStore(self.database, redactors)
+        reservations = self._reservations(settings)
         return Services(
             database=self.database,
             queue=queue,
@@ -151,7 +153,8 @@ class Process:
             boards=ServingBoards(self.changes),
             admission=Admission(settings.max_inferences),
             door=Admission(settings.max_inferences),
-            reservations=self._reservations(settings),
+            reservations=reservations,
+            leases=BudgetLeases(reservations, self.writers[1]),
             calls=self._calls(settings, traces),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(
@@ -237,6 +240,7 @@ class Process:
         """Close every connection."""
         await self.changes.aclose()
         await self.services.shadow_calls.aclose()
+        await self.services.leases.aclose()
         await self.services.gate.aclose()
         for writer in self.writers:
             await writer.aclose()

@@ -4,7 +4,8 @@ Many calls share one statement and so one commit; a call that is stored twice co
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ import asyncpg
 from db.records import Row, write_query
 from db.writing import StatementWriter, array_literal
 from engine.rollouts import ArmDelta, Observation, increments_of
+from resolvers.budget_leases import Lease
 from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.failures import OUTAGES, describe
 from resolvers.patience import retry_outage
@@ -47,6 +49,16 @@ SETTLE = f"""{STORING}, charges AS (
 ), freed AS (
     DELETE FROM budget_hold WHERE id = ANY(${_NEXT + 2}::text::uuid[])
     RETURNING token_id, amount_usd
+), shrunk AS (
+    UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent.amount_usd
+    FROM (
+        SELECT hold_id, sum(lent.amount_usd) AS amount_usd
+        FROM charges JOIN unnest(
+            ${_NEXT + 8}::text::uuid[], ${_NEXT + 9}::text::uuid[], ${_NEXT + 10}::text::numeric[]
+        ) AS lent(id, hold_id, amount_usd) USING (id)
+        GROUP BY hold_id
+    ) AS lent
+    WHERE hold.id = lent.hold_id RETURNING hold.token_id, lent.amount_usd
 ), changes AS (
     SELECT token_id, amount_usd AS charged_usd, 0 AS freed_usd, freed_tokens
     FROM charges JOIN unnest(
@@ -54,6 +66,8 @@ SETTLE = f"""{STORING}, charges AS (
     ) AS limited(id, token_id, freed_tokens) USING (id)
     UNION ALL
     SELECT token_id, 0, amount_usd, 0 FROM freed
+    UNION ALL
+    SELECT token_id, 0, amount_usd, 0 FROM shrunk
 ), owed AS (
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
         sum(freed_tokens) AS freed_tokens
@@ -115,9 +129,11 @@ async def store_calls(
 
     async def store() -> Sequence[Row]:
         storable = await traces.prepare([call.trace for call in calls])
-        return await writer.fetch(SETTLE, _values(calls, storable))
+        return await writer.fetch(SETTLE, _values(calls, storable, ended))
 
+    ended = _ended_leases(calls)
     rows = await retry_outage(store)
+    _tell_leases(calls, ended)
     deltas = increments_of(call.observation for call in calls if call.observation is not None)
     if deltas:
         await _count(writer, deltas)
@@ -129,6 +145,37 @@ async def store_calls(
             if row is not None:
                 end = window_end(reserved.interval, now)
                 call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
+                _tell_lease(reserved.lease, call.budget)
+
+
+def _ended_leases(calls: Sequence[EndedCall]) -> Collection[Lease]:
+    """Return the leases that nobody has anything of once these calls are settled."""
+    counts = Counter(
+        each.lease
+        for call in calls
+        for each in call.reservations
+        if each.lease is not None and not each.is_settled
+    )
+    return {lease for lease, count in counts.items()
+            if lease.is_closed and lease.lent_count == count}  # fmt: skip
+
+
+def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
+    """Tell leases that what they have lent to calls has come back, once of each."""
+    for lease in ended:
+        lease.is_released = True
+    for call in calls:
+        for each in call.reservations:
+            if each.lease is not None and not each.is_settled:
+                each.is_settled = True
+                each.lease.settled()
+
+
+def _tell_lease(lease: Lease | None, budget: Budget) -> None:
+    if lease is not None and lease.hold.state is not None:
+        lease.hold.state = lease.hold.state._replace(
+            limit_usd=budget.limit_usd, used_usd=budget.used_usd
+        )
 
 
 async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
@@ -144,18 +191,35 @@ async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
         log.warning("calls of %d arms are not counted in their rollouts: %s", len(deltas), told)
 
 
-def _values(calls: Sequence[EndedCall], traces: Sequence[StorableTrace]) -> list[Any]:
+def _freed_ids(calls: Sequence[EndedCall], ended: Collection[Lease]) -> Iterable[UUID]:
+    """Return the holds that end: those of calls, and leases of which these are the last."""
+    every = (each for call in calls for each in call.reservations if each.amount_usd > ZERO)
+    return {each.id for each in every if each.lease is None or each.lease in ended}
+
+
+def _values(
+    calls: Sequence[EndedCall], traces: Sequence[StorableTrace], ended: Collection[Lease]
+) -> list[Any]:
     now = datetime.now(UTC)
     limited = [(call, call.reservations[0]) for call in calls if call.reservations]
+    lent = [
+        (call.trace["id"], each)
+        for call in calls
+        for each in call.reservations
+        if each.lease is not None and each.lease not in ended
+    ]
     interval_of: dict[UUID, str] = {first.token_id: first.interval for _, first in limited}
     arrays: Sequence[Iterable[object]] = (
         [call.trace["id"] for call in calls],
         [call.charged_usd for call in calls],
-        [each.id for call in calls for each in call.reservations if each.amount_usd > ZERO],
+        _freed_ids(calls, ended),
         [call.trace["id"] for call, _ in limited],
         [first.token_id for _, first in limited],
         [call.freed_tokens for call, _ in limited],
         interval_of,
         [window_start(interval, now) for interval in interval_of.values()],
+        [trace_id for trace_id, _ in lent],
+        [each.id for _, each in lent],
+        [each.amount_usd for _, each in lent],
     )
     return [*storing_values(traces), *map(array_literal, arrays)]

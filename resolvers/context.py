@@ -27,6 +27,7 @@ from resolvers.snapshot_work import SnapshotWork
 from resolvers.trace_storage import TraceStore
 
 if TYPE_CHECKING:
+    from resolvers.budget_leases import BudgetLeases
     from resolvers.call_storage import EndedCall
     from resolvers.label_storage import RowReply
     from resolvers.push import Push
@@ -88,6 +89,7 @@ class Services:
     admission: Admission
     door: Admission
     reservations: GroupCommit["Reservation"]
+    leases: "BudgetLeases"
     calls: GroupCommit["EndedCall"]
     shadow_calls: "ShadowCalls"
     gate: CallGate

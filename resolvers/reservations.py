@@ -9,15 +9,18 @@ Source: the generic cell rate algorithm, ITU-T I.371, annex A; with a burst of o
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 from db.records import Row
 from db.writing import StatementWriter, array_literal
 from resolvers.budgets import ZERO, window_start
+
+if TYPE_CHECKING:
+    from resolvers.budget_leases import Lease
 
 RESERVE = """
 WITH asked AS (
@@ -109,6 +112,8 @@ class Reservation:
         expires_at: When the hold of a server that died is given back.
         refused: What left no room, once that is decided.
         state: What that was decided on.
+        lease: The hold that it is a part of, when it is no hold of its own.
+        is_settled: Whether the lease knows that it is.
     """
 
     id: UUID
@@ -119,7 +124,9 @@ class Reservation:
     interval: str
     expires_at: datetime
     refused: Limit | None = None
-    state: TokenState | None = field(default=None)
+    state: TokenState | None = None
+    lease: "Lease | None" = None
+    is_settled: bool = False
 
 
 async def store_reservations(writer: StatementWriter, reservations: Sequence[Reservation]) -> None:

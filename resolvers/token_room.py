@@ -40,7 +40,8 @@ async def reserve(
 ) -> None:
     """Reserve what a call may use of its token's limits.
 
-    Money that only other calls' holds keep from it is waited for: most of it comes back.
+    Of a busy token, money is lent that is held already. Money that only other calls' holds keep
+    from it is waited for: most of it comes back.
 
     Args:
         ctx: Whose token.
@@ -55,6 +56,9 @@ async def reserve(
         RateLimitedError: The token has had its requests or tokens of this minute.
         UnauthenticatedError: The token is gone.
     """
+    may_borrow = amount_usd > 0 and not ctx.principal.limits.has_rates
+    if may_borrow and _borrow(ctx, amount_usd, into, seconds):
+        return
     give_up_at = time.monotonic() + ctx.services.limits.budget_wait_seconds
     limits = ctx.principal.limits
     while True:
@@ -71,11 +75,36 @@ async def reserve(
         if asked.state is None:
             raise UnauthenticatedError("the API token was deleted")
         if asked.refused is None:
+            if may_borrow:
+                ctx.services.leases.note(asked, seconds)
             return
+        ctx.services.leases.close(asked.token_id)
         if not _may_wait(asked, asked.state) or time.monotonic() > give_up_at:
             ctx.services.meters.refused(REFUSALS[asked.refused])
             raise _refusal(asked, asked.state)
         await asyncio.sleep(ROOM_SECONDS)
+
+
+def _borrow(ctx: Context, amount_usd: Decimal, into: list[Reservation], seconds: float) -> bool:
+    """Have money lent for a call, if its token is busy; tell whether it is."""
+    lease = ctx.services.leases.lend(_token_id(ctx), amount_usd, seconds)
+    if lease is None:
+        return False
+    hold = lease.hold
+    into.append(
+        Reservation(
+            id=hold.id,
+            token_id=hold.token_id,
+            amount_usd=amount_usd,
+            request_count=0,
+            token_count=0,
+            interval=hold.interval,
+            expires_at=hold.expires_at,
+            state=hold.state,
+            lease=lease,
+        )
+    )
+    return True
 
 
 def _token_id(ctx: Context) -> UUID:

@@ -200,7 +200,7 @@ async def test_who_leaves_between_two_attempts_owes_nothing(
         await asyncio.sleep(0.3)
         writer.transport.abort()
         (trace,) = await scene.settles()
-    assert (trace.status, trace.cost_usd) == ("cancelled", 0)
+    assert (trace.status, trace.cost_usd) == ("cancelled", Decimal(0))
 
 
 CANCELLATIONS = 120

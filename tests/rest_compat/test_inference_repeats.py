@@ -182,7 +182,7 @@ async def test_who_has_lost_a_claim_ends_no_other(process: Process, tenant: Tena
     assert held.resource_id == lost.resource_id
     await release_key(ctx, lost)
     await yield_claim(ctx, lost)
-    waiting = asyncio.create_task(claim_key(ctx, "once", b"request"))
+    waiting = asyncio.ensure_future(claim_key(ctx, "once", b"request"))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     await keep_answer(ctx, held, StoredAnswer(200, {}, b"the answer"))

@@ -1,0 +1,221 @@
+"""Money that is held ahead is lent to nobody twice, is all given back, and keeps nobody out."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.services import Process
+from app.settings import Settings
+from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
+from resolvers.budget_leases import BUSY_CALLS, SHARE
+from resolvers.budgets import release_expired_holds
+from resolvers.call_storage import EndedCall
+from resolvers.context import Context
+from resolvers.errors import BudgetExceededError
+from resolvers.reservations import Reservation
+from resolvers.token_room import reserve
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_token, trace_of
+
+LIMIT = Decimal(10)
+MOST = Decimal("0.001")
+SECONDS = 600.0
+WITHIN_SECONDS = 10
+
+
+@pytest.fixture
+def setting_overrides() -> dict[str, Any]:
+    return {"budget_wait_seconds": 3}
+
+
+@dataclass
+class Server:
+    """A process that serves a token with a budget."""
+
+    process: Process
+    ctx: Context
+    board: Leaderboard
+    candidate: Candidate
+    token_id: UUID
+
+    async def hold(self, amount: Decimal = MOST) -> Reservation:
+        into: list[Reservation] = []
+        await reserve(self.ctx, amount, 0, into=into, seconds=SECONDS)
+        (held,) = into
+        return held
+
+    async def settle(self, held: Reservation, cost: Decimal) -> None:
+        trace = trace_of(
+            self.board, self.candidate, datetime.now(UTC), token_id=self.token_id, cost_usd=cost,
+            cost_source="computed", price_version=1,
+        )  # fmt: skip
+        await (await self.process.services.calls.offer(EndedCall(trace, cost, [held], 0)))
+
+    async def call(self, cost: Decimal = MOST) -> Reservation:
+        held = await self.hold()
+        await self.settle(held, cost)
+        return held
+
+    async def read(self) -> tuple[Decimal, Decimal]:
+        """Return what is used and held."""
+        holds = select(func.coalesce(func.sum(BudgetHold.amount_usd), 0)).scalar_subquery()
+        statement = select(ApiToken.budget_used_usd, ApiToken.budget_held_usd, holds)
+        async with self.process.database.read() as session:
+            rows = await session.execute(statement.where(ApiToken.id == self.token_id))
+        used, held, held_in_all = rows.one()
+        assert held == held_in_all
+        return used, held
+
+    async def until_nothing_is_held(self) -> Decimal:
+        """Return what is used then, which the charges say too."""
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while (await self.read())[1]:
+                await asyncio.sleep(0.05)
+        async with self.process.database.read() as session:
+            charged = await session.scalar(select(func.sum(Charge.amount_usd)))
+        used, _ = await self.read()
+        assert used == charged
+        return used
+
+
+@pytest.fixture
+async def server(process: Process, tenant: Tenant) -> Server:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    candidate = await make_candidate(process, board)
+    token = await make_token(
+        process, tenant.workspace_id, name="budgeted", budget_limit_usd=LIMIT,
+        scopes=["leaderboards:inference"],
+    )  # fmt: skip
+    principal = await process.authenticator.authenticate(token, workspace=None)
+    assert principal.token_id is not None
+    ctx = Context(process.services, principal, "request")
+    return Server(process, ctx, board, candidate, principal.token_id)
+
+
+@pytest.fixture
+async def other(server: Server, settings: Settings) -> AsyncIterator[Server]:
+    process = Process(settings)
+    ctx = Context(process.services, server.ctx.caller, "request")
+    yield replace(server, process=process, ctx=ctx)
+    await process.aclose()
+
+
+async def until_lent(server: Server) -> Reservation:
+    """Call until one is lent its money, and return what it was lent."""
+    for _ in range(10 * BUSY_CALLS):
+        held = await server.hold()
+        if held.lease is not None:
+            return held
+        await server.settle(held, MOST)
+        await asyncio.sleep(0)
+    raise AssertionError("a busy token is lent nothing")
+
+
+async def test_a_busy_token_asks_for_many_calls_at_once(server: Server) -> None:
+    asked: list[int] = []
+    server.process.services.reservations.watchers.append(lambda count, _: asked.append(count))
+    for _ in range(20):
+        await asyncio.gather(*(server.call() for _ in range(20)))
+    assert sum(asked) < 400 / 4
+    assert await server.until_nothing_is_held() == 400 * MOST
+
+
+async def test_few_calls_are_lent_nothing(server: Server) -> None:
+    for _ in range(BUSY_CALLS - 2):
+        assert (await server.call()).lease is None
+    assert await server.read() == ((BUSY_CALLS - 2) * MOST, Decimal(0))
+
+
+async def test_no_more_than_a_share_of_what_is_free_is_held_ahead(server: Server) -> None:
+    lent = await until_lent(server)
+    assert lent.lease is not None
+    assert lent.lease.hold.amount_usd <= LIMIT / SHARE
+    used, held = await server.read()
+    assert MOST < held <= 2 * LIMIT / SHARE
+    await server.settle(lent, MOST)
+    assert await server.until_nothing_is_held() == used + MOST
+
+
+async def test_who_needs_all_that_is_free_has_what_was_held_ahead(server: Server) -> None:
+    lent = await until_lent(server)
+    await server.settle(lent, MOST)
+    used, held = await server.read()
+    assert held > 0
+    rest = await server.hold(LIMIT - used)
+    await server.settle(rest, LIMIT - used)
+    assert await server.until_nothing_is_held() == LIMIT
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_servers_spend_all_of_a_budget_and_no_more(
+    server: Server, other: Server, seed: int
+) -> None:
+    rng = random.Random(seed)
+    limit = Decimal("1.5")
+    async with server.process.database.write() as session:
+        await session.execute(update(ApiToken).values(budget_limit_usd=limit))
+
+    async def work(where: Server) -> None:
+        while True:
+            try:
+                held = await where.hold()
+            except BudgetExceededError:
+                return
+            await asyncio.sleep(rng.random() / 1000)
+            await where.settle(held, rng.choice([MOST, MOST, MOST / 2]))
+
+    async def watch() -> None:
+        while True:
+            used, held = await server.read()
+            assert used + held <= limit
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(work(where) for where in (server, other) for _ in range(20)))
+    assert not watching.done()
+    watching.cancel()
+    used = await server.until_nothing_is_held()
+    assert limit * Decimal("0.95") <= used <= limit
+
+
+async def test_what_a_dead_server_held_ahead_comes_back(server: Server, other: Server) -> None:
+    lent = await until_lent(other)
+    used, held = await server.read()
+    assert held > MOST
+    async with server.process.database.write() as session:
+        await session.execute(update(BudgetHold).values(expires_at=datetime.now(UTC)))
+    assert await release_expired_holds(server.process.system_context()) >= 1
+    assert await server.read() == (used, Decimal(0))
+    await other.settle(lent, MOST)  # it was only frozen
+    assert await server.read() == (used + MOST, Decimal(0))
+
+
+async def test_a_call_that_is_stored_again_gives_nothing_back_twice(server: Server) -> None:
+    lent = await until_lent(server)
+    used, held = await server.read()
+    trace = trace_of(
+        server.board, server.candidate, datetime.now(UTC), token_id=server.token_id, cost_usd=MOST,
+        cost_source="computed", price_version=1,
+    )  # fmt: skip
+    for _ in range(3):
+        ended = EndedCall(trace, MOST, [lent], 0)
+        await (await server.process.services.calls.offer(ended))
+        assert await server.read() == (used + MOST, held - MOST)
+    assert await server.until_nothing_is_held() == used + MOST
+
+
+async def test_a_server_that_stops_gives_back_what_it_held_ahead(
+    server: Server, other: Server
+) -> None:
+    lent = await until_lent(other)
+    await other.settle(lent, MOST)
+    assert (await server.read())[1] > 0
+    await other.process.services.leases.aclose()
+    assert (await server.read())[1] == 0
