@@ -16,13 +16,16 @@ def array_literal(values: Iterable[object]) -> str:
     These are ids, numbers, instants, and words of a closed set. The driver would look closely at
     each element of a list, which takes longer than all else that it does.
     """
-    parts: list[str] = []
-    last, text = None, "NULL"
-    for value in values:
-        if value is not last:  # ids of workspaces and their like come again and again
-            last, text = value, "NULL" if value is None else str(value)
-        parts.append(text)
+    listed = list(values)
+    if len(listed) > 1 and len(set(map(id, listed))) == 1:  # as of one workspace, or of none
+        parts = [_element(listed[0])] * len(listed)
+    else:
+        parts = list(map(_element, listed))
     return "{" + ",".join(parts) + "}"
+
+
+def _element(value: object) -> str:
+    return "NULL" if value is None else str(value)
 
 
 class StatementWriter:
