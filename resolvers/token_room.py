@@ -60,17 +60,9 @@ async def reserve(
     if may_borrow and _borrow(ctx, amount_usd, into, seconds):
         return
     give_up_at = time.monotonic() + ctx.services.limits.budget_wait_seconds
-    limits = ctx.principal.limits
     while True:
-        asked = Reservation(
-            id=new_id(),
-            token_id=_token_id(ctx),
-            amount_usd=amount_usd,
-            request_count=0 if into else 1,
-            token_count=tokens,
-            interval=limits.budget_interval or "none",
-            expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
-        )
+        requests = 0 if into else 1
+        asked = _reservation(ctx, amount_usd, requests, tokens, seconds)
         await _decide(ctx, asked, into)
         if asked.state is None:
             raise UnauthenticatedError("the API token was deleted")
@@ -79,10 +71,25 @@ async def reserve(
                 ctx.services.leases.note(asked, seconds)
             return
         ctx.services.leases.close(asked.token_id)
-        if not _may_wait(asked, asked.state) or time.monotonic() > give_up_at:
+        is_late = time.monotonic() > give_up_at
+        if is_late or not _may_wait(asked, asked.state):
             ctx.services.meters.refused(REFUSALS[asked.refused])
             raise _refusal(asked, asked.state)
         await asyncio.sleep(ROOM_SECONDS)
+
+
+def _reservation(
+    ctx: Context, amount_usd: Decimal, requests: int, tokens: int, seconds: float
+) -> Reservation:
+    return Reservation(
+        id=new_id(),
+        token_id=_token_id(ctx),
+        amount_usd=amount_usd,
+        request_count=requests,
+        token_count=tokens,
+        interval=ctx.principal.limits.budget_interval or "none",
+        expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+    )
 
 
 def _borrow(ctx: Context, amount_usd: Decimal, into: list[Reservation], seconds: float) -> bool:
