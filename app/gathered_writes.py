@@ -45,10 +45,9 @@ class GatheringTransport:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-            self._size = 0
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts and not self._transport.is_closing():  # the client may have left since
+            self._transport.write(b"".join(parts))
 
 
 class GatheringProtocol(HttpToolsProtocol):
