@@ -61,8 +61,8 @@ RESULT_ORDERS: dict[ResultOrder, Order] = {
 
 def score_of(root: strawberry.Parent[Row]) -> float | None:
     """Return its score, once it has one."""
-    score: float = root.score
-    return None if root.is_pending else score
+    score: float | None = None if root["is_pending"] else root["score"]
+    return score
 
 
 async def comparisons_of(roots: Sequence[Row], info: Info) -> Sequence[Sequence[Row]]:
