@@ -14,6 +14,9 @@ import orjson
 from sqlalchemy import Insert, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
+# An option of a statement that is as well served by one plan for all values of its parameters. Of
+# a table with many partitions, planning takes longer than reading a page.
+PLANNED_ONCE = {"planned_once": True}
 # Statements that a connection keeps prepared.
 PREPARED_STATEMENTS = 500
 
@@ -47,11 +50,13 @@ class Query:
         sql: With `$1`, `$2`, ... for the parameters.
         names: Their names, in that order.
         constants: Values that the statement itself holds, by name.
+        is_planned_once: One plan serves for all values.
     """
 
     sql: str
     names: Sequence[str]
     constants: Mapping[str, Any]
+    is_planned_once: bool = False
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the parameters in order.
@@ -69,7 +74,8 @@ def write_query(statement: Select[*tuple[Any, ...]] | Insert) -> Query:
     constants = {
         name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
     }
-    return Query(str(compiled), tuple(compiled.positiontup or ()), constants)
+    is_planned_once = PLANNED_ONCE.items() <= statement.get_execution_options().items()
+    return Query(str(compiled), tuple(compiled.positiontup or ()), constants, is_planned_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,9 @@ class RecordReader:
         self._places = asyncio.Semaphore(max_connections)
         self._in_use = 0
         self._waiting = 0
-        self._idle: list[asyncpg.Connection] = []
+        self._max_connections = max_connections
+        # By how they plan.
+        self._idle: dict[bool, list[asyncpg.Connection]] = {False: [], True: []}
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -123,9 +131,10 @@ class RecordReader:
             TimeoutError: It does not answer, or no connection becomes free.
         """
         arguments = query.arguments(values)
+        kind = query.is_planned_once
         await self._take_place()
         try:
-            connection = self._idle_connection() or await self._connect()
+            connection = self._idle_connection(kind) or await self._connect(kind)
         except BaseException:
             self._free_place()
             raise
@@ -134,7 +143,7 @@ class RecordReader:
         except BaseException:
             self._part_with(connection)
             raise
-        self._give_back(connection)
+        self._give_back(connection, kind)
         return rows
 
     @property
@@ -158,18 +167,22 @@ class RecordReader:
         self._in_use -= 1
         self._places.release()
 
-    def _idle_connection(self) -> asyncpg.Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
+    def _idle_connection(self, kind: bool) -> asyncpg.Connection | None:  # noqa: FBT001 - a key
+        idle = self._idle[kind]
+        while idle:
+            connection = idle.pop()
             if not connection.is_closed():  # by the server, when it was restarted
                 return connection
+        others = self._idle[not kind]
+        if others and self._in_use + len(others) > self._max_connections:
+            others.pop(0).terminate()  # for the one that is to be opened
         return None
 
-    def _give_back(self, connection: asyncpg.Connection) -> None:
+    def _give_back(self, connection: asyncpg.Connection, kind: bool) -> None:  # noqa: FBT001
         if self._is_closed:
             connection.terminate()
         else:
-            self._idle.append(connection)
+            self._idle[kind].append(connection)
         self._free_place()
 
     def _part_with(self, connection: asyncpg.Connection) -> None:
@@ -186,7 +199,7 @@ class RecordReader:
         finally:
             self._free_place()
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _connect(self, kind: bool) -> asyncpg.Connection:  # noqa: FBT001 - a key
         connection = await asyncpg.connect(
             self._dsn,
             record_class=Row,
@@ -199,6 +212,7 @@ class RecordReader:
                 "timezone": "UTC",
                 "datestyle": "ISO",
                 "default_transaction_read_only": "on",
+                "plan_cache_mode": "force_generic_plan" if kind else "auto",
             },
         )
         try:
@@ -223,6 +237,7 @@ class RecordReader:
     async def aclose(self) -> None:
         """Close every connection; one that is in use, when it is given back."""
         self._is_closed = True
-        while self._idle:
-            self._idle.pop().terminate()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().terminate()
         await asyncio.gather(*self._closing)

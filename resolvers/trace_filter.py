@@ -16,6 +16,8 @@ from sqlalchemy.types import Text
 from typing_extensions import override
 
 from db.base import first_id_at, instant_of
+from db.records import PLANNED_ONCE
+from resolvers.paging import AnySelect
 from resolvers.trace_words import holds_words
 from resolvers.where import PREFIX, Where
 
@@ -114,6 +116,13 @@ class TraceFilter(Where):
                 {self.metadata_key: orjson.Fragment(self.metadata_value)} if is_scalar else as_text
             )
         return given
+
+
+def planned(statement: AnySelect, where: TraceFilter) -> AnySelect:
+    """Return the statement of a list, for one plan where nothing but the days depends on values."""
+    is_plain = all(getattr(where, name) is None for name in where.__match_args__
+                   if name not in INSTANTS)  # fmt: skip
+    return statement.execution_options(**PLANNED_ONCE) if is_plain else statement
 
 
 def around(where: TraceFilter, trace_ids: Sequence[UUID]) -> TraceFilter:

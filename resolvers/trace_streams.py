@@ -40,7 +40,7 @@ from resolvers.paging import (
     slice_statement,
     slice_values,
 )
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, planned
 from resolvers.trace_search import read_in_spans
 
 # Read at once: so many traces, and their texts as long as these are short.
@@ -143,7 +143,7 @@ def _write_batch(shape: SliceShape, where: TraceFilter) -> AnySelect:
     )
     statement = where.narrow(statement.where(own_traces()), Trace)
     batch = slice_statement(statement, Trace, shape)
-    return batch.offset(bindparam("offset", type_=BigInteger()))
+    return planned(batch.offset(bindparam("offset", type_=BigInteger())), where)
 
 
 def _write_texts() -> AnySelect:

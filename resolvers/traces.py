@@ -27,7 +27,7 @@ from resolvers.paging import (
     slice_statement,
     slice_values,
 )
-from resolvers.trace_filter import TraceFilter, around
+from resolvers.trace_filter import TraceFilter, around, planned
 from resolvers.trace_search import read_in_spans
 
 
@@ -68,7 +68,7 @@ async def list_leaderboard_traces(
 def _write_list(columns: Columns, shape: SliceShape, where: TraceFilter) -> AnySelect:
     own = read_columns(Trace, columns, always=("id", shape.order.column))
     statement = select(*own).where(own_traces())
-    return slice_statement(where.narrow(statement, Trace), Trace, shape)
+    return planned(slice_statement(where.narrow(statement, Trace), Trace, shape), where)
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -12,8 +12,8 @@ from resolvers.columns import ID_ALONE, Columns, is_wide
 from resolvers.loaders.base import own_workspace
 from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
-from resolvers.paging import AnySelect, PageRequest
-from resolvers.trace_filter import TraceFilter, around
+from resolvers.paging import AnySelect, PageRequest, SliceShape
+from resolvers.trace_filter import TraceFilter, around, planned
 from resolvers.trace_search import read_in_spans
 from resolvers.where import Where
 
@@ -54,6 +54,12 @@ class TracesByLeaderboard(SliceByParent):
     @classmethod
     def children(cls, statement: AnySelect) -> AnySelect:
         return statement.where(own_traces())
+
+    @override
+    @classmethod
+    def write(cls, columns: Columns, shape: SliceShape, where: Where) -> AnySelect:
+        statement = super().write(columns, shape, where)
+        return planned(statement, where) if isinstance(where, TraceFilter) else statement
 
     @override
     async def read_slices(

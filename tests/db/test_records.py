@@ -1,6 +1,7 @@
 """Reading rows: what is refused, what is kept, and what happens when a reader goes away."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -8,7 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import DateTime, Integer, bindparam, func, literal_column, select, text
 
-from db.records import Query, RecordReader, write_query
+from db.records import PLANNED_ONCE, Query, RecordReader, write_query
 
 CONNECTION = Query("SELECT pg_backend_pid() AS pid", (), {})
 SLEEP = Query("SELECT pg_sleep(60)", (), {})
@@ -144,3 +145,26 @@ async def test_closing_leaves_no_connection(
     async with asyncio.timeout(5):
         while await observer.fetchval(ours):
             await asyncio.sleep(0.01)
+
+
+READERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'gero reader' AND datname = current_database()
+"""
+
+
+async def test_what_is_planned_once_has_connections_of_its_own_within_the_limit(
+    reader: RecordReader, observer: asyncpg.Connection
+) -> None:
+    shown = select(func.current_setting("plan_cache_mode").label("mode"))
+    queries = [write_query(shown), write_query(shown.execution_options(**PLANNED_ONCE))]
+    rng = random.Random(1)
+    for _ in range(20):
+        chosen = rng.choices(queries, k=6)
+        found = await asyncio.gather(*(reader.fetch(query, {}) for query in chosen))
+        assert [rows[0].mode for rows in found] == [
+            "force_generic_plan" if query.is_planned_once else "auto" for query in chosen
+        ]
+        async with asyncio.timeout(10):  # those that were hung up on take a moment to go
+            while await observer.fetchval(READERS) > 2:
+                await asyncio.sleep(0.01)
