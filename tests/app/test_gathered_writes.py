@@ -80,14 +80,18 @@ async def test_what_is_written_before_its_reader_leaves_is_dropped() -> None:
     async with connected() as (transport, _):
         problems: list[object] = []
         loop = asyncio.get_running_loop()
+        before = loop.get_exception_handler()
         loop.set_exception_handler(lambda _, context: problems.append(context))
-        gathering = GatheringTransport(transport)
-        gathering.write(b"head")
-        transport.abort()
-        await asyncio.sleep(0.01)
-        gathering.write(b"more")
-        gathering.close()
-        await asyncio.sleep(0.01)
+        try:
+            gathering = GatheringTransport(transport)
+            gathering.write(b"head")
+            transport.abort()
+            await asyncio.sleep(0.01)
+            gathering.write(b"more")
+            gathering.close()
+            await asyncio.sleep(0.01)
+        finally:
+            loop.set_exception_handler(before)
         assert not problems
 
 
