@@ -4,6 +4,7 @@ prometheus_client's own take a lock for each addition, and several calls; a call
 nine. All of a process's work is noted in its one event loop, which needs neither.
 """
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -77,8 +78,9 @@ class Family(Collector, Generic[T]):
             child = self._children[values] = self._make()
         return child
 
+    @abstractmethod
     def _make(self) -> T:
-        raise NotImplementedError
+        """Return a new child, which has counted nothing."""
 
 
 class Counters(Family[Tally]):

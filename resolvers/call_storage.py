@@ -145,7 +145,7 @@ async def store_calls(
             if row is not None:
                 end = window_end(reserved.interval, now)
                 call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
-                _tell_lease(reserved.lease, call.budget)
+                _note_used(reserved.lease, call.budget)
 
 
 def _ended_leases(calls: Sequence[EndedCall]) -> Collection[Lease]:
@@ -171,7 +171,7 @@ def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
                 each.lease.settled()
 
 
-def _tell_lease(lease: Lease | None, budget: Budget) -> None:
+def _note_used(lease: Lease | None, budget: Budget) -> None:
     if lease is not None and lease.hold.state is not None:
         lease.hold.state = lease.hold.state._replace(
             limit_usd=budget.limit_usd, used_usd=budget.used_usd

@@ -65,7 +65,8 @@ class CallProgress(Protocol):
     """Where somebody can see how far a call has come.
 
     Attributes:
-        is_asking: A model is being asked; between two attempts it is not.
+        is_asking: A model is being asked, or may have generated something; between two attempts
+            it is not.
     """
 
     is_asking: bool
@@ -159,7 +160,7 @@ async def _ask(
             if answer is None and error is None:  # its caller went away meanwhile
                 error = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
             meter.note(target, answer, error, seconds)
-    if progress is not None:
+    if progress is not None and error is not None and error.code not in MAY_HAVE_GENERATED:
         progress.is_asking = False
     return CallOutcome(answer, error, seconds * 1000, attempts)
 

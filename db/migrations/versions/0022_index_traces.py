@@ -37,35 +37,7 @@ END $$
 
 def upgrade() -> None:
     op.execute("SET LOCAL statement_timeout = 0")
-    op.create_index("ix_trace_workspace_id_model_id", "trace", ["workspace_id", "model", "id"])
-    op.create_index(
-        "ix_trace_workspace_id_candidate_id_id", "trace", ["workspace_id", "candidate_id", "id"]
-    )
-    op.create_index(
-        "ix_trace_workspace_id_token_id_id",
-        "trace",
-        ["workspace_id", "token_id", "id"],
-        postgresql_where="token_id IS NOT NULL",
-    )
-    op.create_index(
-        "ix_trace_workspace_id_source_id",
-        "trace",
-        ["workspace_id", "source", "id"],
-        postgresql_where="source <> 'inference'",
-    )
-    op.create_index(
-        "ix_trace_failed",
-        "trace",
-        ["workspace_id", "id"],
-        postgresql_where=sa.text("error IS NOT NULL OR status <> 'ok'"),
-    )
-    op.create_index(
-        "ix_trace_metadata",
-        "trace",
-        ["metadata"],
-        postgresql_using="gin",
-        postgresql_ops={"metadata": "jsonb_path_ops"},
-    )
+    _index_what_is_rare()
     _create_words()
     op.create_table(
         "trace_sum",
@@ -95,6 +67,38 @@ def upgrade() -> None:
             "model",
             name=op.f("pk_trace_sum"),
         ),
+    )
+
+
+def _index_what_is_rare() -> None:
+    op.create_index("ix_trace_workspace_id_model_id", "trace", ["workspace_id", "model", "id"])
+    op.create_index(
+        "ix_trace_workspace_id_candidate_id_id", "trace", ["workspace_id", "candidate_id", "id"]
+    )
+    op.create_index(
+        "ix_trace_workspace_id_token_id_id",
+        "trace",
+        ["workspace_id", "token_id", "id"],
+        postgresql_where="token_id IS NOT NULL",
+    )
+    op.create_index(
+        "ix_trace_workspace_id_source_id",
+        "trace",
+        ["workspace_id", "source", "id"],
+        postgresql_where="source <> 'inference'",
+    )
+    op.create_index(
+        "ix_trace_failed",
+        "trace",
+        ["workspace_id", "id"],
+        postgresql_where=sa.text("error IS NOT NULL OR status <> 'ok'"),
+    )
+    op.create_index(
+        "ix_trace_metadata",
+        "trace",
+        ["metadata"],
+        postgresql_using="gin",
+        postgresql_ops={"metadata": "jsonb_path_ops"},
     )
 
 
