@@ -5,7 +5,7 @@ Many calls share one statement and so one commit; a call that is stored twice co
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,58 +25,53 @@ from resolvers.redactors import StorableTrace
 from resolvers.reservations import Reservation
 from resolvers.rollout_sums import ADD_UP, increment_arrays
 from resolvers.trace_storage import (
-    STORING,
-    STORING_PARAMETERS,
     WRITER,
     TraceStore,
     storing_values,
+    write_storing,
 )
 
 log = logging.getLogger("gero.calls")
 
 ADD_TO_ARMS: Final = write_query(ADD_UP)
-_NEXT: Final = STORING_PARAMETERS + 1
+# What the statement takes of each call beside its trace.
+CHARGE = (
+    "charged_usd numeric",
+    "freed_tokens bigint",
+    "window_start timestamptz",
+    "hold_id uuid",
+    "lent_usd numeric",
+)
 # Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
-SETTLE = f"""{STORING}, charges AS (
+SETTLE: Final = f"""{write_storing(*CHARGE)}, charges AS (
     INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
                         source, price_version)
     SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
            price_version
     FROM given JOIN stored USING (id)
-    JOIN unnest(${_NEXT}::text::uuid[], ${_NEXT + 1}::text::numeric[])
-        AS charged(id, charged_usd) USING (id)
-    ON CONFLICT DO NOTHING RETURNING id, amount_usd
+    ON CONFLICT DO NOTHING RETURNING id
+), settled AS (
+    SELECT token_id, charged_usd, freed_tokens, window_start, hold_id, lent_usd
+    FROM given JOIN charges USING (id) WHERE freed_tokens IS NOT NULL
 ), freed AS (
-    DELETE FROM budget_hold WHERE id = ANY(${_NEXT + 2}::text::uuid[])
+    DELETE FROM budget_hold WHERE id = ANY($3::text::uuid[])
     RETURNING token_id, amount_usd
 ), shrunk AS (
     UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent.amount_usd
-    FROM (
-        SELECT hold_id, sum(lent.amount_usd) AS amount_usd
-        FROM charges JOIN unnest(
-            ${_NEXT + 8}::text::uuid[], ${_NEXT + 9}::text::uuid[], ${_NEXT + 10}::text::numeric[]
-        ) AS lent(id, hold_id, amount_usd) USING (id)
-        GROUP BY hold_id
-    ) AS lent
+    FROM (SELECT hold_id, sum(lent_usd) AS amount_usd FROM settled GROUP BY hold_id) AS lent
     WHERE hold.id = lent.hold_id RETURNING hold.token_id, lent.amount_usd
 ), changes AS (
-    SELECT token_id, amount_usd AS charged_usd, 0 AS freed_usd, freed_tokens
-    FROM charges JOIN unnest(
-        ${_NEXT + 3}::text::uuid[], ${_NEXT + 4}::text::uuid[], ${_NEXT + 5}::text::bigint[]
-    ) AS limited(id, token_id, freed_tokens) USING (id)
+    SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled
     UNION ALL
-    SELECT token_id, 0, amount_usd, 0 FROM freed
+    SELECT token_id, 0, amount_usd, 0, NULL FROM freed
     UNION ALL
-    SELECT token_id, 0, amount_usd, 0 FROM shrunk
+    SELECT token_id, 0, amount_usd, 0, NULL FROM shrunk
 ), owed AS (
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
-        sum(freed_tokens) AS freed_tokens
+        sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
     FROM changes GROUP BY token_id
 ), locked AS (
-    SELECT token.id, owed.charged_usd, owed.freed_usd, owed.freed_tokens, window_start
-    FROM api_token AS token JOIN owed ON owed.token_id = token.id
-    LEFT JOIN unnest(${_NEXT + 6}::text::uuid[], ${_NEXT + 7}::text::timestamptz[])
-        AS windows(token_id, window_start) ON windows.token_id = token.id
+    SELECT owed.* FROM api_token AS token JOIN owed ON owed.token_id = token.id
     ORDER BY token.id FOR NO KEY UPDATE OF token
 )
 UPDATE api_token AS token SET
@@ -86,9 +81,9 @@ UPDATE api_token AS token SET
     budget_window_started_at = greatest(budget_window_started_at, window_start),
     tokens_free_at = tokens_free_at
         - freed_tokens * interval '60 seconds' / nullif(tokens_per_minute, 0)
-FROM locked WHERE locked.id = token.id
+FROM locked WHERE locked.token_id = token.id
 RETURNING token.id, budget_limit_usd, budget_used_usd
-"""  # noqa: S608 - made of numbers of parameters
+"""  # noqa: S608 - made of our own columns' names
 
 
 @dataclass(slots=True)
@@ -110,6 +105,13 @@ class EndedCall:
     used_tokens: int
     observation: Observation | None = None
     budget: Budget | None = None
+
+    @property
+    def lease(self) -> Lease | None:
+        """What it was lent from, unless that knows that it is settled."""
+        if not self.reservations or self.reservations[0].is_settled:
+            return None
+        return self.reservations[0].lease
 
     @property
     def freed_tokens(self) -> int:
@@ -137,27 +139,15 @@ async def store_calls(
     deltas = increments_of(call.observation for call in calls if call.observation is not None)
     if deltas:
         await _count(writer, deltas)
-    now = datetime.now(UTC)
-    settled = {row.id: row for row in rows if row.budget_limit_usd is not None}
-    for call in calls:
-        for reserved in call.reservations[:1]:
-            row = settled.get(reserved.token_id)
-            if row is not None:
-                end = window_end(reserved.interval, now)
-                call.budget = Budget(row.budget_limit_usd, row.budget_used_usd, end)
-                _note_used(reserved.lease, call.budget)
+    _note_budgets(calls, {row.id: row for row in rows if row.budget_limit_usd is not None})
 
 
 def _ended_leases(calls: Sequence[EndedCall]) -> Collection[Lease]:
     """Return the leases that nobody has anything of once these calls are settled."""
     counts = Counter(
-        each.lease
-        for call in calls
-        for each in call.reservations
-        if each.lease is not None and not each.is_settled
+        lease for call in calls if (lease := call.lease) is not None and lease.is_closed
     )
-    return {lease for lease, count in counts.items()
-            if lease.is_closed and lease.lent_count == count}  # fmt: skip
+    return {lease for lease, count in counts.items() if lease.lent_count == count}
 
 
 def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
@@ -165,17 +155,29 @@ def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
     for lease in ended:
         lease.is_released = True
     for call in calls:
-        for each in call.reservations:
-            if each.lease is not None and not each.is_settled:
-                each.is_settled = True
-                each.lease.settled()
+        lent_from = call.lease
+        if lent_from is not None:
+            call.reservations[0].is_settled = True
+            lent_from.settled()
 
 
-def _note_used(lease: Lease | None, budget: Budget) -> None:
-    if lease is not None and lease.hold.state is not None:
-        lease.hold.state = lease.hold.state._replace(
-            limit_usd=budget.limit_usd, used_usd=budget.used_usd
-        )
+def _note_budgets(calls: Sequence[EndedCall], tokens: Mapping[UUID, Row]) -> None:
+    """Note on calls what the budgets of their tokens are now, and on what these are lent from."""
+    now = datetime.now(UTC)
+    budgets: dict[UUID, Budget] = {}
+    leases: set[Lease] = set()
+    for call in calls:
+        for first in call.reservations[:1]:
+            if first.token_id not in budgets and (row := tokens.get(first.token_id)) is not None:
+                end = window_end(first.interval, now)
+                budgets[row.id] = Budget(row.budget_limit_usd, row.budget_used_usd, end)
+            call.budget = budgets.get(first.token_id)
+            if first.lease is not None:
+                leases.add(first.lease)
+    for lease in leases:
+        budget, state = budgets.get(lease.hold.token_id), lease.hold.state
+        if budget is not None and state is not None:
+            lease.hold.state = state._replace(limit_usd=budget.limit_usd, used_usd=budget.used_usd)
 
 
 async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
@@ -191,35 +193,35 @@ async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
         log.warning("calls of %d arms are not counted in their rollouts: %s", len(deltas), told)
 
 
-def _freed_ids(calls: Sequence[EndedCall], ended: Collection[Lease]) -> Iterable[UUID]:
-    """Return the holds that end: those of calls, and leases of which these are the last."""
-    every = (each for call in calls for each in call.reservations if each.amount_usd > ZERO)
-    return {each.id for each in every if each.lease is None or each.lease in ended}
-
-
 def _values(
     calls: Sequence[EndedCall], traces: Sequence[StorableTrace], ended: Collection[Lease]
 ) -> list[Any]:
     now = datetime.now(UTC)
-    limited = [(call, call.reservations[0]) for call in calls if call.reservations]
-    lent = [
-        (call.trace["id"], each)
+    starts = {
+        interval: window_start(interval, now)
+        for interval in {call.reservations[0].interval for call in calls if call.reservations}
+    }
+    charges = [_charge(call, ended, starts) for call in calls]
+    # The holds that end: those of calls, and leases of which these are the last.
+    freed = {
+        each.id
         for call in calls
         for each in call.reservations
-        if each.lease is not None and each.lease not in ended
-    ]
-    interval_of: dict[UUID, str] = {first.token_id: first.interval for _, first in limited}
-    arrays: Sequence[Iterable[object]] = (
-        [call.trace["id"] for call in calls],
-        [call.charged_usd for call in calls],
-        _freed_ids(calls, ended),
-        [call.trace["id"] for call, _ in limited],
-        [first.token_id for _, first in limited],
-        [call.freed_tokens for call, _ in limited],
-        interval_of,
-        [window_start(interval, now) for interval in interval_of.values()],
-        [trace_id for trace_id, _ in lent],
-        [each.id for _, each in lent],
-        [each.amount_usd for _, each in lent],
-    )
-    return [*storing_values(traces), *map(array_literal, arrays)]
+        if (each.lease is None and each.amount_usd > ZERO) or each.lease in ended
+    }
+    return [*storing_values(traces, charges), array_literal(freed)]
+
+
+def _charge(
+    call: EndedCall, ended: Collection[Lease], starts: Mapping[str, datetime | None]
+) -> dict[str, Any]:
+    """Return the columns of `CHARGE`: those of a token's limits only if it has any."""
+    charge: dict[str, Any] = {"charged_usd": str(call.charged_usd)}
+    if call.reservations:
+        first = call.reservations[0]
+        charge["freed_tokens"] = call.freed_tokens
+        charge["window_start"] = starts[first.interval]
+        if first.lease is not None and first.lease not in ended:
+            charge["hold_id"] = first.id
+            charge["lent_usd"] = str(first.amount_usd)
+    return charge

@@ -56,7 +56,8 @@ async def reserve(
         RateLimitedError: The token has had its requests or tokens of this minute.
         UnauthenticatedError: The token is gone.
     """
-    may_borrow = amount_usd > 0 and not ctx.principal.limits.has_rates
+    # What a call needs besides, when another model stands in, is held for it alone.
+    may_borrow = amount_usd > 0 and not into and not ctx.principal.limits.has_rates
     if may_borrow and _borrow(ctx, amount_usd, into, seconds):
         return
     give_up_at = time.monotonic() + ctx.services.limits.budget_wait_seconds

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,12 +38,9 @@ def _columns(entity: Any) -> list[Column[Any]]:
 
 
 NARROW = _columns(Trace)
-WIDE = _columns(TraceText)
-# How a trace's columns are called in the statement, and by what it is stored from.
-FIELDS: Final = [
-    *((f"{column.name}", column.key) for column in NARROW),
-    *((f"text_{column.name}", column.key) for column in WIDE[1:]),
-]
+# The trace's own id and workspace are the text's.
+WIDE = _columns(TraceText)[2:]
+NOTHING_FURTHER: Final[Mapping[str, Any]] = {}
 
 
 def _type(column: Column[Any]) -> str:
@@ -50,28 +48,31 @@ def _type(column: Column[Any]) -> str:
     return name
 
 
-def _write_storing() -> str:
+def write_storing(*further: str) -> str:
     """Return the part of a statement that stores traces.
 
-    It ends with `stored`, the ids of those that were not stored before: a repeat after a commit
-    whose answer was lost changes nothing.
+    It begins with `given`, which has a row for each with its columns by their names in `Trace` and
+    `TraceText`, and ends with `stored`, the ids of those that were not stored before: a repeat
+    after a commit whose answer was lost changes nothing. It has two parameters, `storing_values`.
+
+    Args:
+        further: Columns that `given` has beside those, each with its type.
     """
-    given = [f"{column.name} {_type(column)}" for column in NARROW]
-    given += [f"text_{column.name} {_type(column)}" for column in WIDE[1:]]
-    given += ["bucket integer"]
+    given = [f"{column.key} {_type(column)}" for column in [*NARROW, *WIDE]]
+    given += ["bucket integer", *further]
     narrow = ", ".join(column.name for column in NARROW)
-    wide = ", ".join(column.name for column in WIDE)
-    texts = ", ".join(f"text_{column.name}" for column in WIDE[1:])
+    narrow_given = ", ".join(column.key for column in NARROW)
+    texts = ", ".join(["id", "workspace_id", *(column.name for column in WIDE)])
     keys = ", ".join(column.name for column in _columns(TraceHour) if column.primary_key)
     sums = ", ".join(f"{name} = hour_of.{name} + excluded.{name}" for name in SUMS)
     return f"""
     WITH given AS (
         SELECT * FROM json_to_recordset($1::text::json) AS given({", ".join(given)})
     ), stored AS (
-        INSERT INTO trace ({narrow}) SELECT {narrow} FROM given
+        INSERT INTO trace ({narrow}) SELECT {narrow_given} FROM given
         ON CONFLICT DO NOTHING RETURNING id
     ), texts AS (
-        INSERT INTO trace_text ({wide}) SELECT id, {texts} FROM given JOIN stored USING (id)
+        INSERT INTO trace_text ({texts}) SELECT {texts} FROM given JOIN stored USING (id)
     ), unsearched AS (
         INSERT INTO trace_unsearched (workspace_id, id)
         SELECT workspace_id, id FROM given JOIN stored USING (id)
@@ -89,20 +90,24 @@ def _write_storing() -> str:
     )"""  # noqa: S608 - made of our own columns' names
 
 
-STORING = _write_storing()
-STORING_PARAMETERS: Final = 2
-STORE = f"{STORING} SELECT id FROM stored"  # noqa: S608 - as above
+STORE: Final = f"{write_storing()} SELECT id FROM stored"  # noqa: S608 - as above
 
 
-def storing_values(traces: Sequence[StorableTrace]) -> list[Any]:
-    """Return the parameters of `STORING`.
+def storing_values(
+    traces: Sequence[StorableTrace], further: Iterable[Mapping[str, Any]] = repeat(NOTHING_FURTHER)
+) -> list[Any]:
+    """Return the first parameters of a statement that begins with `write_storing`.
 
     All of it as one text: a driver that is given a list of each column spends more time on it than
     on all else.
+
+    Args:
+        traces: What is stored.
+        further: Of each, its further columns.
     """
     rows = [
-        {name: trace[key] for name, key in FIELDS} | {"bucket": bucket_of(trace["latency_ms"])}
-        for trace in traces
+        {**trace, **more, "bucket": bucket_of(trace["latency_ms"])}
+        for trace, more in zip(traces, further, strict=False)
     ]
     return [orjson.dumps(rows, default=_write_other).decode(), WRITER]
 
