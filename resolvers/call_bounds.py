@@ -12,9 +12,12 @@ from resolvers.errors import InvalidInputError, PriceUnknownError
 MAX_TOKENS = 10_000_000
 MAX_CHOICES = 128
 # The parameters that bound a call, each with the largest value that is not a slip.
-LENGTHS = {"max_tokens": MAX_TOKENS, "max_completion_tokens": MAX_TOKENS}
-CHOICES = {"n": MAX_CHOICES, "best_of": MAX_CHOICES}
-BOUNDS = {**LENGTHS, **CHOICES}
+BOUNDS = {
+    "max_tokens": MAX_TOKENS,
+    "max_completion_tokens": MAX_TOKENS,
+    "n": MAX_CHOICES,
+    "best_of": MAX_CHOICES,
+}
 # With these a provider bills by other rules than tokens of this model at this price.
 OTHERWISE_BILLED = frozenset({
     "audio",
@@ -105,21 +108,17 @@ def size_call(
     wrong = find_wrong_bound(merged)
     if wrong is not None:
         raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
-    longest, choices = 0, 1
-    for name in BOUNDS:
-        if (value := merged.get(name)) is not None:
-            if name in LENGTHS:
-                longest = max(longest, value)
-            else:
-                choices = max(choices, value)
+    longest = max(merged.get("max_tokens") or 0, merged.get("max_completion_tokens") or 0)
     if longest == 0:
-        longest = default_max_tokens
-        params, merged = {**params, "max_tokens": longest}, {**merged, "max_tokens": longest}
+        longest = merged["max_tokens"] = default_max_tokens
+        params = {**params, "max_tokens": longest}
+    merged["messages"] = list(messages)
     # Written as it is sent: it was checked when it came, and to do that again takes seconds.
-    sent_bytes = len(orjson.dumps({**merged, "messages": list(messages)}))
+    sent_bytes = len(orjson.dumps(merged))
     prompt_tokens = sent_bytes + TOKENS_A_MESSAGE * len(messages)
     if merged.get("tools") or merged.get("functions"):
         prompt_tokens += TOKENS_OF_TOOLS
+    choices = max(merged.get("n") or 1, merged.get("best_of") or 1)
     return CallSize(params, sent_bytes, prompt_tokens, longest * choices)
 
 

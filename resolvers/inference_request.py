@@ -167,7 +167,8 @@ class InferenceRequest(BaseModel):
     @property
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
-        extra = self.model_extra or {}
-        params = {name: getattr(self, name) for name in BOUNDS if name in self.model_fields_set}
-        params |= {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
+        given, extra = self.model_fields_set, self.model_extra
+        params = {name: getattr(self, name) for name in BOUNDS if name in given}
+        if extra:
+            params |= {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
         return params

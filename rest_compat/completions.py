@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from resolvers.answer_streams import AnswerStream
 from resolvers.budgets import Budget
 from resolvers.inference import InferenceAnswer
 from resolvers.reservations import TokenState
+from rest_compat.direct import RawHeaders
 
 # X-Dr.Gero-Token-Budget-...
 BUDGET = (b"limit-usd", b"used-usd", b"remaining-usd", b"reset-at")
@@ -20,6 +20,8 @@ BUDGET_NAMES = [b"x-dr.gero-token-budget-" + name for name in BUDGET]
 UNLIMITED = [(name, b"unlimited") for name in BUDGET_NAMES]
 # Names of models, which are a leaderboard's few.
 WRITTEN_NAMES = 1_024
+# Of tokens, as they are now: the calls that are settled together share one.
+WRITTEN_BUDGETS = 64
 # A header that holds one is not sent, nor is the answer.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 # The fields of a completion that the endpoint's own word counts for.
@@ -29,19 +31,20 @@ OWN_FIELDS = ("id", "created", "model", "choices", "usage", "system_fingerprint"
 def completion_of(answer: InferenceAnswer) -> dict[str, Any]:
     """Return the endpoint's own completion, or one made of its output."""
     given = answer.completion or {}
-    own = {name: given[name] for name in OWN_FIELDS if name in given}
-    if "choices" not in own:
+    completion = {name: given[name] for name in OWN_FIELDS if name in given}
+    if "id" not in completion:
+        completion["id"] = f"chatcmpl-{answer.trace_id}"
+    if "created" not in completion:
+        completion["created"] = int(time.time())
+    if "model" not in completion:
+        completion["model"] = answer.model
+    if "choices" not in completion:
         message = {"role": "assistant", "content": answer.output}
-        own["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    if "usage" not in own:
-        own["usage"] = usage_of(answer.prompt_tokens, answer.completion_tokens)
-    return {
-        "id": f"chatcmpl-{answer.trace_id}",
-        "created": int(time.time()),
-        "model": answer.model,
-        **own,
-        "object": "chat.completion",
-    }
+        completion["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    if "usage" not in completion:
+        completion["usage"] = usage_of(answer.prompt_tokens, answer.completion_tokens)
+    completion["object"] = "chat.completion"
+    return completion
 
 
 def usage_of(prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int] | None:
@@ -98,13 +101,14 @@ def _failed(model: str, reason: str) -> tuple[bytes, bytes]:
     return b"x-dr.gero-fallback-reason", _header_value(f"{model}: {reason}")
 
 
-def _budget_headers(budget: Budget | None) -> Iterable[tuple[bytes, bytes]]:
+@lru_cache(maxsize=WRITTEN_BUDGETS)
+def _budget_headers(budget: Budget | None) -> RawHeaders:
     if budget is None:
         return UNLIMITED
     amounts = (budget.limit_usd, budget.used_usd, budget.remaining_usd)
     reset = rfc3339(budget.reset_at) if budget.reset_at else "never"
     values = [plain_usd(amount).encode() for amount in amounts]
-    return zip(BUDGET_NAMES, (*values, reset.encode()), strict=True)
+    return list(zip(BUDGET_NAMES, (*values, reset.encode()), strict=True))
 
 
 def rate_headers(state: TokenState | None) -> list[tuple[bytes, bytes]]:

@@ -30,6 +30,8 @@ from resolvers.idempotency import (
 
 # In small letters, as servers have them.
 TOKEN_HEADERS = ("x-api-key", "x-dr.gero-api-key", "x-dr.gero-push-token")
+# All that tell who calls.
+CALLER_HEADERS = ("authorization", *TOKEN_HEADERS, "x-workspace-id")
 OPERATOR_HEADER = "X-Cron-Secret"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"

@@ -22,13 +22,17 @@ from resolvers.credentials import Authenticator
 from resolvers.errors import AppError
 from resolvers.failures import explain_failure
 from resolvers.idempotency import Claim
-from rest_compat.deps import KEY_HEADER, answer_once, identify
+from rest_compat.deps import CALLER_HEADERS, KEY_HEADER, answer_once, identify
 from rest_compat.problems import not_an_object, not_json
 
 # Clients of requests that take longer than this, or up to twice as long, are watched.
 UNWATCHED_SECONDS = 0.1
 # A client that takes nothing of a stream for so long is gone.
 STALLED_SECONDS = 60.0
+
+# Of a request's headers, those that anybody here reads.
+IDEMPOTENCY_KEY = KEY_HEADER.lower()
+READ_HEADERS = {name.encode(): name for name in (*CALLER_HEADERS, "content-type", IDEMPOTENCY_KEY)}
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -170,12 +174,15 @@ class DirectEndpoint:
         await response(scope, receive, send)
 
     async def _serve(self, scope: Scope, request_id: str, body: bytes) -> Response:
-        headers = {name.decode("latin-1"): value.decode("latin-1")
-                   for name, value in reversed(scope["headers"])}  # fmt: skip
+        headers = {
+            READ_HEADERS[name]: value.decode("latin-1")
+            for name, value in reversed(scope["headers"])
+            if name in READ_HEADERS
+        }
         ctx = Context(self._services, await identify(self._authenticator, headers), request_id)
         scope.setdefault("state", {})["ctx"] = ctx  # for the log
         path: Mapping[str, str] = scope["path_params"]
-        key = headers.get(KEY_HEADER.lower())
+        key = headers.get(IDEMPOTENCY_KEY)
         if key is None:
             return await self._answer(Posted(ctx, path, _parse(headers, body)))
 

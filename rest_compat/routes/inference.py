@@ -1,7 +1,6 @@
 """/v1/leaderboard/{leaderboard_id}/inference, and its alias under /api."""
 
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -39,15 +38,14 @@ async def answer_inference(posted: Posted) -> Response:
         id=posted.claim.resource_id if posted.claim else None,
         metadata={"request_id": posted.ctx.request_id},
     )
-    body: dict[str, Any] = {
-        **completion_of(answer),
-        "output": answer.output,
-        "trace_id": str(answer.trace_id),
-        "leaderboard_id": str(answer.leaderboard_id),
-        "cost_usd": None if answer.cost_usd is None else float(answer.cost_usd),
-        "latency_ms": answer.latency_ms,
-    }
-    return DirectAnswer(orjson.dumps(body), answer_headers(answer))
+    body = completion_of(answer)
+    body["output"] = answer.output
+    body["trace_id"] = answer.trace_id
+    body["leaderboard_id"] = answer.leaderboard_id
+    body["cost_usd"] = None if answer.cost_usd is None else float(answer.cost_usd)
+    body["latency_ms"] = answer.latency_ms
+    # An id of the driver's own kind is left to `str`.
+    return DirectAnswer(orjson.dumps(body, default=str), answer_headers(answer))
 
 
 @lru_cache(maxsize=KNOWN_IDS)
