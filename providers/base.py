@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 
 class ProviderErrorCode(StrEnum):
@@ -94,8 +94,7 @@ CostSource = Literal["provider", "computed", "unknown"]
 """Who says what a call cost: its provider, tokens times the candidate's prices, or nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
+class ChatAnswer(NamedTuple):
     """What a model answered.
 
     Attributes:

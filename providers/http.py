@@ -50,12 +50,11 @@ class HttpResponse:
 
     Attributes:
         status: The HTTP status.
-        headers: By name, in any case; of those that were sent twice, the first.
     """
 
     __slots__ = (
-        "_deadline", "_inflater", "_is_complete", "_is_encoded", "_is_open", "_origin", "_pool",
-        "_wire", "headers", "status",
+        "_by_name", "_deadline", "_inflater", "_is_complete", "_is_encoded", "_is_open", "_origin",
+        "_pool", "_wire", "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, origin: Origin, pool: WirePool, deadline: CallDeadline) -> None:
@@ -67,8 +66,13 @@ class HttpResponse:
         self._is_open = True
         self._is_complete = False
         self.status = wire.status
-        self.headers: Mapping[str, str] = Headers(wire.headers)
+        self._by_name = wire.headers
         self._is_encoded = b"content-encoding" in wire.headers
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name, in any case; of those that were sent twice, the first."""
+        return Headers(self._by_name)
 
     @property
     def is_success(self) -> bool:
@@ -84,6 +88,11 @@ class HttpResponse:
     def is_complete(self) -> bool:
         """Whether all of the body has come."""
         return self._is_complete or (self._is_open and self._wire.is_complete)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether `read` would find nothing more; one that is compressed has to be asked."""
+        return self._inflater is None and self._wire.is_taken
 
     async def read(self) -> bytes:
         """Return the next piece of the body as it comes, any compression undone; empty at its end.
@@ -311,6 +320,8 @@ async def read_bounded(response: HttpResponse, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise too_large(response.status, max_bytes)
         pieces.append(piece)
+        if response.is_read:
+            break
     return b"".join(pieces)
 
 

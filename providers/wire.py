@@ -146,6 +146,11 @@ class Wire(asyncio.Protocol):
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether all of the answer has come, and been taken."""
+        return self.is_complete and not self._unread
+
     def take(self, most_bytes: int) -> bytes:
         """Return the next bytes of the body that have come; empty when there are none."""
         unread = self._unread

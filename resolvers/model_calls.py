@@ -27,8 +27,7 @@ MAY_HAVE_GENERATED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CallOutcome:
+class CallOutcome(NamedTuple):
     """How a call ended; one that broke off in the middle has an answer and an error.
 
     Attributes:

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
@@ -37,8 +37,7 @@ READ_HEADERS = {name.encode(): name for name in (*CALLER_HEADERS, "content-type"
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """A request, read whole.
 
     Attributes:
