@@ -2,9 +2,9 @@
 
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +15,9 @@ from app.meters import OTHER, PrometheusMeters
 from app.request_log import RequestLog
 from resolvers.errors import AppError, BodyTooLargeError, UnavailableError
 from rest_compat.refusals import refusal_response
+
+if TYPE_CHECKING:
+    from app.tracing import Tracing
 
 # Logged of a request that nobody waited for any longer; nginx's own number for it.
 CLIENT_LEFT = 499
@@ -64,24 +67,32 @@ class RequestBoundary:
         self._tracing = meters.tracing
         self._route = route
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
         """Serve one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given if REQUEST_ID.match(given) else str(uuid4()).encode()
-        scope["request_id"] = request_id.decode()
+        given = headers.get(b"x-request-id")
+        if given is None or not REQUEST_ID.match(given):
+            given = str(uuid4()).encode()
+        scope["request_id"] = given.decode()
         current_request_id.set(scope["request_id"])
-        exchange = _Exchange(receive, send, request_id, self._max_body_bytes, self._room)
+        exchange = _Exchange(receive, send, given, self._max_body_bytes, self._room)
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             exchange.refusal = _too_large(self._max_body_bytes)
         if self._tracing is None:
-            await self._serve(scope, exchange)
-            return
-        with self._tracing.request(scope, headers) as span:
+            return self._serve(scope, exchange)
+        return self._serve_traced(self._tracing, scope, headers, exchange)
+
+    async def _serve_traced(
+        self,
+        tracing: "Tracing",
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        exchange: "_Exchange",
+    ) -> None:
+        with tracing.request(scope, headers) as span:
             current_otel_trace_id.set(span.trace_id)
             route = await self._serve(scope, exchange)
             span.end(route, exchange.status)

@@ -164,7 +164,7 @@ class DirectEndpoint:
                 watch.explain()
                 raise
             finally:
-                watch.end()
+                self._watches.end(watch)
                 door.leave()
         except (ClientDisconnect, asyncio.CancelledError):
             raise
@@ -240,18 +240,17 @@ class ClientWatch:
     __slots__ = ("_is_gone", "_receive", "_watching", "_working")
 
     def __init__(self, receive: Receive, working: "asyncio.Task[Any]") -> None:
-        self._receive: Receive | None = receive
+        self._receive = receive
         self._working = working
         self._watching: asyncio.Task[None] | None = None
         self._is_gone = False
 
     def start(self) -> None:
-        """Watch from now on, unless the request is answered."""
-        if self._receive is not None:
-            self._watching = asyncio.create_task(self._watch(self._receive))
+        """Watch from now on."""
+        self._watching = asyncio.create_task(self._watch())
 
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self._is_gone = True
         self._working.cancel()
@@ -267,7 +266,6 @@ class ClientWatch:
 
     def end(self) -> None:
         """Watch no longer."""
-        self._receive = None
         if self._watching is not None:
             self._watching.cancel()
 
@@ -279,8 +277,8 @@ class ClientWatches:
     """
 
     def __init__(self) -> None:
-        self._begun: list[ClientWatch] = []
-        self._before: list[ClientWatch] = []
+        self._begun: set[ClientWatch] = set()
+        self._before: set[ClientWatch] = set()
         self._is_ticking = False
 
     def begin(self, receive: Receive) -> ClientWatch:
@@ -289,16 +287,22 @@ class ClientWatches:
         if working is None:
             raise RuntimeError("requests are served by tasks")
         watch = ClientWatch(receive, working)
-        self._begun.append(watch)
+        self._begun.add(watch)
         if not self._is_ticking:
             self._is_ticking = True
             asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._tick)
         return watch
 
+    def end(self, watch: ClientWatch) -> None:
+        """End a watch, whose request is answered: nothing of it is kept."""
+        self._begun.discard(watch)
+        self._before.discard(watch)
+        watch.end()
+
     def _tick(self) -> None:
         for watch in self._before:
             watch.start()
-        self._before, self._begun = self._begun, []
+        self._before, self._begun = self._begun, set()
         self._is_ticking = bool(self._before)
         if self._is_ticking:
             asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._tick)
