@@ -118,9 +118,9 @@ def requires(grant: str) -> Callable[[UseCase[P, R]], UseCase[P, R]]:
 
     def decorate(use_case: UseCase[P, R]) -> UseCase[P, R]:
         @wraps(use_case)
-        async def guarded(ctx: "Context", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def guarded(ctx: "Context", /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
             demand(ctx, grant)
-            return await use_case(ctx, *args, **kwargs)
+            return use_case(ctx, *args, **kwargs)
 
         guarded.required_grant = grant  # type: ignore[attr-defined]
         return guarded

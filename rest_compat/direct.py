@@ -8,10 +8,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import orjson
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -33,6 +34,10 @@ STALLED_SECONDS = 60.0
 # Of a request's headers, those that anybody here reads.
 IDEMPOTENCY_KEY = KEY_HEADER.lower()
 READ_HEADERS = {name.encode(): name for name in (*CALLER_HEADERS, "content-type", IDEMPOTENCY_KEY)}
+
+# Every digit is one, and all else is none; a number of fewer digits has less than 64 bits.
+DIGITS = bytes(ord("1") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+LONG_NUMBER = b"1" * 19
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -218,8 +223,7 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     if kind != "application/json" and not (kind.startswith("application/") and "+json" in kind):
         raise not_an_object()
     try:
-        # orjson would make floats of integers that it can't hold.
-        parsed = json.loads(body)
+        parsed = _load(body)
     except json.JSONDecodeError as error:
         raise not_json(error.msg) from error
     except (ValueError, RecursionError) as error:
@@ -227,6 +231,14 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise not_an_object()
     return parsed
+
+
+def _load(body: bytes) -> Any:
+    """Return what `json.loads` does; orjson is quicker, but loses integers that it can't hold."""
+    if LONG_NUMBER not in body.translate(DIGITS):
+        with suppress(orjson.JSONDecodeError):  # json's own says what is wrong
+            return orjson.loads(body)
+    return json.loads(body)
 
 
 class ClientWatch:
