@@ -216,12 +216,12 @@ def _charge(
     call: EndedCall, ended: Collection[Lease], starts: Mapping[str, datetime | None]
 ) -> dict[str, Any]:
     """Return the columns of `CHARGE`: those of a token's limits only if it has any."""
-    charge: dict[str, Any] = {"charged_usd": str(call.charged_usd)}
+    charge: dict[str, Any] = {"charged_usd": call.charged_usd}
     if call.reservations:
         first = call.reservations[0]
         charge["freed_tokens"] = call.freed_tokens
         charge["window_start"] = starts[first.interval]
         if first.lease is not None and first.lease not in ended:
             charge["hold_id"] = first.id
-            charge["lent_usd"] = str(first.amount_usd)
+            charge["lent_usd"] = first.amount_usd
     return charge

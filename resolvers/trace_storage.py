@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from decimal import Decimal
 from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
@@ -109,14 +108,8 @@ def storing_values(
         {**trace, **more, "bucket": bucket_of(trace["latency_ms"])}
         for trace, more in zip(traces, further, strict=False)
     ]
-    return [orjson.dumps(rows, default=_write_other).decode(), WRITER]
-
-
-def _write_other(value: object) -> str:
-    """Write a number exactly, and an id of the driver's own kind."""
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not written as JSON")
+    # What is left to `str` are exact numbers, and ids of the driver's own kind.
+    return [orjson.dumps(rows, default=str).decode(), WRITER]
 
 
 class TraceStore:
