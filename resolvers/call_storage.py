@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -42,38 +43,53 @@ CHARGE = (
     "hold_id uuid",
     "lent_usd numeric",
 )
-# Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
-SETTLE: Final = f"""{write_storing(*CHARGE)}, charges AS (
+STORING: Final = f"""{write_storing(*CHARGE)}, charges AS (
     INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
                         source, price_version)
     SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
            price_version
-    FROM given JOIN stored USING (id)
+    FROM fresh
     ON CONFLICT DO NOTHING RETURNING id
 ), settled AS (
     SELECT token_id, charged_usd, freed_tokens, window_start, hold_id, lent_usd
-    FROM given JOIN charges USING (id) WHERE freed_tokens IS NOT NULL
-), freed AS (
-    DELETE FROM budget_hold WHERE id = ANY($3::text::uuid[])
-    RETURNING token_id, amount_usd
-), shrunk AS (
+    FROM fresh JOIN charges USING (id) WHERE freed_tokens IS NOT NULL
+)"""  # noqa: S608 - made of our own columns' names
+FREEING: Final = """, freed AS (
+    DELETE FROM budget_hold WHERE id = ANY($3::text::uuid[]) RETURNING token_id, amount_usd
+)"""
+SHRINKING: Final = """, shrunk AS (
     UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent.amount_usd
     FROM (SELECT hold_id, sum(lent_usd) AS amount_usd FROM settled GROUP BY hold_id) AS lent
     WHERE hold.id = lent.hold_id RETURNING hold.token_id, lent.amount_usd
-), changes AS (
-    SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled
-    UNION ALL
-    SELECT token_id, 0, amount_usd, 0, NULL FROM freed
-    UNION ALL
-    SELECT token_id, 0, amount_usd, 0, NULL FROM shrunk
-), owed AS (
-    SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
-        sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
-    FROM changes GROUP BY token_id
-), locked AS (
+)"""
+# Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
+LOCKING: Final = """, locked AS (
     SELECT owed.* FROM api_token AS token JOIN owed ON owed.token_id = token.id
     ORDER BY token.id FOR NO KEY UPDATE OF token
-)
+)"""
+
+
+@cache
+def write_settling(*, frees: bool, lends: bool, has_tokens: bool) -> str:
+    """Return the statement that stores calls, without the parts that a batch has no need of.
+
+    Each part takes some time to be set up, which the calls wait for.
+
+    Args:
+        frees: Holds end.
+        lends: Some of the calls were lent from leases that don't.
+        has_tokens: They are of several tokens.
+    """
+    changes = [
+        "SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled"
+    ]
+    changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM freed"] * frees
+    changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM shrunk"] * lends
+    return f"""{STORING}{FREEING * frees}{SHRINKING * lends}, owed AS (
+    SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
+        sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
+    FROM ({" UNION ALL ".join(changes)}) AS changes GROUP BY token_id
+){LOCKING * has_tokens}
 UPDATE api_token AS token SET
     budget_used_usd = charged_usd
         + CASE WHEN budget_window_started_at < window_start THEN 0 ELSE budget_used_usd END,
@@ -81,9 +97,9 @@ UPDATE api_token AS token SET
     budget_window_started_at = greatest(budget_window_started_at, window_start),
     tokens_free_at = tokens_free_at
         - freed_tokens * interval '60 seconds' / nullif(tokens_per_minute, 0)
-FROM locked WHERE locked.token_id = token.id
+FROM {"locked" if has_tokens else "owed"} AS owed WHERE owed.token_id = token.id
 RETURNING token.id, budget_limit_usd, budget_used_usd
-"""  # noqa: S608 - made of our own columns' names
+"""  # noqa: S608 - made of our own parts
 
 
 @dataclass(slots=True)
@@ -131,7 +147,7 @@ async def store_calls(
 
     async def store() -> Sequence[Row]:
         storable = await traces.prepare([call.trace for call in calls])
-        return await writer.fetch(SETTLE, _values(calls, storable, ended))
+        return await writer.fetch(*_settling(calls, storable, ended))
 
     ended = _ended_leases(calls)
     rows = await retry_outage(store)
@@ -193,9 +209,10 @@ async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
         log.warning("calls of %d arms are not counted in their rollouts: %s", len(deltas), told)
 
 
-def _values(
+def _settling(
     calls: Sequence[EndedCall], traces: Sequence[StorableTrace], ended: Collection[Lease]
-) -> list[Any]:
+) -> tuple[str, list[Any]]:
+    """Return the statement that stores calls, and its parameters."""
     now = datetime.now(UTC)
     starts = {
         interval: window_start(interval, now)
@@ -209,7 +226,13 @@ def _values(
         for each in call.reservations
         if (each.lease is None and each.amount_usd > ZERO) or each.lease in ended
     }
-    return [*storing_values(traces, charges), array_literal(freed)]
+    statement = write_settling(
+        frees=bool(freed),
+        lends=any("hold_id" in charge for charge in charges),
+        has_tokens=len({call.trace["token_id"] for call in calls}) > 1,
+    )
+    values = storing_values(traces, charges)
+    return statement, [*values, array_literal(freed)] if freed else values
 
 
 def _charge(

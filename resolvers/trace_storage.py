@@ -50,12 +50,12 @@ def _type(column: Column[Any]) -> str:
 def write_storing(*further: str) -> str:
     """Return the part of a statement that stores traces.
 
-    It begins with `given`, which has a row for each with its columns by their names in `Trace` and
-    `TraceText`, and ends with `stored`, the ids of those that were not stored before: a repeat
-    after a commit whose answer was lost changes nothing. It has two parameters, `storing_values`.
+    Of those that were not stored before, `fresh` has their columns by their names in `Trace` and
+    `TraceText`: a repeat after a commit whose answer was lost changes nothing. The part has two
+    parameters, `storing_values`.
 
     Args:
-        further: Columns that `given` has beside those, each with its type.
+        further: Columns that they have beside those, each with its type.
     """
     given = [f"{column.key} {_type(column)}" for column in [*NARROW, *WIDE]]
     given += ["bucket integer", *further]
@@ -70,11 +70,13 @@ def write_storing(*further: str) -> str:
     ), stored AS (
         INSERT INTO trace ({narrow}) SELECT {narrow_given} FROM given
         ON CONFLICT DO NOTHING RETURNING id
+    ), fresh AS (
+        SELECT given.* FROM given JOIN stored USING (id)
     ), texts AS (
-        INSERT INTO trace_text ({texts}) SELECT {texts} FROM given JOIN stored USING (id)
+        INSERT INTO trace_text ({texts}) SELECT {texts} FROM fresh
     ), unsearched AS (
         INSERT INTO trace_unsearched (workspace_id, id)
-        SELECT workspace_id, id FROM given JOIN stored USING (id)
+        SELECT workspace_id, id FROM fresh
     ), hours AS (
         INSERT INTO trace_hour AS hour_of ({keys}, {", ".join(SUMS)})
         SELECT workspace_id, coalesce(leaderboard_id, '{NO_LEADERBOARD}'),
@@ -83,13 +85,13 @@ def write_storing(*further: str) -> str:
             count(*) FILTER (WHERE status = 'error'), coalesce(sum(prompt_tokens), 0),
             coalesce(sum(completion_tokens), 0), coalesce(sum(cost_usd), 0),
             count(*) FILTER (WHERE cost_usd IS NULL)
-        FROM given JOIN stored USING (id) GROUP BY 1, 2, 3, 4, 5, 6, 7
+        FROM fresh GROUP BY 1, 2, 3, 4, 5, 6, 7
         ORDER BY 1, 2, 3, 4, 5, 6, 7 -- so that nobody waits for who waits for him
         ON CONFLICT ({keys}) DO UPDATE SET {sums}
     )"""  # noqa: S608 - made of our own columns' names
 
 
-STORE: Final = f"{write_storing()} SELECT id FROM stored"  # noqa: S608 - as above
+STORE: Final = f"{write_storing()} SELECT id FROM fresh"  # noqa: S608 - as above
 
 
 def storing_values(
