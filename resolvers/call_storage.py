@@ -4,7 +4,6 @@ Many calls share one statement and so one commit; a call that is stored twice co
 """
 
 import logging
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -152,18 +151,16 @@ async def store_calls(
     ended = _ended_leases(calls)
     rows = await retry_outage(store)
     _tell_leases(calls, ended)
-    deltas = increments_of(call.observation for call in calls if call.observation is not None)
-    if deltas:
-        await _count(writer, deltas)
+    observed = [call.observation for call in calls if call.observation is not None]
+    if observed:
+        await _count(writer, increments_of(observed))
     _note_budgets(calls, {row.id: row for row in rows if row.budget_limit_usd is not None})
 
 
 def _ended_leases(calls: Sequence[EndedCall]) -> Collection[Lease]:
     """Return the leases that nobody has anything of once these calls are settled."""
-    counts = Counter(
-        lease for call in calls if (lease := call.lease) is not None and lease.is_closed
-    )
-    return {lease for lease, count in counts.items() if lease.lent_count == count}
+    closed = [lease for call in calls if (lease := call.lease) is not None and lease.is_closed]
+    return {lease for lease in closed if lease.lent_count == closed.count(lease)}
 
 
 def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
