@@ -36,6 +36,9 @@ class GatheringTransport:
         self._parts: list[bytes] = []
         self._size = 0
         self._call_soon = asyncio.get_running_loop().call_soon
+        # These are asked for with each request.
+        self.is_closing = transport.is_closing
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
 
     def __getattr__(self, name: str) -> Any:
         """Return what the transport has."""

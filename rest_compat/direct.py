@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -235,10 +235,12 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
 
 def _load(body: bytes) -> Any:
     """Return what `json.loads` does; orjson is quicker, but loses integers that it can't hold."""
-    if LONG_NUMBER not in body.translate(DIGITS):
-        with suppress(orjson.JSONDecodeError):  # json's own says what is wrong
-            return orjson.loads(body)
-    return json.loads(body)
+    if LONG_NUMBER in body.translate(DIGITS):
+        return json.loads(body)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return json.loads(body)  # which takes more, and says better what is wrong
 
 
 class ClientWatch:
