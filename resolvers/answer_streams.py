@@ -70,7 +70,7 @@ class AnswerStream:
 
     async def _open(self, model: ServingModel, params: Mapping[str, Any]) -> ProviderError | None:
         """Ask a model, again after a failure in which nothing was generated."""
-        health = self.call.health_of(model)
+        health = model.health
         self._attempts = 0
         while True:
             began: float | None = None

@@ -20,6 +20,7 @@ from resolvers.errors import IntegrationMissingError, NotFoundError, RankingNotR
 from resolvers.inputs import Serving
 from resolvers.loaders.base import own_workspace
 from resolvers.paging import AnySelect
+from resolvers.provider_health import EndpointHealth
 from resolvers.rollout_plan import RolloutPlan, ShadowPlan, load_plans
 
 REMEMBERED_BOARDS = 10_000
@@ -55,6 +56,7 @@ class ServingModel:
     Attributes:
         name: The provider's name for it, or else the leaderboard's.
         price_version: Of its prices.
+        health: Of its endpoint; calls don't wait for one that is ill.
     """
 
     id: UUID
@@ -62,6 +64,7 @@ class ServingModel:
     price_version: int
     candidate: Row
     target: ChatTarget
+    health: EndpointHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +178,14 @@ async def _find(
 
 
 async def _model(ctx: Context, candidate: Row) -> ServingModel:
+    target = await chat_target(ctx, candidate, candidate)
     return ServingModel(
         id=candidate.id,
         name=candidate.model_id or candidate.display_name,
         price_version=candidate.price_version,
         candidate=candidate,
-        target=await chat_target(ctx, candidate, candidate),
+        target=target,
+        health=ctx.services.health.of(ctx.workspace_id, target, is_patient=False),
     )
 
 

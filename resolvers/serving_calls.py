@@ -28,7 +28,6 @@ from resolvers.errors import (
 from resolvers.inference_request import InferenceRequest
 from resolvers.meters import CallSource, Refusal
 from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
-from resolvers.provider_health import EndpointHealth
 from resolvers.reservations import Reservation
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
 from resolvers.token_room import reserve
@@ -185,7 +184,7 @@ class ServingCall:
                 params,
                 retries=RETRIES,
                 longest_wait_seconds=LONGEST_WAIT_SECONDS,
-                endpoint=self.health_of(model),
+                endpoint=model.health,
                 meter=self.ctx.services.meters.calls(CallSource.INFERENCE),
                 progress=self,
             )
@@ -230,11 +229,6 @@ class ServingCall:
         # One that may have answered somebody is owed all that is held.
         self.owed_usd = self.held_usd if cost_usd is None else self.owed_usd + cost_usd
         return True
-
-    def health_of(self, model: ServingModel) -> EndpointHealth:
-        """Return what is known of a model's endpoint; calls don't wait for one that is ill."""
-        health = self.ctx.services.health
-        return health.of(self.board.workspace_id, model.target, is_patient=False)
 
     def budget(self) -> Budget | None:
         """Return the token's budget as it was when the call began; None when it has none."""
