@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -52,6 +52,8 @@ from schema.root import build_operations
 
 log = logging.getLogger("gero")
 
+# Of POSTs: those that are asked for again and again are a few.
+KNOWN_PATHS = 1_024
 # Whoever starts a server waits for it.
 START_SECONDS = 5.0
 ROUTERS = (
@@ -141,6 +143,7 @@ class Site:
         self._direct = [
             replace(path, endpoint=bounded(path.endpoint, route=path.route)) for path in direct
         ]
+        self._match = lru_cache(maxsize=KNOWN_PATHS)(self._match_direct)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
@@ -157,11 +160,17 @@ class Site:
         """Return the endpoint that serves a request past the router, if one does."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
-        for path in self._direct:
-            found = path.pattern.fullmatch(scope["path"])
+        found = self._match(scope["path"])
+        if found is None:
+            return None
+        scope["path_params"] = found[1].copy()
+        return found[0]
+
+    def _match_direct(self, path: str) -> tuple[ASGIApp, dict[str, str]] | None:
+        for direct in self._direct:
+            found = direct.pattern.fullmatch(path)
             if found is not None:
-                scope["path_params"] = found.groupdict()
-                return path.endpoint
+                return direct.endpoint, found.groupdict()
         return None
 
 

@@ -139,6 +139,7 @@ class Process:
         redactors = Redactors(self.database, self.changes)
         traces = TraceStore(self.database, redactors)
         reservations = self._reservations(settings)
+        admission = Admission(settings.max_inferences)
         return Services(
             database=self.database,
             queue=queue,
@@ -151,11 +152,11 @@ class Process:
             ),
             hub=self._hub(settings),
             boards=ServingBoards(self.changes),
-            admission=Admission(settings.max_inferences),
+            admission=admission,
             door=Admission(settings.max_inferences),
             reservations=reservations,
             leases=BudgetLeases(reservations, self.writers[1]),
-            calls=self._calls(settings, traces),
+            calls=self._calls(settings, traces, admission),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(
                 self.background_database,
@@ -209,10 +210,14 @@ class Process:
             partial(store_reservations, self.writers[0]), max_waiting=settings.max_inferences
         )
 
-    def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
-        return GroupCommit(
+    def _calls(
+        self, settings: Settings, traces: TraceStore, admission: Admission
+    ) -> GroupCommit[EndedCall]:
+        calls = GroupCommit(
             partial(store_calls, self.writers[1], traces), max_waiting=settings.max_inferences
         )
+        calls.watchers.append(lambda count, _: admission.leave(count))
+        return calls
 
     def _trace_batches(self, traces: TraceStore) -> GroupCommit[TraceBatch]:
         return GroupCommit(

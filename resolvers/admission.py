@@ -32,6 +32,6 @@ class Admission:
             )
         self.count += 1
 
-    def leave(self, _: object = None) -> None:
-        """Give a place back."""
-        self.count -= 1
+    def leave(self, count: int = 1) -> None:
+        """Give places back."""
+        self.count -= count

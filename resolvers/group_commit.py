@@ -38,7 +38,9 @@ class GroupCommit(Generic[T]):
         self._store = store
         self._size_of = size_of
         self._max_batch_bytes = max_batch_bytes
-        self._room = asyncio.Semaphore(max_waiting)
+        self._max_waiting = max_waiting
+        self._held = 0
+        self._has_room = asyncio.Event()
         self._waiting: list[tuple[T, asyncio.Future[None]]] = []
         self._storing: asyncio.Task[None] | None = None
         self.watchers: list[Callable[[int, float], None]] = []
@@ -55,7 +57,10 @@ class GroupCommit(Generic[T]):
             Done when *item* is stored; fails with what storing it raised. A
             caller that does not wait for it leaves *item* to be stored.
         """
-        await self._room.acquire()
+        while self._held >= self._max_waiting:
+            self._has_room.clear()
+            await self._has_room.wait()
+        self._held += 1
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, stored))
         if self._storing is None:
@@ -94,8 +99,9 @@ class GroupCommit(Generic[T]):
             error = failed
         for watch in self.watchers:
             watch(len(batch), time.perf_counter() - began)
+        self._held -= len(batch)
+        self._has_room.set()
         for _, stored in batch:
-            self._room.release()
             if stored.done():
                 continue  # its caller was cancelled
             if error is None:

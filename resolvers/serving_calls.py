@@ -272,8 +272,7 @@ class ServingCall:
         """
         ended = self.ended(served)
         stored = await self.ctx.services.calls.offer(ended)
-        self.is_ended = True
-        stored.add_done_callback(self.ctx.services.admission.leave)
+        self.is_ended = True  # and whoever stores it gives its place back
         board = self.board
         if board.shadow is not None and board.challenger is not None and self.asked is not None:
             self.ctx.services.shadow_calls.begin(self, board.shadow, board.challenger)

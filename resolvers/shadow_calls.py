@@ -78,7 +78,7 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
         call.messages,
         bounded.params,
         retries=0,
-        endpoint=services.health.of(call.board.workspace_id, target, is_patient=False),
+        endpoint=challenger.health,
         meter=services.meters.calls(CallSource.SHADOW),
     )
     trace = trace_values(
