@@ -110,20 +110,15 @@ class WholeAnswer:
         is_usual = cycle.keep_alive and not (cycle.response_started or cycle.disconnected)
         if not is_usual or cycle.flow.write_paused or status in BODYLESS:
             return False
-        length = None
-        lines: list[bytes] = [STATUS_LINE[status]]
-        for mixed, value in (*cycle.default_headers, *start["headers"]):
-            name = mixed.lower()
-            if name == b"content-length":
-                length = value
-            elif name in FRAMING:
-                return False
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        ends = len(lines) // 4 + 2
-        is_sound = head.count(b"\r") == head.count(b"\n") == ends
-        if length != b"%d" % len(body) or not is_sound or head != head.translate(None, CONTROLS):
+        headers = [*cycle.default_headers, *start["headers"]]
+        fields = dict(headers)
+        is_plain = len(fields) == len(headers) and b"".join(fields).islower()
+        if not is_plain or not FRAMING.isdisjoint(fields):
+            return False
+        head = STATUS_LINE[status] + b"\r\n".join([*map(b": ".join, headers), b"", b""])
+        is_sound = head.count(b"\r") == head.count(b"\n") == len(headers) + 2
+        has_length = fields.get(b"content-length") == b"%d" % len(body)
+        if not (is_sound and has_length) or head != head.translate(None, CONTROLS):
             return False
         cycle.transport.write(head)
         cycle.transport.write(body)

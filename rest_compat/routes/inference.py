@@ -21,6 +21,8 @@ PATHS = r"/v1/leaderboard/(?P<leaderboard_id>[^/]+)/inference"
 # Of leaderboards, as paths write them.
 KNOWN_IDS = 1_024
 ALIASES = r"/api/leaderboards/(?P<leaderboard_id>[^/]+)/inference"
+# As `model_validate`, which looks at its own options first.
+_read_request = InferenceRequest.__pydantic_validator__.validate_python
 
 
 @router.post(INFER, operation_id="infer", name="infer")
@@ -34,7 +36,7 @@ async def answer_inference(posted: Posted) -> Response:
     answer = await inference.infer(
         posted.ctx,
         _read_id(posted.path["leaderboard_id"]),
-        InferenceRequest.model_validate(posted.body),
+        _read_request(posted.body),
         id=posted.claim.resource_id if posted.claim else None,
         metadata={"request_id": posted.ctx.request_id},
     )
