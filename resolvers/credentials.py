@@ -157,6 +157,15 @@ class Authenticator:
             feed, max_entries=REMEMBERED_TOKENS
         )
 
+    def recall(self, credential: str) -> Principal | None:
+        """Return who presents a token that is remembered, and still valid; None of any other."""
+        if not credential.isascii():
+            return None
+        token = self._seen.find(hashlib.sha256(credential.encode()).digest())
+        if token is None or (token.expires_at and token.expires_at <= datetime.now(UTC)):
+            return None
+        return token.principal
+
     async def authenticate(self, credential: str, *, workspace: str | None) -> Principal:
         """Return who presents *credential*.
 
@@ -170,6 +179,8 @@ class Authenticator:
         """
         if len(credential) > MAX_CREDENTIAL_CHARACTERS:
             raise UnauthenticatedError("the credential is too long to be one")
+        if not credential.isascii():
+            raise UnauthenticatedError("the credential is not valid: it is not ASCII")
         if credential.startswith((TOKEN_PREFIX, PUSH_TOKEN_PREFIX)):
             return await self._by_token(credential)
         if self._sessions is not None and credential.count(".") == 2:  # noqa: PLR2004 - a JWT

@@ -75,6 +75,9 @@ async def identify(authenticator: Authenticator, headers: Mapping[str, str]) -> 
     credential = find_credential(headers)
     if credential is None:
         return None
+    caller = authenticator.recall(credential)
+    if caller is not None:
+        return caller
     return await authenticator.authenticate(credential, workspace=headers.get("x-workspace-id"))
 
 

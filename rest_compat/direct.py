@@ -161,7 +161,11 @@ class DirectEndpoint:
             door.enter()
             watch = self._watches.begin(receive)
             try:
-                response = await self._serve(scope, request_id, body)
+                headers = _read_headers(scope)
+                caller = await identify(self._authenticator, headers)
+                ctx = Context(self._services, caller, request_id)
+                scope.setdefault("state", {})["ctx"] = ctx  # for the log
+                response = await self._begin(ctx, scope, headers, body)
                 if isinstance(response, EventStream):
                     await response.send_to(send)
                     return
@@ -177,24 +181,29 @@ class DirectEndpoint:
             response = self._refuse(explain_failure(error, request_id))
         await response(scope, receive, send)
 
-    async def _serve(self, scope: Scope, request_id: str, body: bytes) -> Response:
-        headers = {
-            READ_HEADERS[name]: value.decode("latin-1")
-            for name, value in reversed(scope["headers"])
-            if name in READ_HEADERS
-        }
-        ctx = Context(self._services, await identify(self._authenticator, headers), request_id)
-        scope.setdefault("state", {})["ctx"] = ctx  # for the log
+    def _begin(
+        self, ctx: Context, scope: Scope, headers: Mapping[str, str], body: bytes
+    ) -> Awaitable[Response]:
+        """Return the work that answers a request."""
         path: Mapping[str, str] = scope["path_params"]
         key = headers.get(IDEMPOTENCY_KEY)
         if key is None:
-            return await self._answer(Posted(ctx, path, _parse(headers, body)))
+            return self._answer(Posted(ctx, path, _parse(headers, body)))
 
         async def answer(claim: Claim) -> Response:
             return await self._answer(Posted(ctx, path, _parse(headers, body), claim))
 
         where = f"{scope['path']}?{scope['query_string'].decode('ascii', 'replace')}"
-        return await answer_once(ctx, key, where, body, answer)
+        return answer_once(ctx, key, where, body, answer)
+
+
+def _read_headers(scope: Scope) -> dict[str, str]:
+    """Return those headers of a request that are read here; of those that come twice, the first."""
+    return {
+        READ_HEADERS[name]: value.decode("latin-1")
+        for name, value in reversed(scope["headers"])
+        if name in READ_HEADERS
+    }
 
 
 async def _read(receive: Receive) -> bytes:
