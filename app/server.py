@@ -52,8 +52,9 @@ from schema.root import build_operations
 
 log = logging.getLogger("gero")
 
-# Of POSTs: those that are asked for again and again are a few.
+# Of POSTs: those that are asked for again and again are a few, and short.
 KNOWN_PATHS = 1_024
+LONGEST_KNOWN_PATH = 200
 # Whoever starts a server waits for it.
 START_SECONDS = 5.0
 ROUTERS = (
@@ -160,7 +161,9 @@ class Site:
         """Return the endpoint that serves a request past the router, if one does."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
-        found = self._match(scope["path"])
+        path: str = scope["path"]
+        is_short = len(path) <= LONGEST_KNOWN_PATH
+        found = self._match(path) if is_short else self._match_direct(path)
         if found is None:
             return None
         scope["path_params"] = found[1].copy()
