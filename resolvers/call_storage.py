@@ -69,7 +69,7 @@ LOCKING: Final = """, locked AS (
 
 
 @cache
-def write_settling(*, frees: bool, lends: bool, has_tokens: bool) -> str:
+def write_settling(*, frees: bool, lends: bool, locks: bool) -> str:
     """Return the statement that stores calls, without the parts that a batch has no need of.
 
     Each part takes some time to be set up, which the calls wait for.
@@ -77,7 +77,7 @@ def write_settling(*, frees: bool, lends: bool, has_tokens: bool) -> str:
     Args:
         frees: Holds end.
         lends: Some of the calls were lent from leases that don't.
-        has_tokens: They are of several tokens.
+        locks: They are of several tokens, whose rows have to be locked in order.
     """
     changes = [
         "SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled"
@@ -88,7 +88,7 @@ def write_settling(*, frees: bool, lends: bool, has_tokens: bool) -> str:
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
         sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
     FROM ({" UNION ALL ".join(changes)}) AS changes GROUP BY token_id
-){LOCKING * has_tokens}
+){LOCKING * locks}
 UPDATE api_token AS token SET
     budget_used_usd = charged_usd
         + CASE WHEN budget_window_started_at < window_start THEN 0 ELSE budget_used_usd END,
@@ -96,7 +96,7 @@ UPDATE api_token AS token SET
     budget_window_started_at = greatest(budget_window_started_at, window_start),
     tokens_free_at = tokens_free_at
         - freed_tokens * interval '60 seconds' / nullif(tokens_per_minute, 0)
-FROM {"locked" if has_tokens else "owed"} AS owed WHERE owed.token_id = token.id
+FROM {"locked" if locks else "owed"} AS owed WHERE owed.token_id = token.id
 RETURNING token.id, budget_limit_usd, budget_used_usd
 """  # noqa: S608 - made of our own parts
 
@@ -226,7 +226,7 @@ def _settling(
     statement = write_settling(
         frees=bool(freed),
         lends=any("hold_id" in charge for charge in charges),
-        has_tokens=len({call.trace["token_id"] for call in calls}) > 1,
+        locks=len({call.trace["token_id"] for call in calls}) > 1,
     )
     values = storing_values(traces, charges)
     return statement, [*values, array_literal(freed)] if freed else values
