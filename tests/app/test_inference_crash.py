@@ -7,21 +7,18 @@ import asyncio
 import os
 import random
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.embedded_postgres import EmbeddedPostgres
 from app.services import Process
 from app.settings import Settings
-from db.migrations.runner import migrate_url
 from resolvers.budgets import release_expired_holds
-from tests.app.test_push_crash import DurableServer
+from tests import durable_server
 from tests.database_proxy import database_proxy
+from tests.durable_server import DurableServer
 from tests.factories import Tenant
 from tests.faulty_model import faulty_model
 from tests.inference_ground import (
@@ -46,20 +43,8 @@ WAIT_SECONDS = 90  # servers start several times, and the machine may be busy
 WRITER = "gero writer"
 
 pytestmark = pytest.mark.timeout(120 + 30 * ROUNDS)
-
-
-@pytest.fixture(scope="module")
-def durable() -> Iterator[DurableServer]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        data_dir = Path(folder).resolve() / "pg"
-        with EmbeddedPostgres(data_dir) as postgres:
-            yield DurableServer(data_dir, postgres)
-
-
-@pytest.fixture(scope="module")
-async def database_url(durable: DurableServer) -> str:
-    await migrate_url(durable.postgres.dsn)
-    return durable.postgres.dsn
+durable = durable_server.durable
+database_url = durable_server.database_url
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ import asyncio
 import hashlib
 import os
 import random
-import signal
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -25,19 +23,19 @@ import httpx2
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from app.embedded_postgres import EmbeddedPostgres
 from app.services import Process
 from app.settings import Settings
-from db.migrations.runner import migrate_url
 from db.models import Leaderboard
 from engine.rows import normalize_row, row_line
 from resolvers.consolidation import consolidate_dataset
 from resolvers.push import push_rows
 from resolvers.snapshot_files import lines_key
 from resolvers.snapshot_storage import read_snapshot
+from tests import durable_server
 from tests.app.test_processes import free_port
-from tests.app.test_up import GERO, environment, servers_in
+from tests.app.test_up import GERO, environment
 from tests.conftest import NO_TLS, SECRET_KEY
+from tests.durable_server import DurableServer
 from tests.factories import Tenant
 from tests.rest_compat.test_push import make_push_board, push, rows
 
@@ -54,38 +52,8 @@ WAIT_SECONDS = 30
 HUNG_SECONDS = 10
 
 pytestmark = pytest.mark.timeout(120 + 10 * KILLS)
-
-
-@dataclass(frozen=True)
-class DurableServer:
-    """A PostgreSQL of this module's own, to be killed."""
-
-    data_dir: Path
-    postgres: EmbeddedPostgres
-
-    def kill(self) -> None:
-        """Send SIGKILL to all of its processes at once."""
-        for pid in servers_in(self.data_dir):
-            with suppress(ProcessLookupError):  # it served the API, which was killed before
-                os.kill(pid, signal.SIGKILL)
-
-    async def start_again(self) -> None:
-        await asyncio.to_thread(self.postgres.stop)
-        await asyncio.to_thread(self.postgres.start)
-
-
-@pytest.fixture(scope="module")
-def durable() -> Iterator[DurableServer]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        data_dir = Path(folder).resolve() / "pg"
-        with EmbeddedPostgres(data_dir) as postgres:
-            yield DurableServer(data_dir, postgres)
-
-
-@pytest.fixture(scope="module")
-async def database_url(durable: DurableServer) -> str:
-    await migrate_url(durable.postgres.dsn)
-    return durable.postgres.dsn
+durable = durable_server.durable
+database_url = durable_server.database_url
 
 
 @pytest.fixture

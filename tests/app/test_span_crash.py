@@ -13,15 +13,16 @@ import pytest
 from app.services import Process
 from app.settings import Settings
 from db.models import Leaderboard
+from tests import durable_server
 from tests.app import test_push_crash
 from tests.app.test_push_crash import (
     KILLS,
     LATEST_KILL_SECONDS,
     SEED,
     Api,
-    DurableServer,
     serving_api,
 )
+from tests.durable_server import DurableServer
 from tests.engine.otlp_requests import as_json
 from tests.factories import Tenant, make_leaderboard
 from tests.rest_compat.test_spans import JSON, PATH, PROTOBUF, encoded, make_spans
@@ -31,8 +32,8 @@ MOST_SPANS = 30
 MOST_REQUESTS_BEFORE_A_KILL = 40
 
 pytestmark = pytest.mark.timeout(120 + 10 * KILLS)
-durable = test_push_crash.durable
-database_url = test_push_crash.database_url
+durable = durable_server.durable
+database_url = durable_server.database_url
 object_dir = test_push_crash.object_dir
 setting_overrides = test_push_crash.setting_overrides
 
