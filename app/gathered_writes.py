@@ -1,7 +1,9 @@
 """Answers that leave as one piece: each write by itself is a call of the kernel."""
 
 import asyncio
+import re
 from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import (
 
 # More than this is not put together, but sent as it comes.
 GATHERED_BYTES = 64 * 1024
+# Of headers: those of an answer are some of a few dozen.
+NAMES = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
+KNOWN_NAMES = 256
 # What no header holds: control characters, but for the tabs and line ends between them.
 CONTROLS = bytes({*range(32), 127} - set(b"\t\r\n"))
 # They decide how an answer is framed, or what becomes of its connection.
@@ -64,6 +69,12 @@ class GatheringTransport:
             self._transport.write(b"".join(parts))
 
 
+@lru_cache(maxsize=KNOWN_NAMES)
+def _are_names(joined: bytes) -> bool:
+    """Tell whether the names of headers, one after the other, are in small letters and sound."""
+    return NAMES.fullmatch(joined) is not None
+
+
 class WholeAnswer:
     """Serves a request whose answer, when it is sent whole and is like most, is written at once.
 
@@ -89,14 +100,14 @@ class WholeAnswer:
         return self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer: its head, once something of its body has come.
-
-        Source: https://asgi.readthedocs.io/en/latest/specs/www.html, "Response Start".
-        """
+        """Send a part of the answer: a head that states a length, once the body has come too."""
         start = self._start
         if start is None and message["type"] == "http.response.start":
-            self._start = message
-            return
+            message["headers"] = headers = list(message.get("headers", ()))
+            if b"content-length" in dict(headers):
+                self._start = message
+                self._cycle.waiting_for_100_continue = False
+                return
         if start is not None:
             self._start = None
             if not message.get("more_body") and self._write(start, message.get("body", b"")):
@@ -112,17 +123,16 @@ class WholeAnswer:
             return False
         headers = [*cycle.default_headers, *start["headers"]]
         fields = dict(headers)
-        is_plain = len(fields) == len(headers) and b"".join(fields).islower()
+        is_plain = len(fields) == len(headers) and _are_names(b"".join(fields))
         if not is_plain or not FRAMING.isdisjoint(fields):
             return False
         head = STATUS_LINE[status] + b"\r\n".join([*map(b": ".join, headers), b"", b""])
         is_sound = head.count(b"\r") == head.count(b"\n") == len(headers) + 2
-        has_length = fields.get(b"content-length") == b"%d" % len(body)
+        has_length = fields[b"content-length"] == b"%d" % len(body)
         if not (is_sound and has_length) or head != head.translate(None, CONTROLS):
             return False
         cycle.transport.write(head)
         cycle.transport.write(body)
-        cycle.waiting_for_100_continue = False
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()

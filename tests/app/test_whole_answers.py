@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.gathered_writes import GatheringProtocol
@@ -57,6 +57,8 @@ ANSWERS: dict[str, list[Message | Exception]] = {
     "a header with a line end": [start([*TEN, (b"x-a", b"1\n")]), body(b"0123456789")],
     "a header with a zero": [start([*TEN, (b"x-a", b"\0")]), body(b"0123456789")],
     "a name of two lines": [start([*TEN, (b"x-a\r\nx-b", b"2")]), body(b"0123456789")],
+    "a name with a colon": [start([*TEN, (b"x a:", b"1")]), body(b"0123456789")],
+    "no headers at all": [{"type": "http.response.start", "status": 200}, body(b"0123456789")],
     "an error first": [ValueError("first")],
     "an error after the head": [start(TEN), ValueError("second")],
     "an error in the middle": [start(TEN), body(b"01234", more=True), ValueError("third")],
@@ -80,8 +82,8 @@ ERRORS_AFTER_HEADS = {"an error after the head", "no body"}
 
 
 @asynccontextmanager
-async def served(protocol: type[HttpToolsProtocol]) -> AsyncIterator[tuple[str, int]]:
-    """Yield the address where the application is served by *protocol*."""
+async def served(protocol: type[HttpToolsProtocol], app: ASGIApp) -> AsyncIterator[tuple[str, int]]:
+    """Yield the address where *app* is served by *protocol*."""
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(
         app, http=protocol, log_config=None, access_log=False, lifespan="off", date_header=False
@@ -114,13 +116,33 @@ async def received(address: tuple[str, int], request: str) -> bytes:
     return came
 
 
+async def test_the_head_of_a_stream_does_not_wait_for_its_first_part() -> None:
+    has_come = asyncio.Event()
+
+    async def late(_: Scope, __: Receive, send: Send) -> None:
+        await send(start([(b"content-type", b"text/event-stream")]))
+        await has_come.wait()
+        await send(body(b"part", more=True))
+        await send(body(b""))
+
+    async with served(GatheringProtocol, late) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(ASKED.encode())
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+            has_come.set()
+            assert (await reader.readexactly(4 + len("4\r\n"))) == b"4\r\npart"
+        writer.close()
+    assert b"content-type: text/event-stream" in head
+
+
 async def test_answers_are_the_same() -> None:
     asked = {
         (answer, name): request.replace("/0", f"/{number}")
         for number, answer in enumerate(ANSWERS)
         for name, request in REQUESTS.items()
     }
-    async with served(HttpToolsProtocol) as plain, served(GatheringProtocol) as gathering:
+    async with served(HttpToolsProtocol, app) as plain, served(GatheringProtocol, app) as gathering:
         theirs, ours = [
             await asyncio.gather(*(received(address, request) for request in asked.values()))
             for address in (plain, gathering)
