@@ -114,6 +114,8 @@ class Process:
         self.tracing = _open_tracing(settings)
         self.meters = PrometheusMeters(self.tracing)
         self.services = self._services(settings)
+        # A call of production has its place until it is stored.
+        self.services.calls.watchers.append(lambda count, _: self.services.admission.leave(count))
         self.commits: dict[str, GroupCommit[Any]] = {
             "run_results": self.services.run_results,
             "label_replies": self.services.label_replies,
@@ -139,7 +141,6 @@ class Process:
         redactors = Redactors(self.database, self.changes)
         traces = TraceStore(self.database, redactors)
         reservations = self._reservations(settings)
-        admission = Admission(settings.max_inferences)
         return Services(
             database=self.database,
             queue=queue,
@@ -152,11 +153,11 @@ class Process:
             ),
             hub=self._hub(settings),
             boards=ServingBoards(self.changes),
-            admission=admission,
+            admission=Admission(settings.max_inferences),
             door=Admission(settings.max_inferences),
             reservations=reservations,
             leases=BudgetLeases(reservations, self.writers[1]),
-            calls=self._calls(settings, traces, admission),
+            calls=self._calls(settings, traces),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(
                 self.background_database,
@@ -210,14 +211,10 @@ class Process:
             partial(store_reservations, self.writers[0]), max_waiting=settings.max_inferences
         )
 
-    def _calls(
-        self, settings: Settings, traces: TraceStore, admission: Admission
-    ) -> GroupCommit[EndedCall]:
-        calls = GroupCommit(
+    def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
+        return GroupCommit(
             partial(store_calls, self.writers[1], traces), max_waiting=settings.max_inferences
         )
-        calls.watchers.append(lambda count, _: admission.leave(count))
-        return calls
 
     def _trace_batches(self, traces: TraceStore) -> GroupCommit[TraceBatch]:
         return GroupCommit(
