@@ -127,14 +127,7 @@ class Process:
             self.meters.watch_commits(store, commits)
         for database in (self.database, self.background_database):
             self.meters.watch_database(database)
-        sessions = None
-        if settings.jwt_secret is not None:
-            sessions = SessionVerifier(
-                secret=settings.jwt_secret.get_secret_value(),
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
-            )
-        self.authenticator = Authenticator(self.database, sessions, self.changes)
+        self.authenticator = Authenticator(self.database, _open_sessions(settings), self.changes)
 
     def _services(self, settings: Settings) -> Services:
         queue = PgJobQueue()
@@ -252,6 +245,16 @@ class Process:
         await self.background_database.dispose()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+
+
+def _open_sessions(settings: Settings) -> SessionVerifier | None:
+    if settings.jwt_secret is None:
+        return None
+    return SessionVerifier(
+        secret=settings.jwt_secret.get_secret_value(),
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
 
 
 def _open_tracing(settings: Settings) -> "Tracing | None":
