@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from providers.crowd import Crowd
+
 # More than this is not put together, but sent as it comes.
 GATHERED_BYTES = 64 * 1024
 # Of headers: those of an answer are some of a few dozen.
@@ -58,6 +60,13 @@ class GatheringTransport:
         if self._size > GATHERED_BYTES:
             self._send()
 
+    def send(self, data: bytes, crowd: Crowd) -> None:
+        """Send *data* at once, unless something is written already or many want to leave."""
+        if crowd.join() or self._parts or self._transport.is_closing():
+            self.write(data)
+        else:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Send what is written, and close."""
         self._send()
@@ -84,13 +93,15 @@ class WholeAnswer:
     Args:
         cycle: uvicorn's, of this request.
         app: What serves it.
+        crowd: Of all answers.
     """
 
-    __slots__ = ("_app", "_cycle", "_send", "_start")
+    __slots__ = ("_app", "_crowd", "_cycle", "_send", "_start")
 
-    def __init__(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
+    def __init__(self, cycle: RequestResponseCycle, app: ASGIApp, crowd: Crowd) -> None:
         self._cycle = cycle
         self._app = app
+        self._crowd = crowd
         self._send: Send
         self._start: Message | None = None
 
@@ -131,8 +142,8 @@ class WholeAnswer:
         has_length = fields[b"content-length"] == b"%d" % len(body)
         if not (is_sound and has_length) or head != head.translate(None, CONTROLS):
             return False
-        cycle.transport.write(head)
-        cycle.transport.write(body)
+        transport: Any = cycle.transport
+        transport.send(head + body, self._crowd)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -142,6 +153,8 @@ class WholeAnswer:
 class GatheringProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, whose answers leave as one piece when they are small."""
 
+    _crowd = Crowd()
+
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(GatheringTransport(transport))  # type: ignore[arg-type]
@@ -149,5 +162,5 @@ class GatheringProtocol(HttpToolsProtocol):
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle.scope["method"] != "HEAD":
-            app = WholeAnswer(cycle, app)
+            app = WholeAnswer(cycle, app, self._crowd)
         super()._start_asgi_task(cycle, app)

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from providers.addresses import Resolver
 from providers.base import ProviderError, ProviderErrorCode
+from providers.crowd import Crowd
 from providers.deadlines import CallDeadline
 from providers.http_requests import Address, Origin, parse_url, write_head
 from providers.inflating import PIECE_BYTES, BrokenCompressionError, Inflater, open_inflater
@@ -18,10 +19,6 @@ from providers.wire_dial import Dialer
 from providers.wire_pool import Usage, WirePool
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-# So many requests that want to leave in one turn of the event loop are a crowd. Those of the next
-# turn then leave right after each other: a request that leaves by itself finds its server asleep,
-# and to wake that takes longer than all else that is done here.
-CROWD = 4
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -186,8 +183,7 @@ class HttpClient:
             tls=tls,
         )
         self._pool = WirePool(dialer, max_connections)
-        self._leaving = 0
-        self._is_crowded = False
+        self._crowd = Crowd()
 
     @property
     def usage(self) -> Usage:
@@ -298,10 +294,7 @@ class HttpClient:
         def send(wire: Wire) -> bool:
             return wire.send(head, content, is_head=is_head, on_sent=deadline.note_sent)
 
-        self._leaving += 1
-        if self._leaving == 1:
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        if self._is_crowded:
+        if self._crowd.join():
             await _next_turn()
         wire = await self._pool.send(address.origin, send, deadline)
         deadline.note_connected()
@@ -314,9 +307,6 @@ class HttpClient:
             self._pool.give_back(address.origin, wire)
             raise
         return HttpResponse(wire, address.origin, self._pool, deadline)
-
-    def _end_turn(self) -> None:
-        self._is_crowded, self._leaving = self._leaving >= CROWD, 0
 
 
 @coroutine
