@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
+from decimal import Decimal
 from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
@@ -41,6 +42,7 @@ NARROW = _columns(Trace)
 WIDE = _columns(TraceText)[2:]
 EPOCH = date(1970, 1, 1)
 MILLISECONDS_A_DAY = 86_400_000
+WRITTEN_OUT = (Decimal, UUID)
 NOTHING_FURTHER: Final[Mapping[str, Any]] = {}
 
 
@@ -112,8 +114,14 @@ def storing_values(
         {**trace, **more, "bucket": bucket_of(trace["latency_ms"])}
         for trace, more in zip(traces, further, strict=False)
     ]
-    # What is left to `str` are exact numbers, and ids of the driver's own kind.
-    return [orjson.dumps(rows, default=str).decode(), WRITER]
+    return [orjson.dumps(rows, default=_write_other).decode(), WRITER]
+
+
+def _write_other(value: object) -> str:
+    """Write a number exactly, and an id of the driver's own kind."""
+    if isinstance(value, WRITTEN_OUT):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not written as JSON")
 
 
 class TraceStore:
