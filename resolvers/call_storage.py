@@ -42,17 +42,6 @@ CHARGE = (
     "hold_id uuid",
     "lent_usd numeric",
 )
-STORING: Final = f"""{write_storing(*CHARGE)}, charges AS (
-    INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
-                        source, price_version)
-    SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
-           price_version
-    FROM fresh
-    ON CONFLICT DO NOTHING RETURNING id
-), settled AS (
-    SELECT token_id, charged_usd, freed_tokens, window_start, hold_id, lent_usd
-    FROM fresh JOIN charges USING (id) WHERE freed_tokens IS NOT NULL
-)"""  # noqa: S608 - made of our own columns' names
 FREEING: Final = """, freed AS (
     DELETE FROM budget_hold WHERE id = ANY($3::text::uuid[]) RETURNING token_id, amount_usd
 )"""
@@ -61,6 +50,10 @@ SHRINKING: Final = """, shrunk AS (
     FROM (SELECT hold_id, sum(lent_usd) AS amount_usd FROM settled GROUP BY hold_id) AS lent
     WHERE hold.id = lent.hold_id RETURNING hold.token_id, lent.amount_usd
 )"""
+SHRINKING_ALONE: Final = """, shrunk AS (
+    UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent_usd
+    FROM settled WHERE hold.id = hold_id RETURNING lent_usd AS amount_usd
+)"""
 # Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
 LOCKING: Final = """, locked AS (
     SELECT owed.* FROM api_token AS token JOIN owed ON owed.token_id = token.id
@@ -68,26 +61,69 @@ LOCKING: Final = """, locked AS (
 )"""
 
 
-@cache
-def write_settling(*, frees: bool, lends: bool, locks: bool) -> str:
-    """Return the statement that stores calls, without the parts that a batch has no need of.
+def _write_charging(*, alone: bool) -> str:
+    """Return the part of a statement that stores calls' traces, and what they are charged.
 
-    Each part takes some time to be set up, which the calls wait for.
+    `settled` has what it takes of those whose tokens have limits.
 
     Args:
-        frees: Holds end.
-        lends: Some of the calls were lent from leases that don't.
-        locks: They are of several tokens, whose rows have to be locked in order.
+        alone: See `write_storing`.
     """
+    telling = " ON CONFLICT DO NOTHING RETURNING id" * (not alone)
+    charged = "fresh" if alone else "fresh JOIN charges USING (id)"
+    return f"""{write_storing(*CHARGE, alone=alone)}, charges AS (
+    INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
+                        source, price_version)
+    SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
+           price_version
+    FROM fresh{telling}
+), settled AS (
+    SELECT token_id, charged_usd, freed_tokens, window_start, hold_id, lent_usd
+    FROM {charged} WHERE freed_tokens IS NOT NULL
+)"""  # noqa: S608 - made of our own columns' names
+
+
+def _write_owed(*, frees: bool, lends: bool) -> str:
+    """Return the query for what calls owe, token by token."""
     changes = [
         "SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled"
     ]
     changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM freed"] * frees
     changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM shrunk"] * lends
-    return f"""{STORING}{FREEING * frees}{SHRINKING * lends}, owed AS (
+    return f"""
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
         sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
     FROM ({" UNION ALL ".join(changes)}) AS changes GROUP BY token_id
+    """  # noqa: S608 - made of our own parts
+
+
+def _write_owed_alone(*, frees: bool, lends: bool) -> str:
+    """Return the query for what one call owes."""
+    freed = ["(SELECT sum(amount_usd) FROM freed)"] * frees
+    freed += ["(SELECT amount_usd FROM shrunk)"] * lends
+    freed_usd = " + ".join(f"coalesce({each}, 0)" for each in freed) or "0"
+    return (
+        f"SELECT token_id, charged_usd, {freed_usd} AS freed_usd, freed_tokens, window_start"  # noqa: S608 - as above
+        " FROM settled"
+    )
+
+
+@cache
+def write_settling(*, alone: bool, frees: bool, lends: bool, locks: bool) -> str:
+    """Return the statement that stores calls, without the parts that a batch has no need of.
+
+    Each part takes some time to be set up, which the calls wait for.
+
+    Args:
+        alone: It is one call, stored for the first time.
+        frees: Holds end.
+        lends: Some of the calls were lent from leases that don't.
+        locks: They are of several tokens, whose rows have to be locked in order.
+    """
+    shrinking = SHRINKING_ALONE if alone else SHRINKING
+    write_owed = _write_owed_alone if alone else _write_owed
+    return f"""{_write_charging(alone=alone)}{FREEING * frees}{shrinking * lends}, owed AS (
+    {write_owed(frees=frees, lends=lends)}
 ){LOCKING * locks}
 UPDATE api_token AS token SET
     budget_used_usd = charged_usd
@@ -146,6 +182,11 @@ async def store_calls(
 
     async def store() -> Sequence[Row]:
         storable = await traces.prepare([call.trace for call in calls])
+        if len(calls) == 1:
+            try:
+                return await writer.fetch(*_settling(calls, storable, ended, alone=True))
+            except asyncpg.UniqueViolationError:
+                log.debug("a call was stored before, by a commit whose answer was lost")
         return await writer.fetch(*_settling(calls, storable, ended))
 
     ended = _ended_leases(calls)
@@ -207,7 +248,11 @@ async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
 
 
 def _settling(
-    calls: Sequence[EndedCall], traces: Sequence[StorableTrace], ended: Collection[Lease]
+    calls: Sequence[EndedCall],
+    traces: Sequence[StorableTrace],
+    ended: Collection[Lease],
+    *,
+    alone: bool = False,
 ) -> tuple[str, list[Any]]:
     """Return the statement that stores calls, and its parameters."""
     now = datetime.now(UTC)
@@ -224,6 +269,7 @@ def _settling(
         if (each.lease is None and each.amount_usd > ZERO) or each.lease in ended
     }
     statement = write_settling(
+        alone=alone,
         frees=bool(freed),
         lends=any("hold_id" in charge for charge in charges),
         locks=len({call.trace["token_id"] for call in calls}) > 1,
