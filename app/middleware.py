@@ -67,7 +67,7 @@ class RequestBoundary:
         self._tracing = meters.tracing
         self._route = route
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         if scope["type"] != "http":
             return self._app(scope, receive, send)
@@ -94,11 +94,11 @@ class RequestBoundary:
     ) -> None:
         with tracing.request(scope, headers) as span:
             current_otel_trace_id.set(span.trace_id)
-            route = await self._serve(scope, exchange)
-            span.end(route, exchange.status)
+            await self._serve(scope, exchange)
+            span.end(self._route or route_of(scope), exchange.status)
 
-    async def _serve(self, scope: Scope, exchange: "_Exchange") -> str:
-        """Serve one request, log and count it, and return its route."""
+    async def _serve(self, scope: Scope, exchange: "_Exchange") -> None:
+        """Serve one request, log and count it."""
         began = time.perf_counter()
         self._meters.in_flight += 1
         try:
@@ -123,7 +123,6 @@ class RequestBoundary:
             route = self._route or route_of(scope)
             self._meters.ended(route, scope["method"], exchange.status, seconds)
             self._log.write(scope, route, exchange.status, seconds, exchange.headers)
-        return route
 
 
 class _Exchange:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache, lru_cache, partial
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.graphql_http import GraphQLEndpoint
 from app.health import check_database
@@ -125,6 +127,7 @@ class Site:
         graphql: The GraphQL endpoint.
         direct: What is served past the router.
         bounded: Puts what every request passes through before an application.
+        is_traced: Spans tell how requests came.
 
     Attributes:
         api: As given.
@@ -137,25 +140,26 @@ class Site:
         direct: Sequence[DirectPath],
         *,
         bounded: Bounded,
+        is_traced: bool,
     ) -> None:
         self.api = api
-        self._api = bounded(api)
-        self._graphql = bounded(graphql, route=problems.GRAPHQL_PATH)
+        self._api = _behind_proxies(bounded(api))
+        self._graphql = _behind_proxies(bounded(graphql, route=problems.GRAPHQL_PATH))
+        # These ask neither by which scheme nor for whom a proxy calls.
+        told = _behind_proxies if is_traced else _as_it_is
         self._direct = [
-            replace(path, endpoint=bounded(path.endpoint, route=path.route)) for path in direct
+            replace(path, endpoint=told(bounded(path.endpoint, route=path.route)))
+            for path in direct
         ]
         self._match = lru_cache(maxsize=KNOWN_PATHS)(self._match_direct)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request, or the application's lifespan."""
         if scope["type"] == "lifespan":
-            await self._api(scope, receive, send)
-        elif scope["path"] == problems.GRAPHQL_PATH:
-            await self._graphql(scope, receive, send)
-        elif (direct := self._find_direct(scope)) is not None:
-            await direct(scope, receive, send)
-        else:
-            await self._api(scope, receive, send)
+            return self._api(scope, receive, send)
+        if scope["path"] == problems.GRAPHQL_PATH:
+            return self._graphql(scope, receive, send)
+        return (self._find_direct(scope) or self._api)(scope, receive, send)
 
     def _find_direct(self, scope: Scope) -> ASGIApp | None:
         """Return the endpoint that serves a request past the router, if one does."""
@@ -175,6 +179,16 @@ class Site:
             if found is not None:
                 return direct.endpoint, found.groupdict()
         return None
+
+
+def _as_it_is(app: ASGIApp) -> ASGIApp:
+    return app
+
+
+def _behind_proxies(app: ASGIApp) -> ASGIApp:
+    """Have *app* told what trusted proxies say of their clients."""
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")  # uvicorn's own
+    return ProxyHeadersMiddleware(app, trusted_hosts=trusted)  # type: ignore[arg-type,return-value]
 
 
 def create_app(settings: Settings, process: Process | None = None) -> Site:
@@ -224,7 +238,13 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     graphql = GraphQLEndpoint(
         operations, app, public_url=settings.public_url, graphiql=settings.graphiql
     )
-    return Site(app, graphql, direct, bounded=_boundary(settings, shared.meters))
+    return Site(
+        app,
+        graphql,
+        direct,
+        bounded=_boundary(settings, shared.meters),
+        is_traced=shared.meters.tracing is not None,
+    )
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:

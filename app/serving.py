@@ -128,6 +128,8 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
         http=GatheringProtocol,
         log_config=None,
         access_log=False,
+        interface="asgi3",
+        proxy_headers=False,  # see `Site`
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,

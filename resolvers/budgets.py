@@ -36,14 +36,14 @@ class Budget:
 
 def window_start(interval: str, now: datetime) -> datetime | None:
     """Return when *now*'s budget window began: UTC midnight, Monday or the first of the month."""
+    if interval == "none":
+        return None
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if interval == "daily":
         return midnight
     if interval == "weekly":
         return midnight - timedelta(days=midnight.weekday())
-    if interval == "monthly":
-        return midnight.replace(day=1)
-    return None
+    return midnight.replace(day=1)
 
 
 def window_end(interval: str, now: datetime) -> datetime | None:

@@ -144,6 +144,26 @@ async def test_a_request_goes_on_with_its_clients_trace(
     assert QUERY.encode() not in collector.raw
 
 
+async def test_a_trusted_proxy_tells_how_its_client_came(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, collector: Collector
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    client.headers["X-Forwarded-Proto"] = "https"
+    path = f"/v1/leaderboard/{board.id}/inference"
+    asked = await ask(client, f'{{ leaderboard(id: "{board.id}") {{ inferenceUrl }} }}')
+    url = asked["data"]["leaderboard"]["inferenceUrl"]
+    assert url == f"https://{client.base_url.netloc.decode()}{path}"
+    assert (await client.post(path, json={"input": "hi"})).status_code == 409
+    await client.get("/healthz")
+    await flush(process)
+    for name in (
+        "POST /graphql",
+        "POST /v1/leaderboard/{leaderboard_id}/inference",
+        "GET /healthz",
+    ):
+        assert attributes_of(collector.named(name).attributes)["url.scheme"] == "https"
+
+
 async def test_a_jobs_calls_are_its_parts_and_hold_nothing_of_what_was_said(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, peer: ModelPeer, worker: None,
     collector: Collector,
