@@ -25,9 +25,11 @@ from resolvers.redactors import StorableTrace
 from resolvers.reservations import Reservation
 from resolvers.rollout_sums import ADD_UP, increment_arrays
 from resolvers.trace_storage import (
+    GIVEN,
     WRITER,
     TraceStore,
     storing_values,
+    storing_values_alone,
     write_storing,
 )
 
@@ -35,15 +37,15 @@ log = logging.getLogger("gero.calls")
 
 ADD_TO_ARMS: Final = write_query(ADD_UP)
 # What the statement takes of each call beside its trace.
-CHARGE = (
-    "charged_usd numeric",
-    "freed_tokens bigint",
-    "window_start timestamptz",
-    "hold_id uuid",
-    "lent_usd numeric",
-)
+CHARGE: Final = {
+    "charged_usd": "numeric",
+    "freed_tokens": "bigint",
+    "window_start": "timestamptz",
+    "hold_id": "uuid",
+    "lent_usd": "numeric",
+}
 FREEING: Final = """, freed AS (
-    DELETE FROM budget_hold WHERE id = ANY($3::text::uuid[]) RETURNING token_id, amount_usd
+    DELETE FROM budget_hold WHERE id = ANY($%d::text::uuid[]) RETURNING token_id, amount_usd
 )"""
 SHRINKING: Final = """, shrunk AS (
     UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent.amount_usd
@@ -71,7 +73,7 @@ def _write_charging(*, alone: bool) -> str:
     """
     telling = " ON CONFLICT DO NOTHING RETURNING id" * (not alone)
     charged = "fresh" if alone else "fresh JOIN charges USING (id)"
-    return f"""{write_storing(*CHARGE, alone=alone)}, charges AS (
+    return f"""{write_storing(CHARGE, alone=alone)}, charges AS (
     INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
                         source, price_version)
     SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
@@ -122,7 +124,8 @@ def write_settling(*, alone: bool, frees: bool, lends: bool, locks: bool) -> str
     """
     shrinking = SHRINKING_ALONE if alone else SHRINKING
     write_owed = _write_owed_alone if alone else _write_owed
-    return f"""{_write_charging(alone=alone)}{FREEING * frees}{shrinking * lends}, owed AS (
+    freeing = FREEING % (2 + len(GIVEN) + len(CHARGE) if alone else 3)
+    return f"""{_write_charging(alone=alone)}{freeing * frees}{shrinking * lends}, owed AS (
     {write_owed(frees=frees, lends=lends)}
 ){LOCKING * locks}
 UPDATE api_token AS token SET
@@ -274,7 +277,10 @@ def _settling(
         lends=any("hold_id" in charge for charge in charges),
         locks=len({call.trace["token_id"] for call in calls}) > 1,
     )
-    values = storing_values(traces, charges)
+    if alone:
+        values = storing_values_alone(traces[0], map(charges[0].get, CHARGE))
+    else:
+        values = storing_values(traces, charges)
     return statement, [*values, array_literal(freed)] if freed else values
 
 

@@ -48,28 +48,28 @@ EPOCH = date(1970, 1, 1)
 MILLISECONDS_A_DAY = 86_400_000
 WRITTEN_OUT = (Decimal, UUID)
 NOTHING_FURTHER: Final[Mapping[str, Any]] = {}
+# What is given of each trace, and of which type.
+GIVEN: Final = {
+    **{column.key: column.type.compile(dialect=DIALECT) for column in [*NARROW, *WIDE]},
+    "bucket": "INTEGER",
+}
+JSON_COLUMNS: Final = frozenset(name for name, kind in GIVEN.items() if kind == "JSONB")
 
 
-def _type(column: Column[Any]) -> str:
-    name: str = column.type.compile(dialect=DIALECT)
-    return name
-
-
-def write_storing(*further: str, alone: bool = False) -> str:
+def write_storing(further: Mapping[str, str] = NOTHING_FURTHER, *, alone: bool = False) -> str:
     """Return the part of a statement that stores traces.
 
     Of those that were not stored before, `fresh` has their columns by their names in `Trace` and
-    `TraceText`: a repeat after a commit whose answer was lost changes nothing. The part has two
-    parameters, `storing_values`.
+    `TraceText`: a repeat after a commit whose answer was lost changes nothing. The first
+    parameters are `storing_values`.
 
     Args:
-        further: Columns that they have beside those, each with its type.
+        further: Columns that they have beside those, with their types.
         alone: It is one trace, taken for fresh: if it was stored before, that is an
-            `asyncpg.UniqueViolationError`. To tell traces apart takes a third of the time.
+            `asyncpg.UniqueViolationError`. To tell traces apart takes a third of the time. The
+            first parameters are `storing_values_alone`.
     """
-    columns = [f"{column.key} {_type(column)}" for column in [*NARROW, *WIDE]]
-    columns += ["bucket integer", *further]
-    given = f"SELECT * FROM json_to_recordset($1::text::json) AS given({', '.join(columns)})"  # noqa: S608 - of our own names
+    columns = {**GIVEN, **further}
     narrow = ", ".join(column.name for column in NARROW)
     insert = f"INSERT INTO trace ({narrow}) SELECT {', '.join(column.key for column in NARROW)}"
     texts = ", ".join(["id", "workspace_id", *(column.name for column in WIDE)])
@@ -77,9 +77,15 @@ def write_storing(*further: str, alone: bool = False) -> str:
     added = ", ".join(value if alone else f"sum({value})" for value in SUMMED.values())
     sums = ", ".join(f"{name} = hour_of.{name} + excluded.{name}" for name in SUMS)
     if alone:
-        storing = f"fresh AS ({given}), stored AS ({insert} FROM fresh)"
+        given = ", ".join(
+            f"${place}::{kind} AS {name}" for place, (name, kind) in enumerate(columns.items(), 2)
+        )
+        storing = f"fresh AS (SELECT {given}), stored AS ({insert} FROM fresh)"  # noqa: S608 - of our own names
     else:
-        storing = f"""given AS ({given}), stored AS (
+        given = ", ".join(map(" ".join, columns.items()))
+        storing = f"""given AS (
+        SELECT * FROM json_to_recordset($1::text::json) AS given({given})
+    ), stored AS (
         {insert} FROM given ON CONFLICT DO NOTHING RETURNING id
     ), fresh AS (
         SELECT given.* FROM given JOIN stored USING (id)
@@ -93,7 +99,7 @@ def write_storing(*further: str, alone: bool = False) -> str:
         INSERT INTO trace_hour AS hour_of ({keys}, {", ".join(SUMS)})
         SELECT workspace_id, coalesce(leaderboard_id, '{NO_LEADERBOARD}'),
             date_trunc('hour', created_at, 'UTC'), source, coalesce(provider, ''),
-            coalesce(model, ''), bucket, $2::uuid, {added}
+            coalesce(model, ''), bucket, {"$1" if alone else "$2"}::uuid, {added}
         FROM fresh {GROUPED * (not alone)}
         ON CONFLICT ({keys}) DO UPDATE SET {sums}
     )"""  # noqa: S608 - as above
@@ -119,6 +125,20 @@ def storing_values(
         for trace, more in zip(traces, further, strict=False)
     ]
     return [orjson.dumps(rows, default=_write_other).decode(), WRITER]
+
+
+def storing_values_alone(trace: StorableTrace, further: Iterable[Any] = ()) -> list[Any]:
+    """Return the first parameters of a statement that begins with `write_storing`, of one trace.
+
+    Args:
+        trace: What is stored.
+        further: Its further columns.
+    """
+    row = {**trace, "bucket": bucket_of(trace["latency_ms"])}
+    for name in JSON_COLUMNS:
+        if row[name] is not None:
+            row[name] = orjson.dumps(row[name]).decode()
+    return [WRITER, *(row[name] for name in GIVEN), *further]
 
 
 def _write_other(value: object) -> str:
