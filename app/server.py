@@ -238,13 +238,9 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     graphql = GraphQLEndpoint(
         operations, app, public_url=settings.public_url, graphiql=settings.graphiql
     )
-    return Site(
-        app,
-        graphql,
-        direct,
-        bounded=_boundary(settings, shared.meters),
-        is_traced=shared.meters.tracing is not None,
-    )
+    bounded = _boundary(settings, shared.meters)
+    is_traced = shared.meters.tracing is not None
+    return Site(app, graphql, direct, bounded=bounded, is_traced=is_traced)
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:
