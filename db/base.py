@@ -49,11 +49,6 @@ def new_id() -> UUID:
     return uuid7()
 
 
-def plain_id(id: UUID) -> UUID:
-    """Return an id that was read as Python's own kind: orjson writes no other by itself."""
-    return UUID(int=id.int)
-
-
 def first_id_at(instant: datetime) -> UUID:
     """Return the lowest version 7 UUID that can be made at *instant*, which bounds a range of ids.
 

@@ -12,7 +12,6 @@ from uuid import UUID
 import jwt
 from sqlalchemy import Text, bindparam, select
 
-from db.base import plain_id
 from db.changes import ChangeFeed
 from db.models import ApiToken, Leaderboard, Member, PushToken, Workspace
 from db.records import Row
@@ -250,7 +249,7 @@ def _token_principal(token: Row) -> Principal:
         kind="token",
         workspace_id=token.workspace_id,
         grants=expand_scopes(token.scopes),
-        token_id=plain_id(token.id),
+        token_id=token.id,
         trace_retention_days=token.trace_retention_days,
         limits=TokenLimits(
             budget_interval=None if token.budget_limit_usd is None else token.budget_reset_interval,

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy import Text, Uuid, bindparam, cast, false, func, select
 
-from db.base import plain_id
 from db.changes import ChangeFeed
 from db.models import Candidate, Leaderboard, Ranking, RankingEntry
 from db.records import Row
@@ -157,8 +156,8 @@ async def _read_board(ctx: Context, reference: UUID | str) -> ServingBoard:
     called = (*models, canary) if canary else models
     seconds = sum(model.target.timeout_seconds * (1 + RETRIES) for model in called)
     return ServingBoard(
-        id=plain_id(board.id),
-        workspace_id=plain_id(ctx.workspace_id),
+        id=board.id,
+        workspace_id=ctx.workspace_id,
         system_prompt=board.system_prompt,
         settings=settings,
         models=models,
@@ -181,7 +180,7 @@ async def _find(
 async def _model(ctx: Context, candidate: Row) -> ServingModel:
     target = await chat_target(ctx, candidate, candidate)
     return ServingModel(
-        id=plain_id(candidate.id),
+        id=candidate.id,
         name=candidate.model_id or candidate.display_name,
         price_version=candidate.price_version,
         candidate=candidate,
