@@ -1,6 +1,7 @@
 """Which of callers' values can be stored, and forwarded to models, as they are."""
 
 import math
+from typing import Any
 
 # JSON has numbers of any size; what stores and forwards them has 64 bits.
 SMALLEST_INTEGER = -(2**63)
@@ -9,12 +10,32 @@ LARGEST_INTEGER = 2**64 - 1
 MAX_DEPTH = 100
 
 
+class StorableObject(dict[str, Any]):
+    """An object of JSON that is known to be storable as a whole; only `read_storable` makes one."""
+
+
+def read_storable(text: bytes, parsed: dict[str, Any]) -> dict[str, Any]:
+    """Return *parsed*, as a `StorableObject` if the text alone tells that it is one.
+
+    Args:
+        text: What orjson has read, which refuses lone surrogates and numbers that are not finite;
+            its integers have at most 64 bits.
+        parsed: What came of it.
+    """
+    is_deep = text.count(b"[") + text.count(b"{") > MAX_DEPTH
+    if is_deep or (b"\\" in text and b"\\u0000" in text):
+        return parsed
+    return StorableObject(parsed)
+
+
 def find_unstorable(value: object) -> str | None:
     """Return what *value*, or a part of it, must not contain; None when nothing is wrong.
 
     Args:
         value: As JSON was read.
     """
+    if isinstance(value, StorableObject):
+        return None
     depth = 0
     level: list[object] = [value]
     while level:

@@ -23,6 +23,7 @@ from resolvers.credentials import Authenticator
 from resolvers.errors import AppError
 from resolvers.failures import explain_failure
 from resolvers.idempotency import Claim
+from resolvers.storable import read_storable
 from rest_compat.deps import CALLER_HEADERS, KEY_HEADER, answer_once, identify
 from rest_compat.problems import not_an_object, not_json
 
@@ -228,7 +229,9 @@ def _parse(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     Raises:
         InvalidInputError: There is none in it.
     """
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = headers.get("content-type", "")
+    if kind != "application/json":
+        kind = kind.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and "+json" in kind):
         raise not_an_object()
     try:
@@ -247,9 +250,10 @@ def _load(body: bytes) -> Any:
     if LONG_NUMBER in body.translate(DIGITS):
         return json.loads(body)
     try:
-        return orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return json.loads(body)  # which takes more, and says better what is wrong
+    return read_storable(body, parsed) if isinstance(parsed, dict) else parsed
 
 
 class ClientWatch:
