@@ -137,7 +137,7 @@ def storing_values_alone(trace: StorableTrace, further: Iterable[Any] = ()) -> l
     row = {**trace, "bucket": bucket_of(trace["latency_ms"])}
     for name in JSON_COLUMNS:
         if row[name] is not None:
-            row[name] = orjson.dumps(row[name]).decode()
+            row[name] = orjson.dumps(row[name], default=_write_other).decode()
     return [WRITER, *(row[name] for name in GIVEN), *further]
 
 

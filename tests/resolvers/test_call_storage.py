@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
@@ -23,6 +24,7 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"status": "error", "error": "provider_error: no", "latency_ms": 250.0},
     {"status": "cancelled", "cost_usd": Decimal(1), "cost_source": "unknown"},
     {"model": None, "provider": None, "completion_tokens": 7},
+    {"trace_metadata": {"of": UUID(int=1), "usd": Decimal("0.10")}, "messages": None},
 )
 
 
@@ -63,6 +65,9 @@ async def test_one_by_one_or_together(process: Process, tenant: Tenant) -> None:
     async with process.database.read() as session:
         for entity in (Trace, TraceText, UnsearchedTrace, Charge):
             assert await session.scalar(select(func.count()).select_from(entity)) == 2 * len(KINDS)
+        described = select(Trace.trace_metadata, Trace.messages).order_by(Trace.id.desc()).limit(2)
+        found = [tuple(row) for row in await session.execute(described)]
+        assert found == [({"of": str(UUID(int=1)), "usd": "0.10"}, None)] * 2
 
 
 @pytest.mark.parametrize("count", [1, 3])
