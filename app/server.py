@@ -145,12 +145,13 @@ class Site:
         self.api = api
         self._api = _behind_proxies(bounded(api))
         self._graphql = _behind_proxies(bounded(graphql, route=problems.GRAPHQL_PATH))
-        # These ask neither by which scheme nor for whom a proxy calls.
-        told = _behind_proxies if is_traced else _as_it_is
         self._direct = [
-            replace(path, endpoint=told(bounded(path.endpoint, route=path.route)))
-            for path in direct
+            replace(path, endpoint=bounded(path.endpoint, route=path.route)) for path in direct
         ]
+        if is_traced:  # else these ask neither by which scheme nor for whom a proxy calls
+            self._direct = [
+                replace(path, endpoint=_behind_proxies(path.endpoint)) for path in self._direct
+            ]
         self._match = lru_cache(maxsize=KNOWN_PATHS)(self._match_direct)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -179,10 +180,6 @@ class Site:
             if found is not None:
                 return direct.endpoint, found.groupdict()
         return None
-
-
-def _as_it_is(app: ASGIApp) -> ASGIApp:
-    return app
 
 
 def _behind_proxies(app: ASGIApp) -> ASGIApp:
