@@ -21,8 +21,9 @@ GATHERED_BYTES = 64 * 1024
 # Of headers: those of an answer are some of a few dozen.
 NAMES = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 KNOWN_NAMES = 256
-# What no header holds: control characters, but for the tabs and line ends between them.
-CONTROLS = bytes({*range(32), 127} - set(b"\t\r\n"))
+# What no value of a header holds, which becomes a question mark here, and what it holds itself.
+CONTROLS = {*range(32), 127} - {ord("\t")}
+SOUND = bytes(ord("?") if byte in CONTROLS else byte for byte in range(256))
 # They decide how an answer is framed, or what becomes of its connection.
 FRAMING = frozenset({b"connection", b"transfer-encoding"})
 BODYLESS = frozenset({204, 304})
@@ -96,7 +97,7 @@ class WholeAnswer:
         crowd: Of all answers.
     """
 
-    __slots__ = ("_app", "_crowd", "_cycle", "_send", "_start")
+    __slots__ = ("_app", "_crowd", "_cycle", "_fields", "_headers", "_send", "_start")
 
     def __init__(self, cycle: RequestResponseCycle, app: ASGIApp, crowd: Crowd) -> None:
         self._cycle = cycle
@@ -104,6 +105,8 @@ class WholeAnswer:
         self._crowd = crowd
         self._send: Send
         self._start: Message | None = None
+        self._headers: list[tuple[bytes, bytes]]
+        self._fields: dict[bytes, bytes]
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the request."""
@@ -114,36 +117,38 @@ class WholeAnswer:
         """Send a part of the answer: a head that states a length, once the body has come too."""
         start = self._start
         if start is None and message["type"] == "http.response.start":
-            message["headers"] = headers = list(message.get("headers", ()))
-            if b"content-length" in dict(headers):
+            cycle = self._cycle
+            message["headers"] = given = list(message.get("headers", ()))
+            self._headers = headers = [*cycle.default_headers, *given]
+            self._fields = fields = dict(headers)
+            if b"content-length" in fields:
                 self._start = message
-                self._cycle.waiting_for_100_continue = False
+                cycle.waiting_for_100_continue = False
                 return
         if start is not None:
             self._start = None
-            if not message.get("more_body") and self._write(start, message.get("body", b"")):
+            is_whole = not message.get("more_body")
+            if is_whole and self._write(start["status"], message.get("body", b"")):
                 return
             await self._send(start)
         await self._send(message)
 
-    def _write(self, start: Message, body: bytes) -> bool:
+    def _write(self, status: int, body: bytes) -> bool:
         """Write an answer, unless uvicorn has to look at it; tell whether it is written."""
-        cycle, status = self._cycle, start["status"]
+        cycle, headers, fields = self._cycle, self._headers, self._fields
         is_usual = cycle.keep_alive and not (cycle.response_started or cycle.disconnected)
         if not is_usual or cycle.flow.write_paused or status in BODYLESS:
             return False
-        headers = [*cycle.default_headers, *start["headers"]]
-        fields = dict(headers)
         is_plain = len(fields) == len(headers) and _are_names(b"".join(fields))
         if not is_plain or not FRAMING.isdisjoint(fields):
             return False
-        head = STATUS_LINE[status] + b"\r\n".join([*map(b": ".join, headers), b"", b""])
-        is_sound = head.count(b"\r") == head.count(b"\n") == len(headers) + 2
+        values = b"".join(fields.values())
         has_length = fields[b"content-length"] == b"%d" % len(body)
-        if not (is_sound and has_length) or head != head.translate(None, CONTROLS):
+        if not has_length or values.translate(SOUND) != values:
             return False
+        lines = [*map(b": ".join, headers), b"", body]
         transport: Any = cycle.transport
-        transport.send(head + body, self._crowd)
+        transport.send(STATUS_LINE[status] + b"\r\n".join(lines), self._crowd)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()

@@ -141,7 +141,7 @@ class PresentState(Collector):
         yield GaugeMetricFamily(
             "gero_change_feed_connected",
             "1 while every change is heard of, so that what is served may come from memory.",
-            int(process.changes.is_live),
+            int(process.changes.is_live()),
         )
         jobs = GaugeMetricFamily(
             "gero_jobs_unfinished",

@@ -49,9 +49,8 @@ class ChangeFeed:
         self.count = 0
         self.subscribers: list[Callable[[str | None], None]] = []
 
-    @property
     def is_live(self) -> bool:
-        """Whether every change up to a second ago has been heard."""
+        """Tell whether every change up to a second ago has been heard."""
         return time.monotonic() - self._heard_at < LONGEST_SILENCE_SECONDS
 
     def start(self) -> None:

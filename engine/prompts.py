@@ -43,10 +43,12 @@ def text_of_messages(messages: Sequence[Mapping[str, Any]]) -> str:
     Returns:
         The text, empty when no message holds any.
     """
-    turns = [
-        (message.get("role", "user"), _text_of(message.get("content"))) for message in messages
-    ]
-    questions = [text for role, text in turns if role == "user"]
+    turns, questions = [], []
+    for message in messages:
+        role, text = message.get("role", "user"), _text_of(message.get("content"))
+        turns.append((role, text))
+        if role == "user":
+            questions.append(text)
     if len(questions) == 1:
         return questions[0]
     return "\n".join(f"{role}: {text}" for role, text in turns if text)

@@ -12,6 +12,7 @@ from providers.http_failures import find_stated_failure, read_answered, shown_te
 PLAIN_OUTPUT_FIELDS = ("output", "text", "generated_text", "response", "content")
 CHUNK = "chat.completion.chunk"
 MICRO = Decimal("0.000000000001")
+MILLION = Decimal(1_000_000)
 
 
 def read_answer(content: bytes, target: ChatTarget) -> ChatAnswer:
@@ -131,8 +132,7 @@ def _text(value: object) -> str | None:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-    return value if is_count else None
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def _cost(
@@ -144,6 +144,8 @@ def _cost(
 ) -> tuple[Decimal | None, CostSource]:
     """Return what the call cost in US dollars, the provider's figure first, and whose it is."""
     for stated in (usage.get("cost"), fields.get("cost_usd")):
+        if stated is None:
+            continue
         if isinstance(stated, int | float | str) and not isinstance(stated, bool):
             try:
                 figure = Decimal(str(stated))
@@ -170,4 +172,4 @@ def price_tokens(
         target.input_price_per_million_usd * prompt_tokens
         + target.output_price_per_million_usd * completion_tokens
     )
-    return (total / 1_000_000).quantize(MICRO)
+    return (total / MILLION).quantize(MICRO)

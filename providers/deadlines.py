@@ -1,6 +1,7 @@
 """How long a call may take, and until when it must have begun to answer."""
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from math import inf
 from typing import TypeVar
@@ -70,7 +71,7 @@ class CallDeadline:
 
     __slots__ = (
         "_alarm", "_first_at", "_first_seconds", "_has_begun", "_host", "_is_connected", "_is_sent",
-        "_loop", "_read_seconds", "_total_at", "_total_seconds", "_wait_at", "_waiter",
+        "_read_seconds", "_total_at", "_total_seconds", "_wait_at", "_waiter",
     )  # fmt: skip
 
     def __init__(
@@ -81,11 +82,11 @@ class CallDeadline:
         read_timeout_seconds: float | None = None,
     ) -> None:
         self._host = host
-        self._loop = asyncio.get_running_loop()
         self._total_seconds = timeout_seconds
         self._first_seconds = first_byte_timeout_seconds
         self._read_seconds = read_timeout_seconds
-        self._total_at = inf if timeout_seconds is None else self._loop.time() + timeout_seconds
+        # By the monotonic clock, which is the loop's.
+        self._total_at = inf if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._first_at = inf
         self._wait_at = inf
         self._is_connected = False
@@ -101,7 +102,7 @@ class CallDeadline:
             ProviderError: The time is up.
         """
         if self._read_seconds is not None:
-            self._wait_at = self._loop.time() + self._read_seconds
+            self._wait_at = time.monotonic() + self._read_seconds
         self._waiter, self._alarm = waiter, alarm
         alarm.set(self._next(), waiter)
         try:
@@ -123,7 +124,7 @@ class CallDeadline:
             ProviderError: The time is up.
         """
         if self._read_seconds is not None:
-            self._wait_at = self._loop.time() + self._read_seconds
+            self._wait_at = time.monotonic() + self._read_seconds
         until = self._next()
         try:
             async with asyncio.timeout_at(None if until == inf else until):
@@ -142,7 +143,7 @@ class CallDeadline:
         self._is_sent = True
         # An answer may come before all of the request has left.
         if self._first_seconds is not None and not self._has_begun:
-            self._first_at = self._loop.time() + self._first_seconds
+            self._first_at = time.monotonic() + self._first_seconds
             if self._waiter is not None and self._alarm is not None:
                 self._alarm.set(self._next(), self._waiter)
 
@@ -152,7 +153,10 @@ class CallDeadline:
         self._first_at = inf
 
     def _next(self) -> float:
-        return min(self._total_at, self._first_at, self._wait_at)
+        first_at, wait_at = self._first_at, self._wait_at
+        if first_at == wait_at == inf:  # as of most
+            return self._total_at
+        return min(self._total_at, first_at, wait_at)
 
     def _explain(self) -> ProviderError:
         at = self._next()

@@ -266,7 +266,7 @@ class HttpClient:
         # One wait for a small answer as a whole, unless its head has a limit of its own.
         wanted_bytes = 0
         if first_byte_timeout_seconds is None:
-            wanted_bytes = min(PIECE_BYTES, max_bytes + 1)
+            wanted_bytes = PIECE_BYTES if max_bytes > PIECE_BYTES else max_bytes + 1
         response = await self._send(method, address, headers, content, deadline, wanted_bytes)
         deadline.note_first_byte()
         try:

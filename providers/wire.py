@@ -63,6 +63,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, on_lost: Callable[["Wire"], None]) -> None:
         self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._is_made = False
         self._parser = httptools.HttpResponseParser(self)
@@ -143,7 +144,7 @@ class Wire(asyncio.Protocol):
     def until_ready(self, wanted_bytes: int) -> asyncio.Future[bool]:
         """Return what becomes True when `is_ready` does; there is one at a time."""
         self._wanted_bytes = wanted_bytes
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         return self._waiter
 
     @property

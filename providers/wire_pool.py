@@ -1,6 +1,7 @@
 """Connections that are used again: how many there are, who waits, and when they are left."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -49,8 +50,8 @@ class WirePool:
         self._line: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._open: set[Wire] = set()
         self._all_lost = asyncio.Event()
-        # With until when each is kept. The last that was used is used next, so that those too many
-        # grow old.
+        # With until when each is kept, by the monotonic clock. The last that was used is used next,
+        # so that those too many grow old.
         self._idle: dict[Origin, dict[Wire, float]] = {}
         # From the one that has been idle for longest.
         self._idle_order: OrderedDict[Wire, Origin] = OrderedDict()
@@ -104,10 +105,10 @@ class WirePool:
     def give_back(self, origin: Origin, wire: Wire) -> None:
         """Keep *wire* for another call, or hang up when its answer is not complete."""
         if wire.retire() and wire.idle_seconds:
-            loop = asyncio.get_running_loop()
-            self._idle.setdefault(origin, {})[wire] = loop.time() + wire.idle_seconds
+            self._idle.setdefault(origin, {})[wire] = time.monotonic() + wire.idle_seconds
             self._idle_order[wire] = origin
             if self._timer is None:
+                loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(wire.idle_seconds, self._sweep)
         else:
             wire.abort()
@@ -150,7 +151,7 @@ class WirePool:
     def _find_idle(self, origin: Origin) -> Wire | None:
         while wires := self._idle.get(origin):
             wire = next(reversed(wires))
-            if self._drop(wire) > asyncio.get_running_loop().time():
+            if self._drop(wire) > time.monotonic():
                 return wire
             wire.abort()
         return None
@@ -172,8 +173,7 @@ class WirePool:
 
     def _sweep(self) -> None:
         """Leave the connections that have been idle for too long."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         kept = [(until, wire) for wires in self._idle.values() for wire, until in wires.items()]
         for until, wire in kept:
             if until <= now:
@@ -182,7 +182,7 @@ class WirePool:
         self._timer = None
         if self._idle:
             next_at = min(until for wires in self._idle.values() for until in wires.values())
-            self._timer = loop.call_at(next_at, self._sweep)
+            self._timer = asyncio.get_running_loop().call_at(next_at, self._sweep)
 
     def _forget(self, wire: Wire) -> None:
         self._open.discard(wire)

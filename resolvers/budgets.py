@@ -16,9 +16,9 @@ from resolvers.context import Context
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Budget:
-    """A token's budget as it stands.
+    """A token's budget as it stands; compared by identity, since many calls share one.
 
     Attributes:
         reset_at: When the next window begins; None for a budget that never resets.

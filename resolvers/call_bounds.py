@@ -105,10 +105,9 @@ def size_call(
         InvalidInputError: A bound is not a number that bounds.
     """
     merged = {**target.params, **params}
-    wrong = find_wrong_bound(merged)
-    if wrong is not None:
-        raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
-    longest = max(merged.get("max_tokens") or 0, merged.get("max_completion_tokens") or 0)
+    longest, choices = 0, 1
+    if not BOUNDS.keys().isdisjoint(merged):
+        longest, choices = _read_bounds(merged)
     if longest == 0:
         longest = merged["max_tokens"] = default_max_tokens
         params = {**params, "max_tokens": longest}
@@ -118,8 +117,20 @@ def size_call(
     prompt_tokens = sent_bytes + TOKENS_A_MESSAGE * len(messages)
     if merged.get("tools") or merged.get("functions"):
         prompt_tokens += TOKENS_OF_TOOLS
-    choices = max(merged.get("n") or 1, merged.get("best_of") or 1)
     return CallSize(params, sent_bytes, prompt_tokens, longest * choices)
+
+
+def _read_bounds(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many tokens an answer has at most, 0 for no bound, and how many answers there are.
+
+    Raises:
+        InvalidInputError: A bound is not a number that bounds.
+    """
+    wrong = find_wrong_bound(params)
+    if wrong is not None:
+        raise InvalidInputError(": ".join(wrong), details={"field": wrong[0]})
+    longest = max(params.get("max_tokens") or 0, params.get("max_completion_tokens") or 0)
+    return longest, max(params.get("n") or 1, params.get("best_of") or 1)
 
 
 def bound_call(

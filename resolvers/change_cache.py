@@ -29,7 +29,7 @@ class ChangeCache(Generic[K, V]):
 
     def find(self, key: K) -> V | None:
         """Return what is remembered under *key* and still holds."""
-        return self._values.get(key) if self._feed.is_live else None
+        return self._values.get(key) if self._feed.is_live() else None
 
     @property
     def now(self) -> int:
@@ -45,7 +45,7 @@ class ChangeCache(Generic[K, V]):
             names: What it rests on, as the feed names it.
             read_at: What `now` was before it was read.
         """
-        if not self._feed.is_live or self._feed.count != read_at:
+        if not self._feed.is_live() or self._feed.count != read_at:
             return
         if len(self._values) >= self._max_entries:
             self._forget(None)

@@ -61,11 +61,11 @@ class GroupCommit(Generic[T]):
             self._has_room.clear()
             await self._has_room.wait()
         self._held += 1
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, stored))
         if self._storing is None:
             # It serves whoever comes next too, and so belongs to no request.
             self._storing = asyncio.create_task(self._store_waiting(), context=Context())
+        stored: asyncio.Future[None] = self._storing.get_loop().create_future()
+        self._waiting.append((item, stored))
         return stored
 
     async def _store_waiting(self) -> None:

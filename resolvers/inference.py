@@ -214,7 +214,7 @@ def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAns
         latency_ms=served.outcome.latency_ms,
         budget=ended.budget or call.budget(),
         limits=call.reservations[0].state if call.reservations else None,
-        failed=[(model.name, error.summary) for model, error in call.failed],
+        failed=[(m.name, error.summary) for m, error in call.failed] if call.failed else (),
     )
 
 

@@ -155,8 +155,10 @@ class InferenceRequest(BaseModel):
     @property
     def text(self) -> str | None:
         """The input, under whichever of its names it came; a blank one is none."""
-        given = (self.input, self.prompt, self.question, self.query)
-        return next((text for text in given if text is not None and text.strip()), None)
+        for text in (self.input, self.prompt, self.question, self.query):
+            if text is not None and text.strip():
+                return text
+        return None
 
     @property
     def user(self) -> str | None:
@@ -167,8 +169,9 @@ class InferenceRequest(BaseModel):
     @property
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
-        given, extra = self.model_fields_set, self.model_extra
-        params = {name: getattr(self, name) for name in BOUNDS if name in given}
-        if extra:
-            params |= {name: value for name, value in extra.items() if name not in RESERVED_PARAMS}
+        params = dict(self.model_extra or {})
+        for name in RESERVED_PARAMS.intersection(params):
+            del params[name]
+        for name in self.model_fields_set.intersection(BOUNDS):
+            params[name] = getattr(self, name)
         return params

@@ -104,7 +104,7 @@ async def call_model(
     attempts = 0
     while True:
         refusal = None
-        if endpoint is not None and not endpoint.is_clear:
+        if endpoint is not None and not endpoint.is_clear():
             refusal = await _find_refusal(endpoint)
         if refusal is not None:
             if meter is not None:
@@ -115,7 +115,7 @@ async def call_model(
         attempts += 1
         outcome = await _ask(chat, target, messages, params, attempts, meter, progress)
         error = outcome.error
-        if endpoint is not None and not (error is None and endpoint.is_clear):
+        if endpoint is not None and not (error is None and endpoint.is_clear()):
             await endpoint.note(error)
         if error is None:
             return outcome

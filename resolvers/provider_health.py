@@ -111,14 +111,13 @@ class EndpointHealth:
         self._stopped = stopped
         self._is_patient = is_patient
 
-    @property
     def is_clear(self) -> bool:
-        """Whether nothing is known that speaks against calling it."""
+        """Tell whether nothing is known that speaks against calling it."""
         return self._health.is_clear(self._workspace_id, self._target)
 
     async def wait(self) -> None:
         """Wait until it may be called; see `ProviderHealth.wait`, and `check` for the impatient."""
-        if self.is_clear:
+        if self.is_clear():
             return
         if self._is_patient:
             await self._health.wait(self._workspace_id, self._target, self._stopped)

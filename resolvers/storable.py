@@ -23,7 +23,7 @@ def read_storable(text: bytes, parsed: dict[str, Any]) -> dict[str, Any]:
         parsed: What came of it.
     """
     is_deep = text.count(b"[") + text.count(b"{") > MAX_DEPTH
-    if is_deep or (b"\\" in text and b"\\u0000" in text):
+    if is_deep or (text.find(b"\\") >= 0 and text.find(b"\\u0000") >= 0):
         return parsed
     return StorableObject(parsed)
 

@@ -26,14 +26,17 @@ WRITTEN_NAMES = 1_024
 WRITTEN_BUDGETS = 64
 # A header that holds one is not sent, nor is the answer.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-# The fields of a completion that the endpoint's own word counts for.
-OWN_FIELDS = ("id", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
+# The fields of a completion; for all but the first the endpoint's own word counts.
+FIELDS = frozenset({
+    "object", "id", "created", "model", "choices", "usage", "system_fingerprint", "service_tier",
+})  # fmt: skip
 
 
 def completion_of(answer: InferenceAnswer) -> dict[str, Any]:
     """Return the endpoint's own completion, or one made of its output."""
-    given = answer.completion or {}
-    completion = {name: given[name] for name in OWN_FIELDS if name in given}
+    completion = {**(answer.completion or {}), "object": "chat.completion"}
+    for name in completion.keys() - FIELDS:
+        del completion[name]
     if "id" not in completion:
         completion["id"] = f"chatcmpl-{answer.trace_id}"
     if "created" not in completion:
@@ -45,7 +48,6 @@ def completion_of(answer: InferenceAnswer) -> dict[str, Any]:
         completion["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
     if "usage" not in completion:
         completion["usage"] = usage_of(answer.prompt_tokens, answer.completion_tokens)
-    completion["object"] = "chat.completion"
     return completion
 
 

@@ -154,7 +154,7 @@ async def test_no_more_wait_for_a_silent_database_than_may_be_under_way(
     before = await warm_up(caller, board)
     with proxy.silence():
         async with asyncio.timeout(WITHIN_SECONDS):
-            while served.changes.is_live:
+            while served.changes.is_live():
                 await asyncio.sleep(0.01)
         waiting = asking(caller, board, CALLERS)
         async with asyncio.timeout(AT_ONCE_SECONDS):

@@ -293,7 +293,7 @@ async def test_a_server_that_hears_nothing_remembers_nothing(
             proxy.cut(FEED)
         await revoke(scene)
         await other.heeds(scene.board, "401")
-        assert not other.process.changes.is_live
+        assert not other.process.changes.is_live()
         await scene.execute(update(ApiToken).values(revoked_at=None))
         # Each call asks the database, so that what is given back holds at once.
         assert seen(await other.ask(scene.board)) == "first Solve: hello"
@@ -331,7 +331,7 @@ async def test_what_was_read_before_the_feed_was_heard_again_is_not_remembered(
         proxy.freeze(FEED)
         proxy.cut(FEED)
         async with asyncio.timeout(HEEDED_SECONDS):
-            while feed.is_live or feed.count < lost_at:
+            while feed.is_live() or feed.count < lost_at:
                 await asyncio.sleep(0.01)
         proxy.freeze(f"{ANSWERS}{READER}")
         asking = asyncio.create_task(other.ask(scene.board))
@@ -339,7 +339,7 @@ async def test_what_was_read_before_the_feed_was_heard_again_is_not_remembered(
         await revoke(scene)
         proxy.thaw(FEED)
         async with asyncio.timeout(HEEDED_SECONDS):
-            while not feed.is_live:
+            while not feed.is_live():
                 await asyncio.sleep(0.01)
         proxy.thaw(f"{ANSWERS}{READER}")
         assert seen(await asking) == "first Solve: hello"
