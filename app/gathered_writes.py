@@ -16,6 +16,10 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from providers.crowd import Crowd
 
+# Of a transport, what is not changed.
+PASSED_ON = tuple(
+    name for name in dir(asyncio.Transport) if name[0] != "_" and name not in {"write", "close"}
+)
 # More than this is not put together, but sent as it comes.
 GATHERED_BYTES = 64 * 1024
 # Of headers: those of an answer are some of a few dozen.
@@ -44,13 +48,8 @@ class GatheringTransport:
         self._parts: list[bytes] = []
         self._size = 0
         self._call_soon = asyncio.get_running_loop().call_soon
-        # These are asked for with each request.
-        self.is_closing = transport.is_closing
-        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the transport has."""
-        return getattr(self._transport, name)
+        for name in PASSED_ON:
+            setattr(self, name, getattr(transport, name))
 
     def write(self, data: bytes) -> None:
         """Send *data*, with what else is written in this turn."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 
 class ProviderErrorCode(StrEnum):
@@ -94,7 +94,8 @@ CostSource = Literal["provider", "computed", "unknown"]
 """Who says what a call cost: its provider, tokens times the candidate's prices, or nobody."""
 
 
-class ChatAnswer(NamedTuple):
+@dataclass(slots=True)
+class ChatAnswer:
     """What a model answered.
 
     Attributes:

@@ -85,14 +85,9 @@ def build_answer(
     prompt_tokens = _count(usage, "prompt_tokens")
     completion_tokens = _count(usage, "completion_tokens")
     cost_usd, cost_source = _cost(fields, usage, prompt_tokens, completion_tokens, target)
-    return ChatAnswer(
-        output=output.replace("\x00", "\ufffd"),
-        completion=completion,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        cost_usd=cost_usd,
-        cost_source=cost_source,
-    )
+    output = output.replace("\x00", "\ufffd")
+    # By position: names cost as much again, of what is made for each call.
+    return ChatAnswer(output, completion, prompt_tokens, completion_tokens, cost_usd, cost_source)
 
 
 def _parse(content: bytes) -> object:

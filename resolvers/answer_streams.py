@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Self
 
@@ -179,7 +180,8 @@ class AnswerStream:
         output_bytes = len(answer.output.encode("utf-8", "replace"))
         completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))
         cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
-        return answer._replace(
+        return replace(
+            answer,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost_usd=cost_usd,

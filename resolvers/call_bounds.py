@@ -1,8 +1,9 @@
 """The most that one model call can use and cost, worked out from what is sent before it is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -38,7 +39,8 @@ MILLION = 1_000_000
 SMALLEST_USD = Decimal("0.000000000001")
 
 
-class CallSize(NamedTuple):
+@dataclass(slots=True)
+class CallSize:
     """A call that can't send and generate more than is known.
 
     Attributes:
@@ -62,7 +64,8 @@ class CallSize(NamedTuple):
         return -(-self.sent_bytes // BYTES_A_TOKEN) + self.most_completion_tokens
 
 
-class BoundedCall(NamedTuple):
+@dataclass(slots=True)
+class BoundedCall:
     """A call that can't cost more than is known.
 
     Attributes:

@@ -1,8 +1,9 @@
 """Inference: requests served by the model in production."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -30,7 +31,8 @@ from resolvers.serving_calls import Served, ServingCall
 MAX_LISTED = 1_000
 
 
-class InferenceAnswer(NamedTuple):
+@dataclass(slots=True)
+class InferenceAnswer:
     """What the model in production answered.
 
     Attributes:
@@ -200,21 +202,23 @@ def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAns
     answer = served.outcome.answer
     if answer is None:
         raise _upstream_error(call.id, served.outcome.error)
+    model = served.model
+    # By position: names cost as much again, of what is made for each call.
     return InferenceAnswer(
-        trace_id=call.id,
-        leaderboard_id=call.board.id,
-        candidate=served.model.candidate,
-        model=served.model.name,
-        provider=served.model.target.provider,
-        output=answer.output,
-        completion=answer.completion,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        cost_usd=answer.cost_usd,
-        latency_ms=served.outcome.latency_ms,
-        budget=ended.budget or call.budget(),
-        limits=call.reservations[0].state if call.reservations else None,
-        failed=[(m.name, error.summary) for m, error in call.failed] if call.failed else (),
+        call.id,
+        call.board.id,
+        model.candidate,
+        model.name,
+        model.target.provider,
+        answer.output,
+        answer.completion,
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.cost_usd,
+        served.outcome.latency_ms,
+        ended.budget or call.budget(),
+        call.reservations[0].state if call.reservations else None,
+        [(each.name, error.summary) for each, error in call.failed] if call.failed else (),
     )
 
 

@@ -163,15 +163,15 @@ class InferenceRequest(BaseModel):
     @property
     def user(self) -> str | None:
         """Whom it is for, as OpenAI's `user` tells; None when it does not."""
-        user = (self.model_extra or {}).get("user")
+        user = (self.__pydantic_extra__ or {}).get("user")
         return user if isinstance(user, str) else None
 
     @property
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
-        params = dict(self.model_extra or {})
+        params = dict(self.__pydantic_extra__ or {})
         for name in RESERVED_PARAMS.intersection(params):
             del params[name]
-        for name in self.model_fields_set.intersection(BOUNDS):
+        for name in self.__pydantic_fields_set__.intersection(BOUNDS):
             params[name] = getattr(self, name)
         return params

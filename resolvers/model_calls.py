@@ -27,7 +27,8 @@ MAY_HAVE_GENERATED = {
 }
 
 
-class CallOutcome(NamedTuple):
+@dataclass(slots=True)
+class CallOutcome:
     """How a call ended; one that broke off in the middle has an answer and an error.
 
     Attributes:

@@ -19,6 +19,7 @@ from resolvers.context import Context
 from resolvers.errors import IntegrationMissingError, NotFoundError, RankingNotReadyError
 from resolvers.inputs import Serving
 from resolvers.loaders.base import own_workspace
+from resolvers.model_calls import CallSubject
 from resolvers.paging import AnySelect
 from resolvers.provider_health import EndpointHealth
 from resolvers.rollout_plan import RolloutPlan, ShadowPlan, load_plans
@@ -55,13 +56,13 @@ class ServingModel:
 
     Attributes:
         name: The provider's name for it, or else the leaderboard's.
-        price_version: Of its prices.
+        subject: Of its calls, whichever token they are made with.
         health: Of its endpoint; calls don't wait for one that is ill.
     """
 
     id: UUID
     name: str
-    price_version: int
+    subject: CallSubject
     candidate: Row
     target: ChatTarget
     health: EndpointHealth
@@ -179,10 +180,21 @@ async def _find(
 
 async def _model(ctx: Context, candidate: Row) -> ServingModel:
     target = await chat_target(ctx, candidate, candidate)
+    name = candidate.model_id or candidate.display_name
+    subject = CallSubject(
+        workspace_id=ctx.workspace_id,
+        leaderboard_id=candidate.leaderboard_id,
+        candidate_id=candidate.id,
+        source="inference",
+        run_id=None,
+        token_id=None,
+        model=name,
+        price_version=candidate.price_version,
+    )
     return ServingModel(
         id=candidate.id,
-        name=candidate.model_id or candidate.display_name,
-        price_version=candidate.price_version,
+        name=name,
+        subject=subject,
         candidate=candidate,
         target=target,
         health=ctx.services.health.of(ctx.workspace_id, target, is_patient=False),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import UUID
 
 from db.base import new_id
@@ -27,7 +27,7 @@ from resolvers.errors import (
 )
 from resolvers.inference_request import InferenceRequest
 from resolvers.meters import CallSource, Refusal
-from resolvers.model_calls import CallOutcome, CallSubject, call_model, trace_values
+from resolvers.model_calls import CallOutcome, call_model, trace_values
 from resolvers.reservations import Reservation
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
 from resolvers.token_room import reserve
@@ -38,7 +38,8 @@ log = logging.getLogger("gero.calls")
 NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
 
 
-class Served(NamedTuple):
+@dataclass(slots=True)
+class Served:
     """Who was asked last, and how that ended."""
 
     model: ServingModel
@@ -288,22 +289,14 @@ class ServingCall:
         answer = outcome.answer
         trace = trace_values(
             self.id,
-            CallSubject(
-                workspace_id=self.board.workspace_id,
-                leaderboard_id=self.board.id,
-                candidate_id=model.id,
-                source="inference",
-                run_id=None,
-                token_id=self.ctx.principal.token_id,
-                model=model.name,
-                price_version=model.price_version,
-            ),
+            model.subject,
             model.target,
             outcome,
             input=self.input,
             messages=self.messages,
             metadata=self._metadata(),
         )
+        trace["token_id"] = self.ctx.principal.token_id
         cost_usd = outcome.cost_usd
         rest_usd = self.held_usd - self.owed_usd if cost_usd is None else cost_usd
         sent, generated = (

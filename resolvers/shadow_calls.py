@@ -10,7 +10,7 @@ from resolvers.call_bounds import bound_call, size_call
 from resolvers.errors import AppError, PriceUnknownError
 from resolvers.failures import describe, is_outage
 from resolvers.meters import CallSource
-from resolvers.model_calls import CallSubject, call_model, trace_values
+from resolvers.model_calls import call_model, trace_values
 from resolvers.rollout_plan import ShadowPlan
 from resolvers.serving import ServingModel
 from resolvers.shadow_budget import hold_shadow, settle_shadow
@@ -83,16 +83,7 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
     )
     trace = trace_values(
         new_id(),
-        CallSubject(
-            workspace_id=call.board.workspace_id,
-            leaderboard_id=call.board.id,
-            candidate_id=challenger.id,
-            source="inference",
-            run_id=None,
-            token_id=None,
-            model=challenger.name,
-            price_version=challenger.price_version,
-        ),
+        challenger.subject,
         target,
         outcome,
         input=call.input,

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from fastapi.routing import APIRoute
@@ -43,7 +43,8 @@ LONG_NUMBER = b"1" * 19
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-class Posted(NamedTuple):
+@dataclass(slots=True)
+class Posted:
     """A request, read whole.
 
     Attributes:

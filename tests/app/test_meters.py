@@ -113,7 +113,7 @@ async def test_calls_are_counted_by_source_provider_and_outcome(
 ) -> None:
     calls = process.meters.calls(CallSource.JUDGE)
     calls.note(TARGET, ANSWER, None, 0.3, 0.2)
-    calls.note(TARGET, ANSWER._replace(cost_usd=None, prompt_tokens=None), None, 0.3)
+    calls.note(TARGET, replace(ANSWER, cost_usd=None, prompt_tokens=None), None, 0.3)
     calls.note(TARGET, None, ProviderError(ProviderErrorCode.TIMED_OUT, "x"), 20.0)
     calls.note(TARGET, None, ProviderError(ProviderErrorCode.CIRCUIT_OPEN, "x"), None)
     process.meters.refused(Refusal.TOKEN_RATE)
