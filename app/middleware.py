@@ -73,10 +73,13 @@ class RequestBoundary:
             return self._app(scope, receive, send)
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id")
-        if given is None or not REQUEST_ID.match(given):
-            given = str(uuid4()).encode()
-        scope["request_id"] = given.decode()
-        current_request_id.set(scope["request_id"])
+        if given is not None and REQUEST_ID.match(given):
+            request_id = given.decode()
+        else:
+            request_id = str(uuid4())
+            given = request_id.encode()
+        scope["request_id"] = request_id
+        current_request_id.set(request_id)
         exchange = _Exchange(receive, send, given, self._max_body_bytes, self._room)
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
