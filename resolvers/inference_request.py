@@ -169,9 +169,9 @@ class InferenceRequest(BaseModel):
     @property
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
-        params = dict(self.__pydantic_extra__ or {})
+        given, params = self.__pydantic_fields_set__, dict(self.__pydantic_extra__ or {})
         for name in RESERVED_PARAMS.intersection(params):
             del params[name]
-        for name in self.__pydantic_fields_set__.intersection(BOUNDS):
-            params[name] = getattr(self, name)
+        if not given.isdisjoint(BOUNDS):
+            params |= {name: getattr(self, name) for name in BOUNDS if name in given}
         return params
