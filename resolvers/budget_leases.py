@@ -32,6 +32,8 @@ log = logging.getLogger("gero.calls")
 
 # So long a lease is lent from; a token that falls idle has its money back after it.
 LENT_SECONDS: Final = 1.0
+# How busy a token was is remembered so long: after a pause, it is from its first call on.
+REMEMBERED_SECONDS: Final = 60.0
 # A token is busy that has so many calls within this time; a lease is for fewer of them at least.
 BUSY_CALLS: Final = 16
 # Of what is free, the share that one lease may take.
@@ -85,9 +87,8 @@ class Lease:
             self.is_released = True
             self.release(self)
 
-    def covers(self, amount_usd: Decimal, seconds: float) -> bool:
-        """Tell whether it can lend an amount to a call that may take so long from now on."""
-        now = time.monotonic()
+    def covers(self, amount_usd: Decimal, now: float, seconds: float) -> bool:
+        """Tell whether it can lend an amount to a call that may take so long from *now* on."""
         is_open = not self.is_closed and now < self.ends_at and now + seconds <= self.expires_at
         return is_open and amount_usd <= self.free_usd
 
@@ -101,8 +102,8 @@ class _Token:
         next: Lent from after it.
         is_asking: For another lease.
         since: By the monotonic clock: `calls` are counted since then.
-        calls: Of these seconds.
-        calls_before: Of as many seconds before these.
+        calls: Of the second that began then.
+        calls_before: Of the last second before it that had any.
     """
 
     lease: Lease | None = None
@@ -112,12 +113,11 @@ class _Token:
     calls: int = 0
     calls_before: int = 0
 
-    def count(self) -> None:
+    def count(self, now: float) -> None:
         """Count a call."""
-        now = time.monotonic()
         age = now - self.since
         if age >= LENT_SECONDS:
-            self.calls_before = self.calls if age < 2 * LENT_SECONDS else 0
+            self.calls_before = self.calls if age < REMEMBERED_SECONDS else 0
             self.since, self.calls = now, 0
         self.calls += 1
 
@@ -152,14 +152,16 @@ class BudgetLeases:
         token = self._tokens.get(token_id)
         if token is None:
             return None
-        token.count()
+        now = time.monotonic()
+        token.count(now)
         lease = token.lease
         if lease is None:
             return None
-        if token.next is not None and not lease.covers(amount_usd, seconds):
+        is_covered = lease.covers(amount_usd, now, seconds)
+        if not is_covered and token.next is not None:
             lease.close()
             lease, token.lease, token.next = token.next, token.next, None
-        is_covered = lease.covers(amount_usd, seconds)
+            is_covered = lease.covers(amount_usd, now, seconds)
         if is_covered:
             lease.free_usd -= amount_usd
             lease.lent_count += 1
@@ -179,7 +181,7 @@ class BudgetLeases:
             if len(self._tokens) >= REMEMBERED_TOKENS:
                 self._forget_idle()
             token = self._tokens[held.token_id] = _Token()
-            token.count()
+            token.count(time.monotonic())
         if token.lease is None and token.pace >= BUSY_CALLS:
             self._extend(token, held, held.amount_usd, seconds)
 

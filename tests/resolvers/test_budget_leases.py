@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
-from resolvers.budget_leases import BUSY_CALLS, SHARE
+from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, SHARE
 from resolvers.budgets import release_expired_holds
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
@@ -131,6 +131,15 @@ async def test_few_calls_are_lent_nothing(server: Server) -> None:
     for _ in range(BUSY_CALLS - 2):
         assert (await server.call()).lease is None
     assert await server.read() == ((BUSY_CALLS - 2) * MOST, Decimal(0))
+
+
+async def test_a_token_that_was_busy_is_lent_to_soon_after_a_pause(server: Server) -> None:
+    await server.settle(await until_lent(server), MOST)
+    await server.until_nothing_is_held()
+    await asyncio.sleep(2 * LENT_SECONDS)
+    calls = [await server.call() for _ in range(BUSY_CALLS // 2)]
+    assert calls[0].lease is None
+    assert calls[-1].lease is not None
 
 
 async def test_no_more_than_a_share_of_what_is_free_is_held_ahead(server: Server) -> None:
