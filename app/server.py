@@ -145,13 +145,12 @@ class Site:
         self.api = api
         self._api = _behind_proxies(bounded(api))
         self._graphql = _behind_proxies(bounded(graphql, route=problems.GRAPHQL_PATH))
-        self._direct = [
-            replace(path, endpoint=bounded(path.endpoint, route=path.route)) for path in direct
-        ]
-        if is_traced:  # else these ask neither by which scheme nor for whom a proxy calls
-            self._direct = [
-                replace(path, endpoint=_behind_proxies(path.endpoint)) for path in self._direct
-            ]
+        self._direct: list[DirectPath] = []
+        for path in direct:
+            endpoint = bounded(path.endpoint, route=path.route)
+            if is_traced:  # else these ask neither by which scheme nor for whom a proxy calls
+                endpoint = _behind_proxies(endpoint)
+            self._direct.append(replace(path, endpoint=endpoint))
         self._match = lru_cache(maxsize=KNOWN_PATHS)(self._match_direct)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -4,7 +4,7 @@ import os
 import re
 from errno import EDQUOT, EMFILE, ENFILE, ENOSPC, ESTALE
 
-from providers.base import ObjectError, ObjectMissingError
+from providers.objects import ObjectError, ObjectMissingError
 
 # The library tells what went wrong in text alone. Of that we repeat what has a known form, as the
 # rest is the other side's, and some servers answer with the credential that they refuse.

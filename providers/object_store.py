@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from providers.base import ObjectError, ObjectMissingError, ObjectStore, StoredObject
 from providers.durable_files import prepare_directory, put_durably
 from providers.object_failures import explain
+from providers.objects import ObjectError, ObjectMissingError, ObjectStore, StoredObject
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config

@@ -9,7 +9,8 @@ from uuid import UUID
 from db.base import first_id_at
 from db.listening import Listener
 from db.session import Database, WriteSession
-from providers.base import ChatProvider, DatasetHub, ModelCatalogue, ObjectStore
+from providers.base import ChatProvider, DatasetHub, ModelCatalogue
+from providers.objects import ObjectStore
 from providers.vault import Vault
 from resolvers.admission import Admission
 from resolvers.auth import SYSTEM, Principal, demand

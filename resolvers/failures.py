@@ -16,7 +16,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from providers.base import ObjectError, ProviderError
+from providers.base import ProviderError
+from providers.objects import ObjectError
 from resolvers.errors import AppError, InternalError, UnavailableError
 from resolvers.inputs import invalid_input
 

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from db.models import DatasetSnapshot
-from providers.base import ObjectError, ObjectMissingError
+from providers.objects import ObjectError, ObjectMissingError
 from resolvers.auth import Scope, requires
 from resolvers.context import Context
 from resolvers.downloads import line_batches, open_download

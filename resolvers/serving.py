@@ -60,7 +60,6 @@ class ServingModel:
         health: Of its endpoint; calls don't wait for one that is ill.
     """
 
-    id: UUID
     name: str
     subject: CallSubject
     candidate: Row
@@ -192,7 +191,6 @@ async def _model(ctx: Context, candidate: Row) -> ServingModel:
         price_version=candidate.price_version,
     )
     return ServingModel(
-        id=candidate.id,
         name=name,
         subject=subject,
         candidate=candidate,

@@ -35,7 +35,7 @@ from engine.snapshot_format import (
     read_index,
 )
 from engine.splits import is_validation
-from providers.base import ObjectError, ObjectMissingError, ObjectStore
+from providers.objects import ObjectError, ObjectMissingError, ObjectStore
 from resolvers.errors import CorruptSnapshotError, UnavailableError
 
 # Blocks fetched together: some megabytes, whatever the snapshot's size, and always one.

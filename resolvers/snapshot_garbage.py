@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from db.models import DatasetSnapshot, Leaderboard
-from providers.base import ObjectError, StoredObject
+from providers.objects import ObjectError, StoredObject
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.snapshot_files import FOLDER

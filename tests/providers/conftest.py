@@ -19,8 +19,8 @@ import httpx2
 import pytest
 from hypothesis import settings
 
-from providers.base import ObjectError
 from providers.object_store import ObjectStoreOptions, open_object_store
+from providers.objects import ObjectError
 
 # No deadline: how long one example takes is the machine's business, not a claim.
 settings.register_profile("providers", deadline=None, max_examples=100)

@@ -18,7 +18,6 @@ from uuid import uuid4
 
 import pytest
 
-from providers.base import ObjectError, ObjectMissingError, ObjectStore
 from providers.durable_files import ABANDONED_SECONDS, INCOMING
 from providers.object_store import (
     CHUNK_BYTES,
@@ -27,6 +26,7 @@ from providers.object_store import (
     ObjectStoreOptions,
     open_object_store,
 )
+from providers.objects import ObjectError, ObjectMissingError, ObjectStore
 from tests.providers.conftest import READER, S3Server
 
 REPOSITORY = Path(__file__).parents[2]
