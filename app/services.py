@@ -149,7 +149,7 @@ class Process:
             admission=Admission(settings.max_inferences),
             door=Admission(settings.max_inferences),
             reservations=reservations,
-            leases=BudgetLeases(reservations, self.writers[1]),
+            leases=BudgetLeases(reservations, self.writers[0]),
             calls=self._calls(settings, traces),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(

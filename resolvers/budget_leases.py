@@ -2,9 +2,13 @@
 
 To hold what a call may cost is a round trip and a commit. While a token's calls come thick and
 fast, a process holds for many of them at once, and lends to each what it may cost. That is a hold
-like any other: nothing is lent that the database does not hold, what a call was lent is given back
-as it is settled, and the rest soon after. No more is held ahead than a hundredth of what is free,
-and nothing when that is a few calls' worth: then each call is decided on by itself.
+like any other: nothing is lent that the database does not hold. No more is held ahead than a
+hundredth of what is free, and nothing when that is a few calls' worth: then each call is decided on
+by itself.
+
+What calls have spent of a lease stands in its own row, to which no other server writes, and moves
+to the token by the second, with what is free again. So the token's row, which all servers share,
+is not locked for each commit. Of a server that died, the sweep moves it (`budgets.py`).
 """
 
 import asyncio
@@ -15,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -22,10 +27,11 @@ import asyncpg
 
 from db.base import new_id
 from db.writing import StatementWriter
-from resolvers.budgets import ZERO
+from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.call_bounds import SMALLEST_USD
 from resolvers.failures import OUTAGES, describe
 from resolvers.group_commit import GroupCommit
+from resolvers.patience import retry_outage
 from resolvers.reservations import Reservation
 
 log = logging.getLogger("gero.calls")
@@ -36,15 +42,36 @@ LENT_SECONDS: Final = 1.0
 REMEMBERED_SECONDS: Final = 60.0
 # A token is busy that has so many calls within this time; a lease is for fewer of them at least.
 BUSY_CALLS: Final = 16
+# A server that ends waits so long for what moves.
+CLOSING_SECONDS: Final = 5.0
 # Of what is free, the share that one lease may take.
 SHARE: Final = 100
 REMEMBERED_TOKENS: Final = 10_000
 
-RELEASE = """
-WITH freed AS (DELETE FROM budget_hold WHERE id = $1 RETURNING token_id, amount_usd)
-UPDATE api_token AS token SET budget_held_usd = budget_held_usd - freed.amount_usd
-FROM freed WHERE freed.token_id = token.id
+MOVE = """
+WITH moved AS (%s)
+UPDATE api_token AS token SET
+    budget_used_usd = moved.spent_usd
+        + CASE WHEN budget_window_started_at < $2 THEN 0 ELSE budget_used_usd END,
+    budget_held_usd = budget_held_usd - moved.amount_usd,
+    budget_window_started_at = greatest(budget_window_started_at, $2)
+FROM moved WHERE moved.token_id = token.id
+RETURNING budget_limit_usd, budget_used_usd
 """
+MOVE_SOME: Final = (
+    MOVE
+    % """
+    UPDATE budget_hold SET amount_usd = amount_usd - $3, spent_usd = spent_usd - $4
+    WHERE id = $1 RETURNING token_id, $3::numeric AS amount_usd, $4::numeric AS spent_usd
+"""
+)
+# What its row says: so it is right whatever moved before.
+MOVE_ALL: Final = (
+    MOVE
+    % """
+    DELETE FROM budget_hold WHERE id = $1 RETURNING token_id, amount_usd, spent_usd
+"""
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,49 +79,58 @@ class Lease:
     """A hold that calls are lent from.
 
     Attributes:
+        token: Whose calls.
         hold: In the database.
-        free_usd: Of it, not lent, in US dollars.
+        amount_usd: Of it, what has not moved, in US dollars: it is free, lent or spent.
+        free_usd: Of that, not lent.
+        lent_usd: Of that, lent to calls that are not stored.
+        spent_usd: What calls were charged that were lent from it, and has not moved.
+        lent_count: The number of those calls.
         ends_at: By the monotonic clock: it is lent from no longer.
         expires_at: By that clock: the database gives it back.
-        release: Has the database give it back.
-        lent_count: Calls that were lent from it and are not settled.
+        on_settled: Told of each call that is settled once it is closed.
         is_closed: Nothing more is lent from it.
-        is_released: The database has it no longer.
+        is_moving: What is spent is about to move.
+        is_unsure: Whether some of it moved is not known; the rest moves in the end.
     """
 
+    token: "Account"
     hold: Reservation
+    amount_usd: Decimal
     free_usd: Decimal
     ends_at: float
     expires_at: float
-    release: Callable[["Lease"], None]
+    on_settled: Callable[["Lease"], None]
+    lent_usd: Decimal = ZERO
+    spent_usd: Decimal = ZERO
     lent_count: int = 0
     is_closed: bool = False
-    is_released: bool = False
-
-    def close(self) -> None:
-        """Lend from it no longer; once all that was lent is settled, the rest is given back."""
-        self.is_closed = True
-        self.free_usd = ZERO
-        self._end()
-
-    def settled(self) -> None:
-        """Note that a call is settled that was lent from it."""
-        self.lent_count -= 1
-        self._end()
-
-    def _end(self) -> None:
-        if self.is_closed and self.lent_count == 0 and not self.is_released:
-            self.is_released = True
-            self.release(self)
+    is_moving: bool = False
+    is_unsure: bool = False
 
     def covers(self, amount_usd: Decimal, now: float, seconds: float) -> bool:
         """Tell whether it can lend an amount to a call that may take so long from *now* on."""
         is_open = not self.is_closed and now < self.ends_at and now + seconds <= self.expires_at
         return is_open and amount_usd <= self.free_usd
 
+    def lend(self, amount_usd: Decimal) -> None:
+        """Lend an amount to a call."""
+        self.free_usd -= amount_usd
+        self.lent_usd += amount_usd
+        self.lent_count += 1
+
+    def settle(self, lent_usd: Decimal, charged_usd: Decimal) -> None:
+        """Note that a call is stored, which was lent and charged so much."""
+        self.lent_usd -= lent_usd
+        self.lent_count -= 1
+        self.spent_usd += charged_usd
+        self.token.spent_usd += charged_usd
+        if self.is_closed:
+            self.on_settled(self)
+
 
 @dataclass(slots=True)
-class _Token:
+class Account:
     """What a process knows of a token's calls.
 
     Attributes:
@@ -104,6 +140,10 @@ class _Token:
         since: By the monotonic clock: `calls` are counted since then.
         calls: Of the second that began then.
         calls_before: Of the last second before it that had any.
+        limit_usd: Of its budget, in US dollars, as the database said last.
+        used_usd: Of that, as it said then.
+        begins_at: The window that this was of.
+        spent_usd: Of this process's leases, what has not moved.
     """
 
     lease: Lease | None = None
@@ -112,6 +152,10 @@ class _Token:
     since: float = 0.0
     calls: int = 0
     calls_before: int = 0
+    limit_usd: Decimal = ZERO
+    used_usd: Decimal = ZERO
+    begins_at: datetime | None = None
+    spent_usd: Decimal = ZERO
 
     def count(self, now: float) -> None:
         """Count a call."""
@@ -126,19 +170,39 @@ class _Token:
         """About how many calls come while a lease is lent from."""
         return max(self.calls, self.calls_before)
 
+    def hear(
+        self, limit_usd: Decimal | None, used_usd: Decimal, begins_at: datetime | None
+    ) -> None:
+        """Note what the database says of the budget.
+
+        What it said before may be heard later: within a window, no less is used afterwards.
+
+        Args:
+            limit_usd: None when the budget is gone.
+            used_usd: Of it.
+            begins_at: Of which window.
+        """
+        self.limit_usd = limit_usd or ZERO
+        if begins_at != self.begins_at or used_usd > self.used_usd:
+            self.used_usd, self.begins_at = used_usd, begins_at
+
+    def budget(self, interval: str, now: datetime) -> Budget:
+        """Return the budget as it stands, but for what other servers' leases have spent since."""
+        return Budget(self.limit_usd, self.used_usd + self.spent_usd, window_end(interval, now))
+
 
 class BudgetLeases:
     """Lends the calls of busy tokens what they may cost.
 
     Args:
         reservations: Hold it.
-        writer: Gives back what was not lent.
+        writer: Moves what was spent, and what is free again.
     """
 
     def __init__(self, reservations: GroupCommit[Reservation], writer: StatementWriter) -> None:
         self._reservations = reservations
         self._writer = writer
-        self._tokens: dict[UUID, _Token] = {}
+        self._tokens: dict[UUID, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lend(self, token_id: UUID, amount_usd: Decimal, seconds: float) -> Lease | None:
@@ -159,18 +223,17 @@ class BudgetLeases:
             return None
         is_covered = lease.covers(amount_usd, now, seconds)
         if not is_covered and token.next is not None:
-            lease.close()
+            self._close(lease)
             lease, token.lease, token.next = token.next, token.next, None
             is_covered = lease.covers(amount_usd, now, seconds)
         if is_covered:
-            lease.free_usd -= amount_usd
-            lease.lent_count += 1
+            lease.lend(amount_usd)
         if token.next is None and 2 * lease.free_usd < lease.hold.amount_usd:
             self._extend(token, lease.hold, amount_usd, seconds)
         return lease if is_covered else None
 
     def note(self, held: Reservation, seconds: float) -> None:
-        """Note a hold of a call's own: with many of them, the next ones shall be lent theirs.
+        """Note a call's own hold: with many of them, the next calls shall be lent theirs.
 
         Args:
             held: What was held.
@@ -180,8 +243,9 @@ class BudgetLeases:
         if token is None:
             if len(self._tokens) >= REMEMBERED_TOKENS:
                 self._forget_idle()
-            token = self._tokens[held.token_id] = _Token()
+            token = self._tokens[held.token_id] = Account()
             token.count(time.monotonic())
+        held.account = token
         if token.lease is None and token.pace >= BUSY_CALLS:
             self._extend(token, held, held.amount_usd, seconds)
 
@@ -191,14 +255,18 @@ class BudgetLeases:
         if token is not None:
             for lease in (token.lease, token.next):
                 if lease is not None:
-                    lease.close()
+                    self._close(lease)
+                    if lease.lent_count:
+                        self._begin(self._move_some(lease))
 
     async def aclose(self) -> None:
-        """Give everything back that is not lent."""
+        """Give everything back that is not lent; what can't be moves when it expires."""
         for token_id in list(self._tokens):
             self.close(token_id)
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                while self._tasks:
+                    await asyncio.gather(*self._tasks)
 
     def _forget_idle(self) -> None:
         for token_id, token in list(self._tokens.items()):
@@ -206,7 +274,7 @@ class BudgetLeases:
                 del self._tokens[token_id]
 
     def _extend(
-        self, token: _Token, like: Reservation, amount_usd: Decimal, seconds: float
+        self, token: Account, like: Reservation, amount_usd: Decimal, seconds: float
     ) -> None:
         """Have money held for the calls to come, if there is plenty of it."""
         state = like.state
@@ -228,18 +296,24 @@ class BudgetLeases:
         token.is_asking = True
         self._begin(self._open(token, hold, time.monotonic() + LENT_SECONDS, seconds))
 
-    async def _open(self, token: _Token, hold: Reservation, ends_at: float, seconds: float) -> None:
+    async def _open(
+        self, token: Account, hold: Reservation, ends_at: float, seconds: float
+    ) -> None:
         try:
             # Whatever is wrong with the database, the next call is told.
             with suppress(asyncpg.PostgresError, *OUTAGES):
                 await (await self._reservations.offer(hold))
         finally:
             token.is_asking = False
-        if hold.state is None or hold.refused is not None:
+        state = hold.state
+        if state is None or state.limit_usd is None or hold.refused is not None:
             return
-        lease = Lease(hold, hold.amount_usd, ends_at, ends_at + seconds, self._release)
+        token.hear(state.limit_usd, state.used_usd, window_start(hold.interval, datetime.now(UTC)))
+        lease = Lease(
+            token, hold, hold.amount_usd, hold.amount_usd, ends_at, ends_at + seconds, self._settled
+        )
         if self._tokens.get(hold.token_id) is not token:  # room has become scarce meanwhile
-            lease.close()
+            self._close(lease)
             return
         if token.lease is None:
             token.lease = lease
@@ -249,21 +323,64 @@ class BudgetLeases:
             max(ends_at - time.monotonic(), 0.0), self._end, token, lease
         )
 
-    def _end(self, token: _Token, lease: Lease) -> None:
-        lease.close()
+    def _end(self, token: Account, lease: Lease) -> None:
         if token.next is lease:
             token.next = None
         if token.lease is lease:
             token.lease, token.next = token.next, None
+        self._close(lease)
 
-    def _release(self, lease: Lease) -> None:
-        self._begin(self._give_back(lease))
+    def _close(self, lease: Lease) -> None:
+        """Lend from a lease no longer."""
+        if not lease.is_closed:
+            lease.is_closed = True
+            lease.free_usd = ZERO
+            self._settled(lease)
 
-    async def _give_back(self, lease: Lease) -> None:
+    def _settled(self, lease: Lease) -> None:
+        """Have what was spent of a closed lease move soon, or at once when that is all."""
+        if lease.lent_count == 0:
+            self._begin(self._move_all(lease))
+        elif not lease.is_moving:
+            lease.is_moving = True
+            self._begin(self._move_soon(lease))
+
+    async def _move_soon(self, lease: Lease) -> None:
+        await asyncio.sleep(LENT_SECONDS)
+        lease.is_moving = False
+        if lease.lent_count:  # else all of it has moved
+            await self._move_some(lease)
+
+    async def _move_some(self, lease: Lease) -> None:
+        """Move what has been spent of a lease, and what is free of it again."""
+        spent_usd = lease.spent_usd
+        amount_usd = lease.amount_usd - lease.lent_usd
+        if lease.is_unsure or not (spent_usd or amount_usd):
+            return
         try:
-            await self._writer.fetch(RELEASE, [lease.hold.id])
+            await self._move(lease, MOVE_SOME, amount_usd, spent_usd)
         except (asyncpg.PostgresError, *OUTAGES) as error:
-            log.warning("a hold is given back when it expires, since now: %s", describe(error))
+            lease.is_unsure = True
+            log.info("a lease's money moves when its last call is stored: %s", describe(error))
+        else:
+            lease.amount_usd -= amount_usd
+            lease.spent_usd -= spent_usd
+            lease.token.spent_usd -= spent_usd
+
+    async def _move_all(self, lease: Lease) -> None:
+        """Move what was spent of a lease that nobody has anything of any more, and end it."""
+        try:
+            await retry_outage(partial(self._move, lease, MOVE_ALL))
+        except (asyncpg.PostgresError, *OUTAGES) as error:
+            log.warning("a lease's money moves when it expires, since now: %s", describe(error))
+        lease.token.spent_usd -= lease.spent_usd
+
+    async def _move(self, lease: Lease, statement: str, *amounts_usd: Decimal) -> None:
+        """Run a statement of those that move."""
+        begins_at = window_start(lease.hold.interval, datetime.now(UTC))
+        rows = await self._writer.fetch(statement, [lease.hold.id, begins_at, *amounts_usd])
+        for row in rows:
+            lease.token.hear(row.budget_limit_usd, row.budget_used_usd, begins_at)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

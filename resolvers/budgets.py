@@ -79,24 +79,32 @@ async def find_budget(session: ReadSession, token_id: UUID) -> Budget | None:
 
 @requires(SYSTEM)
 async def release_expired_holds(ctx: Context) -> int:
-    """Give back the holds of servers that died, and return how many there were."""
+    """Give back the holds of servers that died, but for what is spent; return how many there were.
+
+    What was spent of them is charged to their tokens.
+    """
     # One that is being settled at this moment is not waited for: it will be gone.
     found = select(BudgetHold.id).where(BudgetHold.expires_at < func.now())
     expired = (
         delete(BudgetHold)
         .where(BudgetHold.id.in_(found.with_for_update(skip_locked=True)))
-        .returning(BudgetHold.token_id, BudgetHold.amount_usd)
+        .returning(BudgetHold.token_id, BudgetHold.amount_usd, BudgetHold.spent_usd)
     )
     async with ctx.database.write() as session:
         given_back: dict[UUID, Decimal] = defaultdict(Decimal)
+        spent: dict[UUID, Decimal] = defaultdict(Decimal)
         rows = (await session.execute(expired)).all()
-        for token_id, amount_usd in rows:
+        for token_id, amount_usd, spent_usd in rows:
             given_back[token_id] += amount_usd
+            spent[token_id] += spent_usd
         # In one order everywhere, so that two sweeps can't deadlock.
         for token_id, amount_usd in sorted(given_back.items()):
             await session.execute(
                 update(ApiToken)
                 .where(ApiToken.id == token_id)
-                .values(budget_held_usd=ApiToken.budget_held_usd - amount_usd)
+                .values(
+                    budget_used_usd=ApiToken.budget_used_usd + spent[token_id],
+                    budget_held_usd=ApiToken.budget_held_usd - amount_usd,
+                )
             )
     return len(rows)

@@ -4,7 +4,7 @@ Many calls share one statement and so one commit; a call that is stored twice co
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +17,6 @@ import asyncpg
 from db.records import Row, write_query
 from db.writing import StatementWriter, array_literal
 from engine.rollouts import ArmDelta, Observation, increments_of
-from resolvers.budget_leases import Lease
 from resolvers.budgets import ZERO, Budget, window_end, window_start
 from resolvers.failures import OUTAGES, describe
 from resolvers.patience import retry_outage
@@ -41,21 +40,23 @@ CHARGE: Final = {
     "charged_usd": "numeric",
     "freed_tokens": "bigint",
     "window_start": "timestamptz",
-    "hold_id": "uuid",
-    "lent_usd": "numeric",
+    "lease_id": "uuid",
 }
 FREEING: Final = """, freed AS (
     DELETE FROM budget_hold WHERE id = ANY($%d::text::uuid[]) RETURNING token_id, amount_usd
 )"""
-SHRINKING: Final = """, shrunk AS (
-    UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent.amount_usd
-    FROM (SELECT hold_id, sum(lent_usd) AS amount_usd FROM settled GROUP BY hold_id) AS lent
-    WHERE hold.id = lent.hold_id RETURNING hold.token_id, lent.amount_usd
+# What is spent of a lease stands in its own row, which no other server writes to. A lease that was
+# taken for a dead server's is gone: then the token is charged.
+SPENDING: Final = """, spent AS (
+    UPDATE budget_hold AS lease SET spent_usd = lease.spent_usd + lent.charged_usd
+    FROM (SELECT lease_id, sum(charged_usd) AS charged_usd FROM settled GROUP BY lease_id) AS lent
+    WHERE lease.id = lent.lease_id RETURNING lease.id
 )"""
-SHRINKING_ALONE: Final = """, shrunk AS (
-    UPDATE budget_hold AS hold SET amount_usd = hold.amount_usd - lent_usd
-    FROM settled WHERE hold.id = hold_id RETURNING lent_usd AS amount_usd
+SPENDING_ALONE: Final = """, spent AS (
+    UPDATE budget_hold AS lease SET spent_usd = lease.spent_usd + charged_usd
+    FROM settled WHERE lease.id = lease_id RETURNING lease.id
 )"""
+UNSPENT: Final = " WHERE NOT EXISTS (SELECT FROM spent WHERE spent.id = lease_id)"
 # Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
 LOCKING: Final = """, locked AS (
     SELECT owed.* FROM api_token AS token JOIN owed ON owed.token_id = token.id
@@ -80,33 +81,31 @@ def _write_charging(*, alone: bool) -> str:
            price_version
     FROM fresh{telling}
 ), settled AS (
-    SELECT token_id, charged_usd, freed_tokens, window_start, hold_id, lent_usd
+    SELECT token_id, charged_usd, freed_tokens, window_start, lease_id
     FROM {charged} WHERE freed_tokens IS NOT NULL
 )"""  # noqa: S608 - made of our own columns' names
 
 
 def _write_owed(*, frees: bool, lends: bool) -> str:
     """Return the query for what calls owe, token by token."""
+    settled = f"settled{UNSPENT * lends}"
     changes = [
-        "SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM settled"
+        f"SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM {settled}"  # noqa: S608 - made of our own parts
     ]
     changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM freed"] * frees
-    changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM shrunk"] * lends
     return f"""
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
         sum(freed_tokens) AS freed_tokens, max(window_start) AS window_start
     FROM ({" UNION ALL ".join(changes)}) AS changes GROUP BY token_id
-    """  # noqa: S608 - made of our own parts
+    """  # noqa: S608 - as above
 
 
 def _write_owed_alone(*, frees: bool, lends: bool) -> str:
     """Return the query for what one call owes."""
-    freed = ["(SELECT sum(amount_usd) FROM freed)"] * frees
-    freed += ["(SELECT amount_usd FROM shrunk)"] * lends
-    freed_usd = " + ".join(f"coalesce({each}, 0)" for each in freed) or "0"
+    freed_usd = "coalesce((SELECT sum(amount_usd) FROM freed), 0)" if frees else "0"
     return (
         f"SELECT token_id, charged_usd, {freed_usd} AS freed_usd, freed_tokens, window_start"  # noqa: S608 - as above
-        " FROM settled"
+        f" FROM settled{UNSPENT * lends}"
     )
 
 
@@ -119,13 +118,13 @@ def write_settling(*, alone: bool, frees: bool, lends: bool, locks: bool) -> str
     Args:
         alone: It is one call, stored for the first time.
         frees: Holds end.
-        lends: Some of the calls were lent from leases that don't.
+        lends: Some of the calls were lent from leases.
         locks: They are of several tokens, whose rows have to be locked in order.
     """
-    shrinking = SHRINKING_ALONE if alone else SHRINKING
+    spending = SPENDING_ALONE if alone else SPENDING
     write_owed = _write_owed_alone if alone else _write_owed
     freeing = FREEING % (2 + len(GIVEN) + len(CHARGE) if alone else 3)
-    return f"""{_write_charging(alone=alone)}{freeing * frees}{shrinking * lends}, owed AS (
+    return f"""{_write_charging(alone=alone)}{freeing * frees}{spending * lends}, owed AS (
     {write_owed(frees=frees, lends=lends)}
 ){LOCKING * locks}
 UPDATE api_token AS token SET
@@ -150,7 +149,8 @@ class EndedCall:
         reservations: What was reserved for it, to be given back.
         used_tokens: What it sent and generated.
         observation: What counts of it in a rollout.
-        budget: Its token's budget afterwards, once it is stored; None when that has none.
+        budget: Its token's budget afterwards, once it is stored; None when that has none. It
+            lacks what other servers have spent of leases within the last second.
     """
 
     trace: dict[str, Any]
@@ -159,13 +159,6 @@ class EndedCall:
     used_tokens: int
     observation: Observation | None = None
     budget: Budget | None = None
-
-    @property
-    def lease(self) -> Lease | None:
-        """What it was lent from, unless that knows that it is settled."""
-        if not self.reservations or self.reservations[0].is_settled:
-            return None
-        return self.reservations[0].lease
 
     @property
     def freed_tokens(self) -> int:
@@ -187,54 +180,58 @@ async def store_calls(
         storable = await traces.prepare([call.trace for call in calls])
         if len(calls) == 1:
             try:
-                return await writer.fetch(*_settling(calls, storable, ended, alone=True))
+                return await writer.fetch(*_settling(calls, storable, alone=True))
             except asyncpg.UniqueViolationError:
                 log.debug("a call was stored before, by a commit whose answer was lost")
-        return await writer.fetch(*_settling(calls, storable, ended))
+        return await writer.fetch(*_settling(calls, storable))
 
-    ended = _ended_leases(calls)
     rows = await retry_outage(store)
-    _tell_leases(calls, ended)
+    _tell_leases(calls)
     observed = [call.observation for call in calls if call.observation is not None]
     if observed:
         await _count(writer, increments_of(observed))
     _note_budgets(calls, {row.id: row for row in rows if row.budget_limit_usd is not None})
 
 
-def _ended_leases(calls: Sequence[EndedCall]) -> Collection[Lease]:
-    """Return the leases that nobody has anything of once these calls are settled."""
-    closed = [lease for call in calls if (lease := call.lease) is not None and lease.is_closed]
-    return {lease for lease in closed if lease.lent_count == closed.count(lease)}
-
-
-def _tell_leases(calls: Sequence[EndedCall], ended: Collection[Lease]) -> None:
-    """Tell leases that what they have lent to calls has come back, once of each."""
-    for lease in ended:
-        lease.is_released = True
+def _tell_leases(calls: Sequence[EndedCall]) -> None:
+    """Tell leases of what calls that were lent from them have spent, once of each."""
     for call in calls:
-        lent_from = call.lease
-        if lent_from is not None:
-            call.reservations[0].is_settled = True
-            lent_from.settled()
+        for lent in call.reservations[:1]:
+            if lent.lease is not None and not lent.is_settled:
+                lent.is_settled = True
+                lent.lease.settle(lent.amount_usd, call.charged_usd)
 
 
-def _note_budgets(calls: Sequence[EndedCall], tokens: Mapping[UUID, Row]) -> None:
-    """Note on calls what the budgets of their tokens are now, and on what these are lent from."""
+def _note_budgets(calls: Sequence[EndedCall], charged: Mapping[UUID, Row]) -> None:
+    """Note on calls what the budgets of their tokens are now.
+
+    Args:
+        calls: Those that are stored.
+        charged: The tokens that have a budget, and were charged themselves.
+    """
     now = datetime.now(UTC)
     budgets: dict[UUID, Budget] = {}
-    leases: set[Lease] = set()
     for call in calls:
         for first in call.reservations[:1]:
-            if first.token_id not in budgets and (row := tokens.get(first.token_id)) is not None:
-                end = window_end(first.interval, now)
-                budgets[row.id] = Budget(row.budget_limit_usd, row.budget_used_usd, end)
-            call.budget = budgets.get(first.token_id)
-            if first.lease is not None:
-                leases.add(first.lease)
-    for lease in leases:
-        budget, state = budgets.get(lease.hold.token_id), lease.hold.state
-        if budget is not None and state is not None:
-            lease.hold.state = state._replace(limit_usd=budget.limit_usd, used_usd=budget.used_usd)
+            if first.token_id not in budgets:
+                budget = _budget(first, charged.get(first.token_id), now)
+                if budget is None:
+                    continue
+                budgets[first.token_id] = budget
+            call.budget = budgets[first.token_id]
+
+
+def _budget(reserved: Reservation, charged: Row | None, now: datetime) -> Budget | None:
+    """Return the budget of a call's token; None when it has none."""
+    account = reserved.account
+    if charged is not None:
+        limit_usd, used_usd = charged.budget_limit_usd, charged.budget_used_usd
+        if account is None:
+            return Budget(limit_usd, used_usd, window_end(reserved.interval, now))
+        account.hear(limit_usd, used_usd, window_start(reserved.interval, now))
+    elif reserved.lease is None:
+        return None
+    return None if account is None else account.budget(reserved.interval, now)
 
 
 async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
@@ -251,11 +248,7 @@ async def _count(writer: StatementWriter, deltas: Sequence[ArmDelta]) -> None:
 
 
 def _settling(
-    calls: Sequence[EndedCall],
-    traces: Sequence[StorableTrace],
-    ended: Collection[Lease],
-    *,
-    alone: bool = False,
+    calls: Sequence[EndedCall], traces: Sequence[StorableTrace], *, alone: bool = False
 ) -> tuple[str, list[Any]]:
     """Return the statement that stores calls, and its parameters."""
     now = datetime.now(UTC)
@@ -263,18 +256,17 @@ def _settling(
         interval: window_start(interval, now)
         for interval in {call.reservations[0].interval for call in calls if call.reservations}
     }
-    charges = [_charge(call, ended, starts) for call in calls]
-    # The holds that end: those of calls, and leases of which these are the last.
+    charges = [_charge(call, starts) for call in calls]
     freed = {
         each.id
         for call in calls
         for each in call.reservations
-        if (each.lease is None and each.amount_usd > ZERO) or each.lease in ended
+        if each.lease is None and each.amount_usd > ZERO
     }
     statement = write_settling(
         alone=alone,
         frees=bool(freed),
-        lends=any("hold_id" in charge for charge in charges),
+        lends=any("lease_id" in charge for charge in charges),
         locks=len({call.trace["token_id"] for call in calls}) > 1,
     )
     if alone:
@@ -284,16 +276,13 @@ def _settling(
     return statement, [*values, array_literal(freed)] if freed else values
 
 
-def _charge(
-    call: EndedCall, ended: Collection[Lease], starts: Mapping[str, datetime | None]
-) -> dict[str, Any]:
+def _charge(call: EndedCall, starts: Mapping[str, datetime | None]) -> dict[str, Any]:
     """Return the columns of `CHARGE`: those of a token's limits only if it has any."""
     charge: dict[str, Any] = {"charged_usd": call.charged_usd}
     if call.reservations:
         first = call.reservations[0]
         charge["freed_tokens"] = call.freed_tokens
         charge["window_start"] = starts[first.interval]
-        if first.lease is not None and first.lease not in ended:
-            charge["hold_id"] = first.id
-            charge["lent_usd"] = first.amount_usd
+        if first.lease is not None:
+            charge["lease_id"] = first.id
     return charge

@@ -20,7 +20,7 @@ from db.writing import StatementWriter, array_literal
 from resolvers.budgets import ZERO, window_start
 
 if TYPE_CHECKING:
-    from resolvers.budget_leases import Lease
+    from resolvers.budget_leases import Account, Lease
 
 RESERVE = """
 WITH asked AS (
@@ -112,6 +112,7 @@ class Reservation:
         expires_at: When the hold of a server that died is given back.
         refused: What left no room, once that is decided.
         state: What that was decided on.
+        account: What the process knows of the token; None where it does not lend to it.
         lease: The hold that it is a part of, when it is no hold of its own.
         is_settled: Whether the lease knows that it is.
     """
@@ -125,6 +126,7 @@ class Reservation:
     expires_at: datetime
     refused: Limit | None = None
     state: TokenState | None = None
+    account: "Account | None" = None
     lease: "Lease | None" = None
     is_settled: bool = False
 

@@ -234,6 +234,8 @@ class ServingCall:
     def budget(self) -> Budget | None:
         """Return the token's budget as it was when the call began; None when it has none."""
         for reserved in self.reservations[:1]:
+            if reserved.lease is not None and reserved.account is not None:
+                return reserved.account.budget(reserved.interval, datetime.now(UTC))
             state = reserved.state
             if state is not None and state.limit_usd is not None:
                 end = window_end(reserved.interval, datetime.now(UTC))

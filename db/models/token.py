@@ -16,7 +16,8 @@ class ApiToken(Base):
         public_id: The part of the token that may be shown; the lookup key.
         secret_sha256: SHA-256 of the secret part, which itself is never stored.
         scopes: Granted scopes; empty means all of them (tokens of the published product).
-        budget_used_usd: Settled spend since `budget_window_started_at`, in US dollars.
+        budget_used_usd: Settled spend since `budget_window_started_at`, in US dollars, but for
+            what its holds say is spent of them.
         requests_free_at: When all of `requests_per_minute` is free again, and `tokens_free_at` of
             `tokens_per_minute`; see `resolvers/reservations.py`.
         budget_held_usd: The sum of this token's `budget_hold` rows, in US dollars.
@@ -52,9 +53,11 @@ class ApiToken(Base):
 
 
 class BudgetHold(Base):
-    """The most that a call now under way may cost, set aside until it is settled.
+    """The most that calls now under way may cost, set aside until they are settled.
 
     Attributes:
+        spent_usd: Of a lease, what its calls were charged that is not yet in their token's
+            `budget_used_usd`, in US dollars; see `resolvers/budget_leases.py`.
         expires_at: When the hold of a server that died is given back.
     """
 
@@ -63,4 +66,5 @@ class BudgetHold(Base):
     id: Mapped[Id]
     token_id: Mapped[UUID] = mapped_column(ForeignKey("api_token.id"), index=True)
     amount_usd: Mapped[Usd]
+    spent_usd: Mapped[Usd] = mapped_column(server_default="0", default=Decimal(0))
     expires_at: Mapped[Instant] = mapped_column(index=True)

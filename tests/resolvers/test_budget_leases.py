@@ -15,7 +15,8 @@ from sqlalchemy import func, select, update
 from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
-from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, SHARE
+from db.writing import StatementWriter
+from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, MOVE_SOME, SHARE
 from resolvers.budgets import release_expired_holds
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
@@ -51,12 +52,14 @@ class Server:
         (held,) = into
         return held
 
-    async def settle(self, held: Reservation, cost: Decimal) -> None:
+    async def settle(self, held: Reservation, cost: Decimal) -> EndedCall:
         trace = trace_of(
             self.board, self.candidate, datetime.now(UTC), token_id=self.token_id, cost_usd=cost,
             cost_source="computed", price_version=1,
         )  # fmt: skip
-        await (await self.process.services.calls.offer(EndedCall(trace, cost, [held], 0)))
+        ended = EndedCall(trace, cost, [held], 0)
+        await (await self.process.services.calls.offer(ended))
+        return ended
 
     async def call(self, cost: Decimal = MOST) -> Reservation:
         held = await self.hold()
@@ -64,14 +67,20 @@ class Server:
         return held
 
     async def read(self) -> tuple[Decimal, Decimal]:
-        """Return what is used and held."""
-        holds = select(func.coalesce(func.sum(BudgetHold.amount_usd), 0)).scalar_subquery()
-        statement = select(ApiToken.budget_used_usd, ApiToken.budget_held_usd, holds)
+        """Return what is used, moved or not, and held beside that."""
+        held_in_all = func.coalesce(func.sum(BudgetHold.amount_usd), 0)
+        spent = func.coalesce(func.sum(BudgetHold.spent_usd), 0)
+        statement = select(
+            ApiToken.budget_used_usd,
+            ApiToken.budget_held_usd,
+            select(held_in_all).scalar_subquery(),
+            select(spent).scalar_subquery(),
+        )
         async with self.process.database.read() as session:
             rows = await session.execute(statement.where(ApiToken.id == self.token_id))
-        used, held, held_in_all = rows.one()
-        assert held == held_in_all
-        return used, held
+        used_usd, held_usd, held_in_all_usd, spent_usd = rows.one()
+        assert spent_usd <= held_usd == held_in_all_usd
+        return used_usd + spent_usd, held_usd - spent_usd
 
     async def until_nothing_is_held(self) -> Decimal:
         """Return what is used then, which the charges say too."""
@@ -194,8 +203,11 @@ async def test_servers_spend_all_of_a_budget_and_no_more(
     assert limit * Decimal("0.95") <= used <= limit
 
 
-async def test_what_a_dead_server_held_ahead_comes_back(server: Server, other: Server) -> None:
+async def test_of_a_dead_server_what_is_spent_is_charged_and_the_rest_comes_back(
+    server: Server, other: Server
+) -> None:
     lent = await until_lent(other)
+    assert (await other.call()).lease is not None
     used, held = await server.read()
     assert held > MOST
     async with server.process.database.write() as session:
@@ -204,6 +216,72 @@ async def test_what_a_dead_server_held_ahead_comes_back(server: Server, other: S
     assert await server.read() == (used, Decimal(0))
     await other.settle(lent, MOST)  # it was only frozen
     assert await server.read() == (used + MOST, Decimal(0))
+    await other.process.services.leases.aclose()
+    assert await server.until_nothing_is_held() == used + MOST
+
+
+async def test_calls_that_are_lent_do_not_wait_for_who_has_the_token(server: Server) -> None:
+    lent = await until_lent(server)
+    async with server.process.database.write() as session:
+        token = select(ApiToken.id).where(ApiToken.id == server.token_id)
+        await session.execute(token.with_for_update())
+        async with asyncio.timeout(WITHIN_SECONDS):
+            await server.settle(lent, MOST)
+
+
+async def test_what_is_spent_moves_while_a_long_call_is_under_way(server: Server) -> None:
+    long = await until_lent(server)
+    short = await server.hold()
+    assert short.lease is long.lease
+    await asyncio.sleep(LENT_SECONDS)
+    await server.settle(short, MOST / 2)
+    charged, _ = await server.read()
+    async with asyncio.timeout(WITHIN_SECONDS), server.process.database.read() as session:
+        token = select(ApiToken.budget_used_usd, ApiToken.budget_held_usd).where(
+            ApiToken.id == server.token_id
+        )
+        while (await session.execute(token)).one() != (charged, MOST):
+            await session.rollback()
+            await asyncio.sleep(0.05)
+    await server.settle(long, MOST)
+    assert await server.until_nothing_is_held() == charged + MOST
+
+
+async def test_nothing_moves_twice_when_it_is_not_known_whether_it_did(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    fetch = StatementWriter.fetch
+
+    async def fetch_and_lose(self: StatementWriter, sql: str, values: Any) -> Any:
+        rows = await fetch(self, sql, values)
+        if sql == MOVE_SOME:
+            lost.append(sql)
+            raise ConnectionResetError
+        return rows
+
+    monkeypatch.setattr(StatementWriter, "fetch", fetch_and_lose)
+    long, short = await until_lent(server), await server.hold()
+    await asyncio.sleep(LENT_SECONDS)
+    await server.settle(short, MOST / 2)
+    used, _ = await server.read()
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while not lost:
+            await asyncio.sleep(0.05)
+    await server.settle(long, MOST)
+    assert await server.until_nothing_is_held() == used + MOST
+    assert len(lost) == 1
+
+
+async def test_callers_are_told_what_is_used(server: Server) -> None:
+    await server.settle(await until_lent(server), MOST)
+    used, _ = await server.read()
+    for count in range(1, 10):
+        held = await server.hold()
+        assert held.lease is not None
+        ended = await server.settle(held, MOST)
+        assert ended.budget is not None
+        assert ended.budget.used_usd == used + count * MOST
 
 
 async def test_a_call_that_is_stored_again_gives_nothing_back_twice(server: Server) -> None:

@@ -1,0 +1,25 @@
+"""Have a lease say what is spent of it.
+
+Why: calls that are lent their money then settle without a lock on their token's row, which all
+servers share.
+Locks: budget_hold for an instant; the default is a constant, which rewrites nothing.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0024"
+down_revision = "0023"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "budget_hold",
+        sa.Column("spent_usd", sa.Numeric(24, 12), server_default="0", nullable=False),
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("budget_hold", "spent_usd")
