@@ -161,6 +161,14 @@ class EndedCall:
     budget: Budget | None = None
 
     @property
+    def lent(self) -> Reservation | None:
+        """What it was lent, if a lease is charged for it: not if it cost more than that."""
+        first = self.reservations[0] if self.reservations else None
+        if first is None or first.lease is None or self.charged_usd > first.amount_usd:
+            return None
+        return first
+
+    @property
     def freed_tokens(self) -> int:
         """What it was allowed to send and generate, and did not."""
         return sum(each.token_count for each in self.reservations) - self.used_tokens
@@ -196,10 +204,10 @@ async def store_calls(
 def _tell_leases(calls: Sequence[EndedCall]) -> None:
     """Tell leases of what calls that were lent from them have spent, once of each."""
     for call in calls:
-        for lent in call.reservations[:1]:
-            if lent.lease is not None and not lent.is_settled:
-                lent.is_settled = True
-                lent.lease.settle(lent.amount_usd, call.charged_usd)
+        for first in call.reservations[:1]:
+            if first.lease is not None and not first.is_settled:
+                first.is_settled = True
+                first.lease.settle(first.amount_usd, call.charged_usd if call.lent else ZERO)
 
 
 def _note_budgets(calls: Sequence[EndedCall], charged: Mapping[UUID, Row]) -> None:
@@ -283,6 +291,6 @@ def _charge(call: EndedCall, starts: Mapping[str, datetime | None]) -> dict[str,
         first = call.reservations[0]
         charge["freed_tokens"] = call.freed_tokens
         charge["window_start"] = starts[first.interval]
-        if first.lease is not None:
-            charge["lease_id"] = first.id
+        if (lent := call.lent) is not None:
+            charge["lease_id"] = lent.id
     return charge

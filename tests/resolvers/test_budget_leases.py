@@ -229,6 +229,19 @@ async def test_calls_that_are_lent_do_not_wait_for_who_has_the_token(server: Ser
             await server.settle(lent, MOST)
 
 
+async def test_what_a_call_costs_beyond_its_share_is_used_at_once(server: Server) -> None:
+    lent = await until_lent(server)
+    used, held = await server.read()
+    await server.settle(lent, 3 * MOST)
+    used_now, held_now = await server.read()
+    assert used_now == used + 3 * MOST
+    assert held_now <= held
+    async with server.process.database.read() as session:
+        spent = await session.scalar(select(func.coalesce(func.sum(BudgetHold.spent_usd), 0)))
+    assert spent == 0
+    assert await server.until_nothing_is_held() == used + 3 * MOST
+
+
 async def test_what_is_spent_moves_while_a_long_call_is_under_way(server: Server) -> None:
     long = await until_lent(server)
     short = await server.hold()
