@@ -2,6 +2,7 @@
 
     python -m bench.inference [--rounds 5] [--seconds 2] [--requests 200000] [--log-level warning]
         [--peer litellm=PATH] [--peer portkey=PATH] [--peer smg=PATH]
+    python -m bench.inference --servers 4
     python -m bench.inference --profile [samples|calls]
 
 Each server has one core to itself while it is asked; the model, the load client and PostgreSQL
@@ -11,6 +12,9 @@ share the other one. `direct` is the model endpoint without a server before it. 
 rounds take the servers in turn, and every figure is a median over the rounds. Where other work runs
 on the machine, the processor time is the figure to trust. In the end the traces and charges must be
 those of the answers, to the last one.
+
+`--servers` asks instead one server, and then so many at once, for the calls of one token: 32 at a
+time in all, of a model of 50 ms.
 
 `--requests` is how many answers the product's memory is watched for; 0 leaves that out, and
 `--rounds 0` the rest. Linux and a C compiler are needed. The peers are gateways that you have
@@ -52,6 +56,7 @@ from bench.inference.figures import (
 from bench.inference.native import Burst, Load, LoadError, Programs, chat_request
 from bench.inference.peers import PEERS
 from bench.inference.product import Scene, check_accounts, make_scene
+from bench.inference.replicas import ReplicaReport, share_calls
 from bench.inference.servers import Server, free_port, started
 
 # The code that is here, whichever one `gero` is installed from.
@@ -85,12 +90,14 @@ class Bench:
         return f"http://127.0.0.1:{self.model_port}/v1/chat/completions"
 
     @contextmanager
-    def serving_product(self, command: Sequence[str | Path]) -> Iterator[Server]:
+    def serving_product(
+        self, command: Sequence[str | Path], *, log_name: str = PRODUCT
+    ) -> Iterator[Server]:
         """Run the product by *command*, which is `gero` in some way."""
         port = free_port()
         variables = {**self.scene.variables(self.folder), "GERO_LOG_LEVEL": self.log_level}
         argv = [*command, "serve", "--port", str(port)]
-        log = self.folder / "product.log"
+        log = self.folder / f"{log_name}.log"
         with started(argv, port, self.cores, log=log, variables=variables) as process:
             yield Server(PRODUCT, port, self.scene.request, process.pid)
 
@@ -188,6 +195,30 @@ def watch_memory(bench: Bench, product: Server, requests: int) -> None:
     print(memory_verdict(answers[1:], resident[1:]))
 
 
+def measure_replicas(bench: Bench, count: int, *, rounds: int, seconds: float) -> None:
+    """Print what one server of a token adds, and what many do."""
+    report = ReplicaReport()
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(bench.serving_product(GERO, log_name=f"{PRODUCT}-{number}"))
+            for number in range(count)
+        ]
+        asked = (servers[:1], servers)
+        for number in range(rounds + 1):
+            one, many = (
+                share_calls(bench.programs, some, seconds=seconds if number else WARM_UP_SECONDS)
+                for some in asked
+            )
+            for burst in (*one, *many):
+                if burst.wrong:
+                    raise LoadError(f"{burst.wrong} wrong answers: {burst.first_wrong}")
+                bench.answered[PRODUCT] += burst.right
+            if number:
+                report.add(one, many)
+        bench.check()
+    print("\n".join(report.lines()), flush=True)
+
+
 def profile(bench: Bench, kind: str) -> None:
     """Print where the product's time goes at full load."""
     command = [sys.executable, "-m", "bench.inference.profiled", kind]
@@ -235,6 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--requests", type=int, default=200_000)
+    parser.add_argument("--servers", type=int, choices=range(2, 17), metavar="2..16")
     parser.add_argument("--log-level", default="warning")
     parser.add_argument("--peer", type=named_peer, action="append", default=[])
     parser.add_argument("--profile", nargs="?", const="samples", choices=("samples", "calls"))
@@ -244,6 +276,10 @@ def main() -> None:
             profile(bench, arguments.profile)
             return
         print(f"load average {os.getloadavg()[0]:.1f}", flush=True)
+        if arguments.servers:
+            rounds, seconds = arguments.rounds, arguments.seconds
+            measure_replicas(bench, arguments.servers, rounds=rounds, seconds=seconds)
+            return
         if arguments.rounds:
             with bench.serving_all(dict(arguments.peer)) as servers:
                 measure_rounds(bench, servers, rounds=arguments.rounds, seconds=arguments.seconds)

@@ -106,7 +106,7 @@ class Programs:
         Raises:
             LoadError: An answer did not come.
         """
-        path = self._folder / "request"
+        path = self._folder / f"request-{port}"
         path.write_bytes(request)
         numbers = (port, load.connections, seconds, answers, load.delay_ms)
         ended = subprocess.run(
