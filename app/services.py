@@ -103,13 +103,13 @@ class Process:
             answer_timeout_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self.changes = ChangeFeed(settings.dsn)
-        # One for what is taken, one for what is given back and one for what clients report, which
-        # don't wait for each other.
+        # One for what is taken, one for what is given back, one for what clients report and one for
+        # what leases have spent, which don't wait for each other.
         self.writers = [
             StatementWriter(
                 settings.database_url, answer_timeout_seconds=settings.database_timeout_seconds
             )
-            for _ in range(3)
+            for _ in range(4)
         ]
         self.tracing = _open_tracing(settings)
         self.meters = PrometheusMeters(self.tracing)
@@ -149,7 +149,7 @@ class Process:
             admission=Admission(settings.max_inferences),
             door=Admission(settings.max_inferences),
             reservations=reservations,
-            leases=BudgetLeases(reservations, self.writers[0]),
+            leases=BudgetLeases(reservations, self.writers[3]),
             calls=self._calls(settings, traces),
             shadow_calls=ShadowCalls(MAX_SHADOW_CALLS),
             gate=CallGate(

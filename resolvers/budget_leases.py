@@ -14,9 +14,9 @@ is not locked for each commit. Of a server that died, the sweep moves it (`budge
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from functools import partial
@@ -33,6 +33,7 @@ from resolvers.failures import OUTAGES, describe
 from resolvers.group_commit import GroupCommit
 from resolvers.patience import retry_outage
 from resolvers.reservations import Reservation
+from resolvers.waiting import wait_for_event
 
 log = logging.getLogger("gero.calls")
 
@@ -88,10 +89,10 @@ class Lease:
         lent_count: The number of those calls.
         ends_at: By the monotonic clock: it is lent from no longer.
         expires_at: By that clock: the database gives it back.
-        on_settled: Told of each call that is settled once it is closed.
         is_closed: Nothing more is lent from it.
-        is_moving: What is spent is about to move.
         is_unsure: Whether some of it moved is not known; the rest moves in the end.
+        is_over: It is no longer in the database, as far as this process has to do with that.
+        hurry: Set when what there is to move shall not wait.
     """
 
     token: "Account"
@@ -100,13 +101,13 @@ class Lease:
     free_usd: Decimal
     ends_at: float
     expires_at: float
-    on_settled: Callable[["Lease"], None]
     lent_usd: Decimal = ZERO
     spent_usd: Decimal = ZERO
     lent_count: int = 0
     is_closed: bool = False
-    is_moving: bool = False
     is_unsure: bool = False
+    is_over: bool = False
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     def covers(self, amount_usd: Decimal, now: float, seconds: float) -> bool:
         """Tell whether it can lend an amount to a call that may take so long from *now* on."""
@@ -123,10 +124,16 @@ class Lease:
         """Note that a call is stored, which was lent and charged so much."""
         self.lent_usd -= lent_usd
         self.lent_count -= 1
-        self.spent_usd += charged_usd
-        self.token.spent_usd += charged_usd
-        if self.is_closed:
-            self.on_settled(self)
+        if self.lent_count == 0:
+            self.hurry.set()
+        if not self.is_over:
+            self.spent_usd += charged_usd
+            self.token.spent_usd += charged_usd
+
+    def moved(self, spent_usd: Decimal) -> None:
+        """Note that so much of what is spent stands in its token's row."""
+        self.spent_usd -= spent_usd
+        self.token.spent_usd -= spent_usd
 
 
 @dataclass(slots=True)
@@ -183,7 +190,9 @@ class Account:
             begins_at: Of which window.
         """
         self.limit_usd = limit_usd or ZERO
-        if begins_at != self.begins_at or used_usd > self.used_usd:
+        if begins_at == self.begins_at:
+            self.used_usd = max(used_usd, self.used_usd)
+        elif begins_at is None or self.begins_at is None or begins_at > self.begins_at:
             self.used_usd, self.begins_at = used_usd, begins_at
 
     def budget(self, interval: str, now: datetime) -> Budget:
@@ -204,6 +213,7 @@ class BudgetLeases:
         self._writer = writer
         self._tokens: dict[UUID, Account] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_ending = False
 
     def lend(self, token_id: UUID, amount_usd: Decimal, seconds: float) -> Lease | None:
         """Return a lease that covers a call, whose share it has from now on; None without one.
@@ -256,11 +266,11 @@ class BudgetLeases:
             for lease in (token.lease, token.next):
                 if lease is not None:
                     self._close(lease)
-                    if lease.lent_count:
-                        self._begin(self._move_some(lease))
+                    lease.hurry.set()
 
     async def aclose(self) -> None:
         """Give everything back that is not lent; what can't be moves when it expires."""
+        self._is_ending = True
         for token_id in list(self._tokens):
             self.close(token_id)
         with suppress(TimeoutError):
@@ -299,6 +309,7 @@ class BudgetLeases:
     async def _open(
         self, token: Account, hold: Reservation, ends_at: float, seconds: float
     ) -> None:
+        begins_at = window_start(hold.interval, datetime.now(UTC))
         try:
             # Whatever is wrong with the database, the next call is told.
             with suppress(asyncpg.PostgresError, *OUTAGES):
@@ -306,13 +317,12 @@ class BudgetLeases:
         finally:
             token.is_asking = False
         state = hold.state
-        if state is None or state.limit_usd is None or hold.refused is not None:
+        if state is None or hold.refused is not None:
             return
-        token.hear(state.limit_usd, state.used_usd, window_start(hold.interval, datetime.now(UTC)))
-        lease = Lease(
-            token, hold, hold.amount_usd, hold.amount_usd, ends_at, ends_at + seconds, self._settled
-        )
-        if self._tokens.get(hold.token_id) is not token:  # room has become scarce meanwhile
+        token.hear(state.limit_usd, state.used_usd, begins_at)
+        lease = Lease(token, hold, hold.amount_usd, hold.amount_usd, ends_at, ends_at + seconds)
+        # Room has become scarce meanwhile, or the budget was taken away.
+        if self._tokens.get(hold.token_id) is not token or state.limit_usd is None:
             self._close(lease)
             return
         if token.lease is None:
@@ -335,27 +345,27 @@ class BudgetLeases:
         if not lease.is_closed:
             lease.is_closed = True
             lease.free_usd = ZERO
-            self._settled(lease)
+            if lease.lent_count:
+                lease.hurry.clear()
+            self._begin(self._move_until_over(lease))
 
-    def _settled(self, lease: Lease) -> None:
-        """Have what was spent of a closed lease move soon, or at once when that is all."""
+    async def _move_until_over(self, lease: Lease) -> None:
+        """Move what is spent of a closed lease, and what is free again, until all of it has."""
+        while lease.lent_count and not self._is_ending and time.monotonic() < lease.expires_at:
+            await wait_for_event(lease.hurry, LENT_SECONDS)
+            lease.hurry.clear()
+            if lease.lent_count and not lease.is_unsure:
+                await self._move_some(lease)
+        # What calls still have of it is charged as the database finds it, when it expires.
         if lease.lent_count == 0:
-            self._begin(self._move_all(lease))
-        elif not lease.is_moving:
-            lease.is_moving = True
-            self._begin(self._move_soon(lease))
-
-    async def _move_soon(self, lease: Lease) -> None:
-        await asyncio.sleep(LENT_SECONDS)
-        lease.is_moving = False
-        if lease.lent_count:  # else all of it has moved
-            await self._move_some(lease)
+            await self._move_all(lease)
+        lease.is_over = True
+        lease.moved(lease.spent_usd)
 
     async def _move_some(self, lease: Lease) -> None:
-        """Move what has been spent of a lease, and what is free of it again."""
         spent_usd = lease.spent_usd
         amount_usd = lease.amount_usd - lease.lent_usd
-        if lease.is_unsure or not (spent_usd or amount_usd):
+        if not (spent_usd or amount_usd):
             return
         try:
             await self._move(lease, MOVE_SOME, amount_usd, spent_usd)
@@ -364,16 +374,13 @@ class BudgetLeases:
             log.info("a lease's money moves when its last call is stored: %s", describe(error))
         else:
             lease.amount_usd -= amount_usd
-            lease.spent_usd -= spent_usd
-            lease.token.spent_usd -= spent_usd
+            lease.moved(spent_usd)
 
     async def _move_all(self, lease: Lease) -> None:
-        """Move what was spent of a lease that nobody has anything of any more, and end it."""
         try:
             await retry_outage(partial(self._move, lease, MOVE_ALL))
         except (asyncpg.PostgresError, *OUTAGES) as error:
             log.warning("a lease's money moves when it expires, since now: %s", describe(error))
-        lease.token.spent_usd -= lease.spent_usd
 
     async def _move(self, lease: Lease, statement: str, *amounts_usd: Decimal) -> None:
         """Run a statement of those that move."""

@@ -122,7 +122,9 @@ def write_settling(*, alone: bool, frees: bool, lends: bool, locks: bool) -> str
         locks: They are of several tokens, whose rows have to be locked in order.
     """
     spending = SPENDING_ALONE if alone else SPENDING
-    write_owed = _write_owed_alone if alone else _write_owed
+    # One that was lent, and has a hold of its own besides, owes in two ways.
+    is_simple = alone and not (frees and lends)
+    write_owed = _write_owed_alone if is_simple else _write_owed
     freeing = FREEING % (2 + len(GIVEN) + len(CHARGE) if alone else 3)
     return f"""{_write_charging(alone=alone)}{freeing * frees}{spending * lends}, owed AS (
     {write_owed(frees=frees, lends=lends)}
@@ -193,12 +195,14 @@ async def store_calls(
                 log.debug("a call was stored before, by a commit whose answer was lost")
         return await writer.fetch(*_settling(calls, storable))
 
+    began_at = datetime.now(UTC)
     rows = await retry_outage(store)
     _tell_leases(calls)
     observed = [call.observation for call in calls if call.observation is not None]
     if observed:
         await _count(writer, increments_of(observed))
-    _note_budgets(calls, {row.id: row for row in rows if row.budget_limit_usd is not None})
+    charged = {row.id: row for row in rows if row.budget_limit_usd is not None}
+    _note_budgets(calls, charged, began_at)
 
 
 def _tell_leases(calls: Sequence[EndedCall]) -> None:
@@ -210,14 +214,14 @@ def _tell_leases(calls: Sequence[EndedCall]) -> None:
                 first.lease.settle(first.amount_usd, call.charged_usd if call.lent else ZERO)
 
 
-def _note_budgets(calls: Sequence[EndedCall], charged: Mapping[UUID, Row]) -> None:
-    """Note on calls what the budgets of their tokens are now.
+def _note_budgets(calls: Sequence[EndedCall], charged: Mapping[UUID, Row], now: datetime) -> None:
+    """Note on calls what the budgets of their tokens are.
 
     Args:
         calls: Those that are stored.
         charged: The tokens that have a budget, and were charged themselves.
+        now: When storing began: the window may be another one by now.
     """
-    now = datetime.now(UTC)
     budgets: dict[UUID, Budget] = {}
     for call in calls:
         for first in call.reservations[:1]:

@@ -16,9 +16,9 @@ from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
 from db.writing import StatementWriter
-from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, MOVE_SOME, SHARE
+from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, MOVE_SOME, SHARE, Account
 from resolvers.budgets import release_expired_holds
-from resolvers.call_storage import EndedCall
+from resolvers.call_storage import EndedCall, store_calls
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
 from resolvers.reservations import Reservation
@@ -284,6 +284,63 @@ async def test_nothing_moves_twice_when_it_is_not_known_whether_it_did(
     await server.settle(long, MOST)
     assert await server.until_nothing_is_held() == used + MOST
     assert len(lost) == 1
+
+
+async def test_a_lease_has_one_mover_however_long_a_move_takes(server: Server) -> None:
+    long, short, large = await until_lent(server), await server.hold(), await server.hold(LIMIT / 2)
+    assert short.lease is long.lease
+    await server.settle(short, MOST / 2)
+    used, _ = await server.read()
+    async with server.process.database.write() as session:
+        row = select(BudgetHold.id).where(BudgetHold.id == long.id)
+        await session.execute(row.with_for_update())
+        server.process.services.leases.close(server.token_id)  # as for want of room
+        await asyncio.sleep(3 * LENT_SECONDS)
+    await asyncio.sleep(2 * LENT_SECONDS)
+    assert await server.read() == (used, MOST + LIMIT / 2)
+    await server.settle(large, MOST)
+    await server.settle(long, MOST)
+    assert await server.until_nothing_is_held() == used + 2 * MOST
+
+
+@pytest.mark.parametrize("together", [1, 2])
+async def test_a_call_that_was_lent_gives_back_what_it_held_besides(
+    server: Server, together: int
+) -> None:
+    calls = []
+    for _ in range(together):
+        lent = await until_lent(server)
+        into = [lent]
+        await reserve(server.ctx, 5 * MOST, 0, into=into, seconds=SECONDS)  # for who stands in
+        trace = trace_of(
+            server.board, server.candidate, datetime.now(UTC), token_id=server.token_id,
+            cost_usd=MOST / 2, cost_source="computed", price_version=1,
+        )  # fmt: skip
+        calls.append(EndedCall(trace, MOST / 2, into, 0))
+    used, _ = await server.read()
+    await store_calls(server.process.writers[0], server.process.services.traces, calls)
+    assert await server.until_nothing_is_held() == used + together * MOST / 2
+
+
+async def test_a_budget_that_is_taken_away_leaves_nothing_held(server: Server) -> None:
+    lent = await until_lent(server)
+    async with server.process.database.write() as session:
+        await session.execute(update(ApiToken).values(budget_limit_usd=None))
+    for _ in range(4 * BUSY_CALLS):
+        await server.call()
+    await server.settle(lent, MOST)
+    await server.until_nothing_is_held()
+
+
+def test_what_is_heard_late_is_of_its_window() -> None:
+    account = Account()
+    today, tomorrow = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 28, tzinfo=UTC)
+    account.hear(LIMIT, Decimal(9), today)
+    account.hear(LIMIT, Decimal(8), today)
+    assert account.used_usd == 9
+    account.hear(LIMIT, Decimal(1), tomorrow)
+    account.hear(LIMIT, Decimal(9), today)
+    assert account.used_usd == 1
 
 
 async def test_callers_are_told_what_is_used(server: Server) -> None:

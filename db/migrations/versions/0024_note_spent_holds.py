@@ -22,4 +22,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(
+        "UPDATE api_token AS token SET budget_used_usd = budget_used_usd + hold.spent_usd "
+        "FROM (SELECT token_id, sum(spent_usd) AS spent_usd FROM budget_hold GROUP BY token_id) "
+        "AS hold WHERE hold.token_id = token.id"
+    )
     op.drop_column("budget_hold", "spent_usd")
