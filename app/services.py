@@ -1,6 +1,8 @@
 """Builds what a process shares among its requests, from the settings."""
 
 import asyncio
+import logging
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -51,6 +53,8 @@ from resolvers.trace_storage import TraceStore
 if TYPE_CHECKING:
     from app.tracing import Tracing
 
+log = logging.getLogger("gero")
+
 # Results of runs, or labels, that are paid for and not yet stored; then no further call begins.
 MAX_UNSTORED_RESULTS = 200
 
@@ -67,6 +71,8 @@ MAX_BATCHED_BYTES = 1024 * 1024
 
 # Ranking a long run reads all of its results in one statement.
 BACKGROUND_ANSWER_SECONDS = 300.0
+# A process that ends waits so long for its calls to be stored.
+CLOSING_SECONDS = 5.0
 
 
 class Process:
@@ -232,8 +238,9 @@ class Process:
         return Context(services, principal, request_id=f"job-{uuid4()}")
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, once the calls that have ended are stored."""
         await self.changes.aclose()
+        await self._calls_stored()
         await self.services.shadow_calls.aclose()
         await self.services.leases.aclose()
         await self.services.gate.aclose()
@@ -245,6 +252,15 @@ class Process:
         await self.background_database.dispose()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+
+    async def _calls_stored(self) -> None:
+        """Wait for calls that are on their way to be stored: they are paid for."""
+        calls = self.services.admission
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await calls.until_empty()
+        if calls.count > 0:
+            log.error("%d calls could not be stored before the process ended", calls.count)
 
 
 def _open_sessions(settings: Settings) -> SessionVerifier | None:

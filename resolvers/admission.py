@@ -1,5 +1,7 @@
 """How many calls of production a process has under way: no more than it can hold."""
 
+import asyncio
+
 from resolvers.errors import UnavailableError
 
 RETRY_SECONDS = 1
@@ -17,6 +19,7 @@ class Admission:
 
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls
+        self._emptied: asyncio.Event | None = None
         self.count = 0
 
     def enter(self) -> None:
@@ -35,3 +38,11 @@ class Admission:
     def leave(self, count: int = 1) -> None:
         """Give places back."""
         self.count -= count
+        if self._emptied is not None and self.count <= 0:
+            self._emptied.set()
+
+    async def until_empty(self) -> None:
+        """Wait until no call is under way."""
+        while self.count > 0:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()

@@ -2,7 +2,7 @@
 
 To hold what a call may cost is a round trip and a commit. While a token's calls come thick and
 fast, a process holds for many of them at once, and lends to each what it may cost. That is a hold
-like any other: nothing is lent that the database does not hold. No more is held ahead than a
+like any other: nothing is lent that the database does not hold. Each time it is no more than a
 hundredth of what is free, and nothing when that is a few calls' worth: then each call is decided on
 by itself.
 
@@ -309,18 +309,20 @@ class BudgetLeases:
     async def _open(
         self, token: Account, hold: Reservation, ends_at: float, seconds: float
     ) -> None:
+        lease = Lease(token, hold, hold.amount_usd, hold.amount_usd, ends_at, ends_at + seconds)
         begins_at = window_start(hold.interval, datetime.now(UTC))
         try:
-            # Whatever is wrong with the database, the next call is told.
-            with suppress(asyncpg.PostgresError, *OUTAGES):
-                await (await self._reservations.offer(hold))
+            await (await self._reservations.offer(hold))
+        except (asyncpg.PostgresError, *OUTAGES):
+            # What is wrong with the database, the next call is told. It may be held all the same.
+            self._close(lease)
+            return
         finally:
             token.is_asking = False
         state = hold.state
         if state is None or hold.refused is not None:
             return
         token.hear(state.limit_usd, state.used_usd, begins_at)
-        lease = Lease(token, hold, hold.amount_usd, hold.amount_usd, ends_at, ends_at + seconds)
         # Room has become scarce meanwhile, or the budget was taken away.
         if self._tokens.get(hold.token_id) is not token or state.limit_usd is None:
             self._close(lease)
@@ -351,11 +353,15 @@ class BudgetLeases:
 
     async def _move_until_over(self, lease: Lease) -> None:
         """Move what is spent of a closed lease, and what is free again, until all of it has."""
-        while lease.lent_count and not self._is_ending and time.monotonic() < lease.expires_at:
-            await wait_for_event(lease.hurry, LENT_SECONDS)
-            lease.hurry.clear()
+        while lease.lent_count and time.monotonic() < lease.expires_at:
+            is_last = self._is_ending
+            if not is_last:
+                await wait_for_event(lease.hurry, LENT_SECONDS)
+                lease.hurry.clear()
             if lease.lent_count and not lease.is_unsure:
                 await self._move_some(lease)
+            if is_last:
+                break
         # What calls still have of it is charged as the database finds it, when it expires.
         if lease.lent_count == 0:
             await self._move_all(lease)

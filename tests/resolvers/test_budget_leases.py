@@ -15,13 +15,13 @@ from sqlalchemy import func, select, update
 from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
-from db.writing import StatementWriter
+from db.writing import StatementWriter, array_literal
 from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, MOVE_SOME, SHARE, Account
 from resolvers.budgets import release_expired_holds
 from resolvers.call_storage import EndedCall, store_calls
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
-from resolvers.reservations import Reservation
+from resolvers.reservations import RESERVE, Reservation
 from resolvers.token_room import reserve
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_token, trace_of
 
@@ -52,12 +52,15 @@ class Server:
         (held,) = into
         return held
 
-    async def settle(self, held: Reservation, cost: Decimal) -> EndedCall:
+    def end(self, cost: Decimal, *held: Reservation) -> EndedCall:
         trace = trace_of(
             self.board, self.candidate, datetime.now(UTC), token_id=self.token_id, cost_usd=cost,
             cost_source="computed", price_version=1,
         )  # fmt: skip
-        ended = EndedCall(trace, cost, [held], 0)
+        return EndedCall(trace, cost, held, 0)
+
+    async def settle(self, held: Reservation, cost: Decimal) -> EndedCall:
+        ended = self.end(cost, held)
         await (await self.process.services.calls.offer(ended))
         return ended
 
@@ -286,6 +289,25 @@ async def test_nothing_moves_twice_when_it_is_not_known_whether_it_did(
     assert len(lost) == 1
 
 
+async def test_a_lease_whose_answer_is_lost_is_not_held_for_long(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    fetch = StatementWriter.fetch
+
+    async def fetch_and_lose(self: StatementWriter, sql: str, values: Any) -> Any:
+        rows = await fetch(self, sql, values)
+        if sql == RESERVE and not lost and values[7] != array_literal([MOST]):
+            lost.append(sql)
+            raise ConnectionResetError
+        return rows
+
+    monkeypatch.setattr(StatementWriter, "fetch", fetch_and_lose)
+    while not lost:
+        await server.call()
+    await server.until_nothing_is_held()
+
+
 async def test_a_lease_has_one_mover_however_long_a_move_takes(server: Server) -> None:
     long, short, large = await until_lent(server), await server.hold(), await server.hold(LIMIT / 2)
     assert short.lease is long.lease
@@ -312,11 +334,7 @@ async def test_a_call_that_was_lent_gives_back_what_it_held_besides(
         lent = await until_lent(server)
         into = [lent]
         await reserve(server.ctx, 5 * MOST, 0, into=into, seconds=SECONDS)  # for who stands in
-        trace = trace_of(
-            server.board, server.candidate, datetime.now(UTC), token_id=server.token_id,
-            cost_usd=MOST / 2, cost_source="computed", price_version=1,
-        )  # fmt: skip
-        calls.append(EndedCall(trace, MOST / 2, into, 0))
+        calls.append(server.end(MOST / 2, *into))
     used, _ = await server.read()
     await store_calls(server.process.writers[0], server.process.services.traces, calls)
     assert await server.until_nothing_is_held() == used + together * MOST / 2
@@ -357,15 +375,32 @@ async def test_callers_are_told_what_is_used(server: Server) -> None:
 async def test_a_call_that_is_stored_again_gives_nothing_back_twice(server: Server) -> None:
     lent = await until_lent(server)
     used, held = await server.read()
-    trace = trace_of(
-        server.board, server.candidate, datetime.now(UTC), token_id=server.token_id, cost_usd=MOST,
-        cost_source="computed", price_version=1,
-    )  # fmt: skip
+    trace = server.end(MOST, lent).trace
     for _ in range(3):
         ended = EndedCall(trace, MOST, [lent], 0)
         await (await server.process.services.calls.offer(ended))
         assert await server.read() == (used + MOST, held - MOST)
     assert await server.until_nothing_is_held() == used + MOST
+
+
+async def test_a_server_that_stops_stores_the_calls_that_have_ended(
+    server: Server, settings: Settings
+) -> None:
+    process = Process(settings)
+    stopping = replace(
+        server, process=process, ctx=Context(process.services, server.ctx.caller, "")
+    )
+    lent = [await until_lent(stopping), *[await stopping.hold() for _ in range(3)]]
+    used, _ = await server.read()
+    under_way, *ended = lent
+    stored = []
+    for held in ended:
+        process.services.admission.enter()
+        stored.append(await process.services.calls.offer(stopping.end(MOST, held)))
+    assert not any(each.done() for each in stored)
+    await process.aclose()
+    assert under_way.lease is not None
+    assert await server.read() == (used + 3 * MOST, MOST)  # of the one that nobody ended
 
 
 async def test_a_server_that_stops_gives_back_what_it_held_ahead(
