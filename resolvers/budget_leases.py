@@ -80,7 +80,7 @@ class Lease:
     """A hold that calls are lent from.
 
     Attributes:
-        token: Whose calls.
+        account: Of the token whose calls these are.
         hold: In the database.
         amount_usd: Of it, what has not moved, in US dollars: it is free, lent or spent.
         free_usd: Of that, not lent.
@@ -95,7 +95,7 @@ class Lease:
         hurry: Set when what there is to move shall not wait.
     """
 
-    token: "Account"
+    account: "Account"
     hold: Reservation
     amount_usd: Decimal
     free_usd: Decimal
@@ -128,12 +128,12 @@ class Lease:
             self.hurry.set()
         if not self.is_over:
             self.spent_usd += charged_usd
-            self.token.spent_usd += charged_usd
+            self.account.spent_usd += charged_usd
 
     def moved(self, spent_usd: Decimal) -> None:
         """Note that so much of what is spent stands in its token's row."""
         self.spent_usd -= spent_usd
-        self.token.spent_usd -= spent_usd
+        self.account.spent_usd -= spent_usd
 
 
 @dataclass(slots=True)
@@ -393,7 +393,7 @@ class BudgetLeases:
         begins_at = window_start(lease.hold.interval, datetime.now(UTC))
         rows = await self._writer.fetch(statement, [lease.hold.id, begins_at, *amounts_usd])
         for row in rows:
-            lease.token.hear(row.budget_limit_usd, row.budget_used_usd, begins_at)
+            lease.account.hear(row.budget_limit_usd, row.budget_used_usd, begins_at)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

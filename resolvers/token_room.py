@@ -109,7 +109,7 @@ def _borrow(ctx: Context, amount_usd: Decimal, into: list[Reservation], seconds:
             interval=hold.interval,
             expires_at=hold.expires_at,
             state=hold.state,
-            account=lease.token,
+            account=lease.account,
             lease=lease,
         )
     )
