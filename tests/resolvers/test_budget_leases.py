@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -128,6 +128,24 @@ async def until_lent(server: Server) -> Reservation:
         await server.settle(held, MOST)
         await asyncio.sleep(0)
     raise AssertionError("a busy token is lent nothing")
+
+
+def lose_answers(
+    monkeypatch: pytest.MonkeyPatch, is_lost: Callable[[str, Sequence[Any]], bool]
+) -> list[str]:
+    """Lose the answers of some statements, which are committed; return those that it has been."""
+    lost: list[str] = []
+    fetch = StatementWriter.fetch
+
+    async def fetch_and_lose(self: StatementWriter, sql: str, values: Sequence[Any]) -> Any:
+        rows = await fetch(self, sql, values)
+        if is_lost(sql, values):
+            lost.append(sql)
+            raise ConnectionResetError
+        return rows
+
+    monkeypatch.setattr(StatementWriter, "fetch", fetch_and_lose)
+    return lost
 
 
 async def test_a_busy_token_asks_for_many_calls_at_once(server: Server) -> None:
@@ -266,17 +284,7 @@ async def test_what_is_spent_moves_while_a_long_call_is_under_way(server: Server
 async def test_nothing_moves_twice_when_it_is_not_known_whether_it_did(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[str] = []
-    fetch = StatementWriter.fetch
-
-    async def fetch_and_lose(self: StatementWriter, sql: str, values: Any) -> Any:
-        rows = await fetch(self, sql, values)
-        if sql == MOVE_SOME:
-            lost.append(sql)
-            raise ConnectionResetError
-        return rows
-
-    monkeypatch.setattr(StatementWriter, "fetch", fetch_and_lose)
+    lost = lose_answers(monkeypatch, lambda sql, _: sql == MOVE_SOME)
     long, short = await until_lent(server), await server.hold()
     await asyncio.sleep(LENT_SECONDS)
     await server.settle(short, MOST / 2)
@@ -292,20 +300,13 @@ async def test_nothing_moves_twice_when_it_is_not_known_whether_it_did(
 async def test_a_lease_whose_answer_is_lost_is_not_held_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[str] = []
-    fetch = StatementWriter.fetch
-
-    async def fetch_and_lose(self: StatementWriter, sql: str, values: Any) -> Any:
-        rows = await fetch(self, sql, values)
-        if sql == RESERVE and not lost and values[7] != array_literal([MOST]):
-            lost.append(sql)
-            raise ConnectionResetError
-        return rows
-
-    monkeypatch.setattr(StatementWriter, "fetch", fetch_and_lose)
+    own = array_literal([MOST])
+    lost = lose_answers(monkeypatch, lambda sql, values: sql == RESERVE and values[7] != own)
+    count = 0
     while not lost:
         await server.call()
-    await server.until_nothing_is_held()
+        count += 1
+    assert await server.until_nothing_is_held() == count * MOST
 
 
 async def test_a_lease_has_one_mover_however_long_a_move_takes(server: Server) -> None:
@@ -342,12 +343,13 @@ async def test_a_call_that_was_lent_gives_back_what_it_held_besides(
 
 async def test_a_budget_that_is_taken_away_leaves_nothing_held(server: Server) -> None:
     lent = await until_lent(server)
+    used, _ = await server.read()
     async with server.process.database.write() as session:
         await session.execute(update(ApiToken).values(budget_limit_usd=None))
     for _ in range(4 * BUSY_CALLS):
         await server.call()
     await server.settle(lent, MOST)
-    await server.until_nothing_is_held()
+    assert await server.until_nothing_is_held() == used + (4 * BUSY_CALLS + 1) * MOST
 
 
 def test_what_is_heard_late_is_of_its_window() -> None:
