@@ -20,7 +20,7 @@ from db.writing import StatementWriter, array_literal
 from resolvers.budgets import ZERO, window_start
 
 if TYPE_CHECKING:
-    from resolvers.budget_leases import Account, Lease
+    from resolvers.lease_accounts import Account, Lease
 
 RESERVE = """
 WITH asked AS (

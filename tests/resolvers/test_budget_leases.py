@@ -16,11 +16,12 @@ from app.services import Process
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard
 from db.writing import StatementWriter, array_literal
-from resolvers.budget_leases import BUSY_CALLS, LENT_SECONDS, MOVE_SOME, SHARE, Account
+from resolvers.budget_leases import BUSY_CALLS, MOVE_SOME, SHARE
 from resolvers.budgets import release_expired_holds
 from resolvers.call_storage import EndedCall, store_calls
 from resolvers.context import Context
 from resolvers.errors import BudgetExceededError
+from resolvers.lease_accounts import LENT_SECONDS, Account
 from resolvers.reservations import RESERVE, Reservation
 from resolvers.token_room import reserve
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_token, trace_of
