@@ -16,6 +16,7 @@ from resolvers.snapshot_garbage import delete_orphaned_objects
 from resolvers.trace_upkeep import (
     drop_old_traces,
     find_words,
+    index_past_days,
     make_next_days,
     put_hours_together,
 )
@@ -30,6 +31,7 @@ SWEEPS = (
     Sweep("forget_old_answers", "17 * * * *", forget_old_answers),
     Sweep("find_words", "* * * * *", find_words),
     Sweep("make_next_days", "7 * * * *", make_next_days, at_start=True),
+    Sweep("index_past_days", "11 * * * *", index_past_days),
     Sweep("put_hours_together", "23 * * * *", put_hours_together),
     Sweep("drop_old_traces", "31 3 * * *", drop_old_traces),
 )

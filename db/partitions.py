@@ -1,7 +1,8 @@
-"""Days of traces: making the partitions that come next, and dropping those that are old."""
+"""Days of traces: making those that come next, indexing and dropping those that are over."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 
@@ -11,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from db.base import first_id_at
 
 PARENTS = ("trace", "trace_text", "trace_words")
-# Of every process that makes some, and of the one that drops some.
-MAKING, DROPPING = 7251606912441703721, 7251606912441703722
+# Of every process that makes some, and of the one that indexes or drops some.
+MAKING, CHANGING = 7251606912441703721, 7251606912441703722
 LOCK = f"SELECT pg_advisory_xact_lock({MAKING})"
 NAMES = r"""
 SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -25,6 +26,15 @@ FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
 WHERE relkind = 'r' AND relname ~ '^trace(_text|_words)?_\d{8}$'
   AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'trace'::regclass)
 ORDER BY relname
+"""
+# Whoever stores a trace does not wait for these: they are made of days that are over.
+LATER_INDEXED = ("latency_ms", "cost_usd", "score")
+# Those that a kill has left half made are not valid, and nobody reads by them.
+INDEXES = r"""
+SELECT day.relname AS day, name.relname AS index, indisvalid AS is_valid
+FROM pg_inherits JOIN pg_class AS day ON day.oid = inhrelid
+JOIN pg_index ON indrelid = day.oid JOIN pg_class AS name ON name.oid = indexrelid
+WHERE inhparent = 'trace'::regclass AND NOT inhdetachpending
 """
 
 
@@ -74,6 +84,45 @@ def _attach(parent: str, name: str, day: date) -> tuple[str, str]:
     )
 
 
+async def index_days(connection: AsyncConnection, before: date) -> list[str]:
+    """Index what only days that end before *before* begins have an index for.
+
+    Nobody waits for it: others go on reading and writing. What is killed is done again.
+
+    Args:
+        connection: One on which each statement is a transaction of its own.
+        before: The first day that is left as it is.
+
+    Returns:
+        The indexes that are made; none while another process changes days.
+
+    Source: https://www.postgresql.org/docs/18/sql-createindex.html
+    """
+    async with _changing(connection) as is_alone:
+        return await _index_days(connection, before) if is_alone else []
+
+
+async def _index_days(connection: AsyncConnection, before: date) -> list[str]:
+    there = {
+        (day, index): is_valid for day, index, is_valid in await connection.execute(text(INDEXES))
+    }
+    made = []
+    for day, column in product(sorted({day for day, _ in there}), LATER_INDEXED):
+        name = f"ix_{day}_workspace_id_{column}"
+        if _day_in(day) >= before or there.get((day, name)):
+            continue
+        if (day, name) in there:
+            await connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
+        await connection.execute(
+            text(
+                f"CREATE INDEX CONCURRENTLY {name} ON {day} (workspace_id, {column})"
+                f" WHERE {column} IS NOT NULL"
+            )
+        )
+        made.append(name)
+    return made
+
+
 async def drop_days(connection: AsyncConnection, before: date) -> list[str]:
     """Drop the days of traces, and of their texts, that end before *before* begins.
 
@@ -85,19 +134,26 @@ async def drop_days(connection: AsyncConnection, before: date) -> list[str]:
         before: The first day to keep.
 
     Returns:
-        The tables that are dropped; none while another process drops some.
+        The tables that are dropped; none while another process changes days.
 
     Source: https://www.postgresql.org/docs/18/sql-altertable.html
     """
-    if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({DROPPING})")):
-        return []
+    async with _changing(connection) as is_alone:
+        return await _drop_days(connection, before) if is_alone else []
+
+
+@asynccontextmanager
+async def _changing(connection: AsyncConnection) -> AsyncIterator[bool]:
+    """Tell whether nobody else changes days that are over, and let nobody else until the end."""
+    if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({CHANGING})")):
+        yield False
+        return
     try:
-        dropped = await _drop_days(connection, before)
+        yield True
     except BaseException:
         await connection.invalidate()  # with which the lock goes
         raise
-    await connection.execute(text(f"SELECT pg_advisory_unlock({DROPPING})"))
-    return dropped
+    await connection.execute(text(f"SELECT pg_advisory_unlock({CHANGING})"))
 
 
 async def _drop_days(connection: AsyncConnection, before: date) -> list[str]:

@@ -14,9 +14,12 @@ import orjson
 from sqlalchemy import Insert, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-# An option of a statement that is as well served by one plan for all values of its parameters. Of
-# a table with many partitions, planning takes longer than reading a page.
-PLANNED_ONCE = {"planned_once": True}
+# Options of a statement whose planning is not left to PostgreSQL. One plan serves for all values of
+# its parameters: of a table with many partitions, planning takes longer than reading a page.
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+# What is rare is read by another plan than what is not, and PostgreSQL can't tell from the costs of
+# both that one plan for any value is none for a rare one.
+PLANNED_EACH_TIME = {"plan_cache_mode": "force_custom_plan"}
 # Statements that a connection keeps prepared.
 PREPARED_STATEMENTS = 500
 
@@ -50,13 +53,13 @@ class Query:
         sql: With `$1`, `$2`, ... for the parameters.
         names: Their names, in that order.
         constants: Values that the statement itself holds, by name.
-        is_planned_once: One plan serves for all values.
+        plan_cache_mode: How PostgreSQL plans it.
     """
 
     sql: str
     names: Sequence[str]
     constants: Mapping[str, Any]
-    is_planned_once: bool = False
+    plan_cache_mode: str = "auto"
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the parameters in order.
@@ -74,8 +77,8 @@ def write_query(statement: Select[*tuple[Any, ...]] | Insert) -> Query:
     constants = {
         name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required
     }
-    is_planned_once = PLANNED_ONCE.items() <= statement.get_execution_options().items()
-    return Query(str(compiled), tuple(compiled.positiontup or ()), constants, is_planned_once)
+    plan_cache_mode = statement.get_execution_options().get("plan_cache_mode", "auto")
+    return Query(str(compiled), tuple(compiled.positiontup or ()), constants, plan_cache_mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class RecordReader:
         self._waiting = 0
         self._max_connections = max_connections
         # By how they plan.
-        self._idle: dict[bool, list[asyncpg.Connection]] = {False: [], True: []}
+        self._idle: dict[str, list[asyncpg.Connection]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -131,10 +134,10 @@ class RecordReader:
             TimeoutError: It does not answer, or no connection becomes free.
         """
         arguments = query.arguments(values)
-        kind = query.is_planned_once
+        mode = query.plan_cache_mode
         await self._take_place()
         try:
-            connection = self._idle_connection(kind) or await self._connect(kind)
+            connection = self._idle_connection(mode) or await self._connect(mode)
         except BaseException:
             self._free_place()
             raise
@@ -143,7 +146,7 @@ class RecordReader:
         except BaseException:
             self._part_with(connection)
             raise
-        self._give_back(connection, kind)
+        self._give_back(connection, mode)
         return rows
 
     @property
@@ -167,22 +170,22 @@ class RecordReader:
         self._in_use -= 1
         self._places.release()
 
-    def _idle_connection(self, kind: bool) -> asyncpg.Connection | None:  # noqa: FBT001 - a key
-        idle = self._idle[kind]
+    def _idle_connection(self, mode: str) -> asyncpg.Connection | None:
+        idle = self._idle.setdefault(mode, [])
         while idle:
             connection = idle.pop()
             if not connection.is_closed():  # by the server, when it was restarted
                 return connection
-        others = self._idle[not kind]
-        if others and self._in_use + len(others) > self._max_connections:
-            others.pop(0).terminate()  # for the one that is to be opened
+        others = list(self._idle.values())
+        if self._in_use + sum(map(len, others)) > self._max_connections:
+            max(others, key=len).pop(0).terminate()  # for the one that is to be opened
         return None
 
-    def _give_back(self, connection: asyncpg.Connection, kind: bool) -> None:  # noqa: FBT001
+    def _give_back(self, connection: asyncpg.Connection, mode: str) -> None:
         if self._is_closed:
             connection.terminate()
         else:
-            self._idle[kind].append(connection)
+            self._idle[mode].append(connection)
         self._free_place()
 
     def _part_with(self, connection: asyncpg.Connection) -> None:
@@ -199,7 +202,7 @@ class RecordReader:
         finally:
             self._free_place()
 
-    async def _connect(self, kind: bool) -> asyncpg.Connection:  # noqa: FBT001 - a key
+    async def _connect(self, mode: str) -> asyncpg.Connection:
         connection = await asyncpg.connect(
             self._dsn,
             record_class=Row,
@@ -212,7 +215,7 @@ class RecordReader:
                 "timezone": "UTC",
                 "datestyle": "ISO",
                 "default_transaction_read_only": "on",
-                "plan_cache_mode": "force_generic_plan" if kind else "auto",
+                "plan_cache_mode": mode,
             },
         )
         try:

@@ -16,13 +16,15 @@ from sqlalchemy.types import Text
 from typing_extensions import override
 
 from db.base import first_id_at, instant_of
-from db.records import PLANNED_ONCE
+from db.records import PLANNED_EACH_TIME, PLANNED_ONCE
 from resolvers.paging import AnySelect
 from resolvers.trace_words import holds_words
 from resolvers.where import PREFIX, Where
 
 # Fields that ids tell, and how the same bound of texts is named.
 INSTANTS: Final = {"since": "texts_from", "until": "texts_to"}
+# Whatever their values are, the traces are read in their order, up to the end of the page.
+READ_IN_ORDER: Final = frozenset({*INSTANTS, "leaderboard_id"})
 LIMITS: Final = {
     "min_latency_ms": "latency_ms",
     "max_latency_ms": "latency_ms",
@@ -119,10 +121,18 @@ class TraceFilter(Where):
 
 
 def planned(statement: AnySelect, where: TraceFilter) -> AnySelect:
-    """Return the statement of a list, for one plan where nothing but the days depends on values."""
+    """Return the statement of a list, for one plan where the same is good for all values."""
     is_plain = all(getattr(where, name) is None for name in where.__match_args__
-                   if name not in INSTANTS)  # fmt: skip
-    return statement.execution_options(**PLANNED_ONCE) if is_plain else statement
+                   if name not in READ_IN_ORDER)  # fmt: skip
+    if is_plain:
+        return statement.execution_options(**PLANNED_ONCE)
+    return planned_for_limits(statement, where)
+
+
+def planned_for_limits(statement: AnySelect, where: TraceFilter) -> AnySelect:
+    """Return a statement, to be planned for its values where they tell how much a limit admits."""
+    has_limits = any(getattr(where, name) is not None for name in LIMITS)
+    return statement.execution_options(**PLANNED_EACH_TIME) if has_limits else statement
 
 
 def around(where: TraceFilter, trace_ids: Sequence[UUID]) -> TraceFilter:

@@ -1,4 +1,4 @@
-"""Upkeep of traces: partitions kept ahead, old traces dropped, hours put together, words found."""
+"""Upkeep of traces: days made, indexed and dropped, hours put together, words found."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, select, text
 from db.base import first_id_at, instant_of
 from db.models import Workspace
 from db.models.trace import ALL_BOARDS
-from db.partitions import create_days, day_of, drop_days, next_days
+from db.partitions import create_days, day_of, drop_days, index_days, next_days
 from resolvers.auth import SYSTEM, requires
 from resolvers.context import Context
 from resolvers.trace_storage import SUMS
@@ -125,6 +125,21 @@ async def make_next_days(ctx: Context) -> None:
     """Make the partitions of today and the next three days, where they are missing."""
     async with ctx.database.write() as session:
         await create_days(session, next_days(datetime.now(UTC), DAYS_AHEAD))
+
+
+@requires(SYSTEM)
+async def index_past_days(ctx: Context, now: datetime | None = None) -> None:
+    """Index the latency, cost and score of the traces of days that are over.
+
+    Args:
+        ctx: The system's.
+        now: When it is.
+    """
+    today = day_of((now or datetime.now(UTC)) - LATENESS)
+    async with ctx.database.alone() as connection:
+        made = await index_days(connection, today)
+    if made:
+        log.info("past days: made the indexes %s", ", ".join(made))
 
 
 @requires(SYSTEM)

@@ -89,13 +89,20 @@ def filters_of(owner: Owner) -> Iterator[tuple[str, TraceFilter, str | None]]:
     yield "token: none", TraceFilter(token_id=owner.run_id), f" AND token_id = '{owner.run_id}'"
     yield "run", TraceFilter(run_id=owner.run_id), f" AND run_id = '{owner.run_id}'"
     yield "latency: slowest 2%", TraceFilter(min_latency_ms=2_300), " AND latency_ms >= 2300"
+    yield (
+        "latency: one of 100,000",
+        TraceFilter(min_latency_ms=4_660),
+        " AND latency_ms >= 4660",
+    )
     yield "latency: none", TraceFilter(min_latency_ms=60_000), " AND latency_ms >= 60000"
     yield (
         "cost: 5%",
         TraceFilter(min_cost_usd=Decimal("0.0019"), max_cost_usd=Decimal(1)),
         " AND cost_usd BETWEEN 0.0019 AND 1",
     )
+    yield "cost: none", TraceFilter(min_cost_usd=Decimal(1)), " AND cost_usd >= 1"
     yield "score: 3%", TraceFilter(min_score=1), " AND score >= 1"
+    yield "score: none", TraceFilter(min_score=2), " AND score >= 2"
     yield (
         "metadata: one of 5,000",
         TraceFilter(metadata_key="customer", metadata_value="77"),

@@ -17,7 +17,7 @@ from app.services import Process
 from db.base import first_id_at, new_id
 from db.migrations.runner import migrate
 from resolvers.tokens import create_api_token
-from resolvers.trace_upkeep import put_hours_together
+from resolvers.trace_upkeep import index_past_days, put_hours_together
 from resolvers.trace_words import WORDS
 from resolvers.workspaces import create_workspace
 
@@ -142,6 +142,7 @@ async def fill(process: Process, dsn: str, traces: int, days: int) -> list[Owner
         print(f"  {begin:%Y-%m-%d}: {after:12,} traces", flush=True)
         first = after
     await connection.execute(INDEX_PLAIN)
+    await index_past_days(process.system_context())
     await connection.execute("VACUUM (ANALYZE)")
     await connection.close()
     return owners

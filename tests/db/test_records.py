@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import DateTime, Integer, bindparam, func, literal_column, select, text
 
-from db.records import PLANNED_ONCE, Query, RecordReader, write_query
+from db.records import PLANNED_EACH_TIME, PLANNED_ONCE, Query, RecordReader, write_query
 
 CONNECTION = Query("SELECT pg_backend_pid() AS pid", (), {})
 SLEEP = Query("SELECT pg_sleep(60)", (), {})
@@ -153,18 +153,17 @@ WHERE application_name = 'gero reader' AND datname = current_database()
 """
 
 
-async def test_what_is_planned_once_has_connections_of_its_own_within_the_limit(
+async def test_each_way_of_planning_has_connections_of_its_own_within_the_limit(
     reader: RecordReader, observer: asyncpg.Connection
 ) -> None:
     shown = select(func.current_setting("plan_cache_mode").label("mode"))
-    queries = [write_query(shown), write_query(shown.execution_options(**PLANNED_ONCE))]
+    options: list[dict[str, str]] = [{}, PLANNED_ONCE, PLANNED_EACH_TIME]
+    queries = [write_query(shown.execution_options(**each)) for each in options]
     rng = random.Random(1)
     for _ in range(20):
         chosen = rng.choices(queries, k=6)
         found = await asyncio.gather(*(reader.fetch(query, {}) for query in chosen))
-        assert [rows[0].mode for rows in found] == [
-            "force_generic_plan" if query.is_planned_once else "auto" for query in chosen
-        ]
+        assert [rows[0].mode for rows in found] == [query.plan_cache_mode for query in chosen]
         async with asyncio.timeout(10):  # those that were hung up on take a moment to go
             while await observer.fetchval(READERS) > 2:
                 await asyncio.sleep(0.01)

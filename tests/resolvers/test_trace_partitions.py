@@ -10,10 +10,18 @@ from sqlalchemy.exc import DBAPIError
 
 from app.services import Process
 from db.models import Candidate, Leaderboard
-from db.partitions import create_days, day_of, drop_days, list_days, next_days
+from db.partitions import (
+    LATER_INDEXED,
+    create_days,
+    day_of,
+    drop_days,
+    index_days,
+    list_days,
+    next_days,
+)
 from resolvers.redactors import Redactors
 from resolvers.trace_storage import TraceStore
-from resolvers.trace_upkeep import find_words, make_next_days
+from resolvers.trace_upkeep import find_words, index_past_days, make_next_days
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import Tenant, make_candidate, make_leaderboard, trace_of
 
@@ -23,6 +31,11 @@ LONGEST_WAIT_SECONDS = 10
 STUCK = "SELECT pid FROM pg_locks WHERE NOT granted"
 TABLES = r"""
 SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^trace(_text|_words)?_\d{8}$'
+"""
+
+INDEXES = r"""
+SELECT name.relname, indisvalid FROM pg_index JOIN pg_class AS name ON name.oid = indexrelid
+WHERE name.relname ~ '^ix_trace_\d{8}_workspace_id_(latency_ms|cost_usd|score)$'
 """
 
 
@@ -61,6 +74,17 @@ async def create(process: Process, days: list[date]) -> None:
 async def drop(process: Process, before: date) -> list[str]:
     async with process.database.alone() as connection:
         return await drop_days(connection, before)
+
+
+async def index(process: Process, before: date = TODAY) -> list[str]:
+    async with process.database.alone() as connection:
+        return await index_days(connection, before)
+
+
+def indexes_of(*days: date) -> list[str]:
+    return [
+        f"ix_trace_{day:%Y%m%d}_workspace_id_{column}" for day in days for column in LATER_INDEXED
+    ]
 
 
 async def store(
@@ -203,3 +227,46 @@ async def test_a_day_that_lacks_a_table_gets_it(
     assert await find_words(process.system_context()) == 1
     assert await days_there(process) == [*days_from(-3, -3), *days_from(0, 2)]
     assert await other.fetchval("SELECT count(*) FROM trace_words") == 1
+
+
+@ON_OLDEST_TOO
+async def test_days_that_are_over_are_indexed_once(
+    process: Process, board: Leaderboard, candidate: Candidate, other: asyncpg.Connection
+) -> None:
+    ctx = process.system_context()
+    await store(process, board, candidate, -2, -1, 0)
+    just_over = datetime(TODAY.year, TODAY.month, TODAY.day, 0, 5, tzinfo=UTC)
+    await index_past_days(ctx, just_over)  # what was taken at the last moment is still stored
+    assert dict(await other.fetch(INDEXES)) == dict.fromkeys(indexes_of(*days_from(-2, -2)), True)
+    await index_past_days(ctx, just_over + timedelta(minutes=10))
+    whole = dict.fromkeys(indexes_of(*days_from(-2, -1)), True)
+    assert dict(await other.fetch(INDEXES)) == whole
+    assert await index(process) == []
+    await store(process, board, candidate, -2, 0)
+    assert dict(await other.fetch(INDEXES)) == whole
+
+
+@ON_OLDEST_TOO
+async def test_while_days_are_indexed_others_store_and_read_and_a_kill_does_no_harm(
+    process: Process, board: Leaderboard, candidate: Candidate, other: asyncpg.Connection
+) -> None:
+    await store(process, board, candidate, -5, -4, 0)
+    whole = indexes_of(*days_from(-5, -4))
+    storing = other.transaction()
+    await storing.start()
+    await other.execute(f"LOCK TABLE trace_{TODAY - timedelta(5):%Y%m%d} IN ROW EXCLUSIVE MODE")
+    indexing = asyncio.create_task(index(process))
+    stuck = await find_stuck(other)
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+        await store(process, board, candidate, -5, -4, 0)
+    assert await other.fetchval("SELECT count(*) FROM trace") == 6
+    assert await index(process) == await drop(process, TODAY) == []  # one at a time
+    await other.execute("SELECT pg_terminate_backend($1)", stuck)
+    with pytest.raises(DBAPIError):
+        await indexing
+    await storing.rollback()
+    assert dict(await other.fetch(INDEXES)) == {whole[0]: False}
+    assert await index(process) == whole
+    assert dict(await other.fetch(INDEXES)) == dict.fromkeys(whole, True)
+    assert len(await drop(process, TODAY)) == 6
+    assert await other.fetch(INDEXES) == []

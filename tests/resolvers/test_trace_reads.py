@@ -17,7 +17,7 @@ from app.services import Process
 from db.base import first_id_at, new_id
 from db.models import Leaderboard, Workspace
 from db.partitions import create_days, day_of
-from resolvers.trace_upkeep import drop_old_traces, find_words
+from resolvers.trace_upkeep import drop_old_traces, find_words, index_past_days
 from tests.conftest import ON_OLDEST_TOO, ask
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_tenant
 from tests.rest_compat.test_push import make_push_board
@@ -86,6 +86,11 @@ async def fill(process: Process, other: asyncpg.Connection, boards: list[Leaderb
     await other.execute("ANALYZE")
 
 
+async def log_of(other: asyncpg.Connection) -> Path:
+    data_dir = Path(await other.fetchval("SHOW data_directory"))
+    return data_dir.parent / "server.log"
+
+
 class Watch:
     """Tells which days statements read, as they are executed.
 
@@ -102,27 +107,30 @@ class Watch:
 
     async def days_of(self, operation: Operation) -> dict[str, list[int]]:
         """Return how many days ago those were whose traces, and whose texts, were read."""
-        before = self._log.stat().st_size
-        await operation()
-        with self._log.open("rb") as log:
-            log.seek(before)
-            said = log.read().decode()
-        read: set[tuple[str, int]] = set()
-        for statement in statements_in(said):
-            read |= await self._explain(statement)
+        read = {day for plan in await self.plans_of(operation) for day in days_read(plan)}
         return {
             parent: sorted(ago for name, ago in read if name == parent)
             for parent in ("trace", "trace_text", "trace_words")
         }
 
-    async def _explain(self, statement: str) -> set[tuple[str, int]]:
+    async def plans_of(self, operation: Operation) -> list[Mapping[str, Any]]:
+        """Return how each statement was executed."""
+        before = self._log.stat().st_size
+        await operation()
+        with self._log.open("rb") as log:
+            log.seek(before)
+            said = log.read().decode()
+        return [await self._explain(statement) for statement in statements_in(said)]
+
+    async def _explain(self, statement: str) -> Mapping[str, Any]:
         doing = self._other.transaction()
         await doing.start()
         try:
             (told,) = await self._other.fetchrow(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
         finally:
             await doing.rollback()
-        return set(days_read(json.loads(told)[0]["Plan"]))
+        plan: Mapping[str, Any] = json.loads(told)[0]["Plan"]
+        return plan
 
 
 def statements_in(said: str) -> Iterator[str]:
@@ -149,13 +157,19 @@ def days_read(plan: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
     Those of days to come are empty.
     """
+    for parent, ago, scan in scans_in(plan):
+        if scan["Actual Loops"] > 0 and ago >= 0:
+            yield parent, ago
+
+
+def scans_in(plan: Mapping[str, Any]) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """Yield each reading of a partition in a plan, with its parent and its age in days."""
     name = re.fullmatch(r"(trace(?:_text|_words)?)_(\d{8})", plan.get("Relation Name", ""))
-    if name and plan["Actual Loops"] > 0:
+    if name:
         then = datetime.strptime(name[2], "%Y%m%d").replace(tzinfo=UTC)
-        if (ago := (MIDNIGHT - then).days) >= 0:
-            yield name[1], ago
+        yield name[1], (MIDNIGHT - then).days, plan
     for below in plan.get("Plans", ()):
-        yield from days_read(below)
+        yield from scans_in(below)
 
 
 DAYS_OF_WORDS = {
@@ -181,8 +195,7 @@ async def test_no_day_is_read_that_is_not_needed(
             .where(Workspace.id == tenant.workspace_id)
             .values(trace_retention_days=36)
         )
-    data_dir = Path(await other.fetchval("SHOW data_directory"))
-    watch = Watch(data_dir.parent / "server.log", other)
+    watch = Watch(await log_of(other), other)
     one = await other.fetchval(
         "SELECT id FROM trace WHERE workspace_id = $1 AND id > $2 ORDER BY id LIMIT 1",
         tenant.workspace_id, first_id_at(MIDNIGHT - timedelta(days=17)),
@@ -257,3 +270,26 @@ async def test_no_day_is_read_that_is_not_needed(
         name: {"trace": traces, "trace_text": texts, "trace_words": DAYS_OF_WORDS.get(name, [])}
         for name, _, traces, texts in expected
     }
+
+
+@ON_OLDEST_TOO
+async def test_of_days_that_are_over_no_trace_is_read_that_a_rare_limit_does_not_admit(
+    other: asyncpg.Connection, process: Process, tenant: Tenant, client: httpx2.AsyncClient
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    stranger = await make_leaderboard(process, (await make_tenant(process)).workspace_id)
+    await fill(process, other, [board, stranger])
+    await other.execute("UPDATE trace SET cost_usd = latency_ms / 1000, score = latency_ms / 100")
+    await other.execute("VACUUM ANALYZE trace")
+    await index_past_days(process.system_context())
+    watch = Watch(await log_of(other), other)
+    found: dict[str, tuple[bool, set[int]]] = {}
+    for limit in ("minLatencyMs: 101", "maxLatencyMs: 0", "minCostUsd: 0.11", "maxCostUsd: 0",
+                  "minScore: 1.01", "maxScore: 0"):  # fmt: skip
+        listing = f"traces(first: 50, filter: {{{limit}}}) {{ totalCount nodes {{ id }} }}"
+        operation = f'{{ {listing} leaderboard(id: "{board.id}") {{ {listing} }} }}'
+        plans = await watch.plans_of(partial(ask, client, operation))
+        scans = [(ago, scan) for plan in plans for _, ago, scan in scans_in(plan)]
+        passed_over = {ago for ago, scan in scans if scan.get("Rows Removed by Filter")}
+        found[limit] = len(scans) > 4 * DAYS, passed_over - {0}
+    assert found == dict.fromkeys(found, (True, set()))

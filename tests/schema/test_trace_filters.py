@@ -1,7 +1,7 @@
 """Filters of traces: each one alone and together, page by page, and what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from app.services import Process
 from db.base import first_id_at, new_id
 from db.models import Candidate, Leaderboard
+from db.records import Query, RecordReader, Row
 from resolvers.trace_filter import TraceFilter
 from resolvers.trace_upkeep import find_words
 from resolvers.trace_words import READ_AS_THEY_ARE
@@ -295,3 +296,35 @@ async def test_a_wrong_value_is_400_and_named(
 def test_a_filter_without_values_has_the_shape_of_nothing() -> None:
     assert TraceFilter(model="a").shape() == TraceFilter(model="b").shape()
     assert TraceFilter(status="ok").shape() != TraceFilter(status="error").shape()
+
+
+@pytest.mark.parametrize(
+    ("given", "lists", "counts"),
+    [
+        ({}, "force_generic_plan", "auto"),
+        ({"since": NOW.isoformat()}, "force_generic_plan", "auto"),
+        ({"model": "m"}, "auto", "auto"),
+        ({"minLatencyMs": 1}, "force_custom_plan", "force_custom_plan"),
+        ({"maxCostUsd": "1", "model": "m"}, "force_custom_plan", "force_custom_plan"),
+        ({"minScore": 1}, "force_custom_plan", "force_custom_plan"),
+    ],
+)
+async def test_what_a_limit_admits_is_planned_for_its_value(
+    client: httpx2.AsyncClient, board: Leaderboard, monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any], lists: str, counts: str,
+) -> None:  # fmt: skip
+    modes: list[tuple[bool, str]] = []
+    fetch = RecordReader.fetch
+
+    async def noting(reader: RecordReader, query: Query, values: Mapping[str, Any]) -> list[Row]:
+        if "FROM trace" in query.sql:
+            modes.append(("count(*)" in query.sql, query.plan_cache_mode))
+        return await fetch(reader, query, values)
+
+    monkeypatch.setattr(RecordReader, "fetch", noting)
+    await ask(client, LIST, filter=given, first=50)
+    await ask(client, LIST_OF_BOARD, id=str(board.id), filter=given)
+    path = f"/v1/leaderboard/{board.id}/traces/export"
+    await client.get(path, params=as_query(given))
+    assert {mode for is_count, mode in modes if not is_count} == {lists}
+    assert {mode for is_count, mode in modes if is_count} == {counts}
