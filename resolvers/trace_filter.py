@@ -126,13 +126,13 @@ def planned(statement: AnySelect, where: TraceFilter) -> AnySelect:
                    if name not in READ_IN_ORDER)  # fmt: skip
     if is_plain:
         return statement.execution_options(**PLANNED_ONCE)
-    return planned_for_limits(statement, where)
+    return planned_for_values(statement, where)
 
 
-def planned_for_limits(statement: AnySelect, where: TraceFilter) -> AnySelect:
-    """Return a statement, to be planned for its values where they tell how much a limit admits."""
-    has_limits = any(getattr(where, name) is not None for name in LIMITS)
-    return statement.execution_options(**PLANNED_EACH_TIME) if has_limits else statement
+def planned_for_values(statement: AnySelect, where: TraceFilter) -> AnySelect:
+    """Return a statement, to be planned for its values where they tell how much is admitted."""
+    is_telling = any(getattr(where, name) is not None for name in (*LIMITS, "search"))
+    return statement.execution_options(**PLANNED_EACH_TIME) if is_telling else statement
 
 
 def around(where: TraceFilter, trace_ids: Sequence[UUID]) -> TraceFilter:

@@ -19,7 +19,7 @@ from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.traces import FeedbackByTrace, own_traces
 from resolvers.paging import AnySelect, PageRequest
 from resolvers.push import PushReceipt, push_rows
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, planned_for_values
 from resolvers.trace_search import read_in_spans
 
 # Their texts may be long: so many are held, and pushed together.
@@ -102,7 +102,7 @@ def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001
     if is_named:
         statement = statement.where(AMONG_NAMED)
     newest_first = statement.order_by(Trace.id.desc())
-    return newest_first.limit(bindparam("row_limit"))
+    return planned_for_values(newest_first.limit(bindparam("row_limit")), where)
 
 
 def _write_traces() -> AnySelect:

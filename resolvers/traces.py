@@ -27,7 +27,7 @@ from resolvers.paging import (
     slice_statement,
     slice_values,
 )
-from resolvers.trace_filter import TraceFilter, around, planned, planned_for_limits
+from resolvers.trace_filter import TraceFilter, around, planned, planned_for_values
 from resolvers.trace_search import read_in_spans
 
 
@@ -100,7 +100,7 @@ async def _read_list(
 
 def _write_count(where: TraceFilter) -> AnySelect:
     statement = select(func.count().label("count")).select_from(Trace)
-    return planned_for_limits(where.narrow(statement.where(own_traces()), Trace), where)
+    return planned_for_values(where.narrow(statement.where(own_traces()), Trace), where)
 
 
 @requires(Scope.LEADERBOARDS_READ)

@@ -13,7 +13,7 @@ from resolvers.loaders.base import own_workspace
 from resolvers.loaders.rows import ChildrenByParent, RowByKey
 from resolvers.loaders.slices import CountByParent, SliceByParent
 from resolvers.paging import AnySelect, PageRequest, SliceShape
-from resolvers.trace_filter import TraceFilter, around, planned, planned_for_limits
+from resolvers.trace_filter import TraceFilter, around, planned, planned_for_values
 from resolvers.trace_search import read_in_spans
 from resolvers.where import Where
 
@@ -102,7 +102,7 @@ class TraceCountByLeaderboard(CountByParent):
     def write(cls, where: Where) -> AnySelect:
         statement = super().write(where)
         if isinstance(where, TraceFilter):
-            return planned_for_limits(statement, where)
+            return planned_for_values(statement, where)
         return statement
 
 
