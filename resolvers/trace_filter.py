@@ -33,6 +33,8 @@ LIMITS: Final = {
     "min_score": "score",
     "max_score": "score",
 }
+# Fields whose values tell which of the indexes is the one to read.
+TELLING: Final = (*LIMITS, "metadata_value", "search")
 # What is no string in JSON: `7` is asked for as the number too, and `true` as the truth value.
 JSON_SCALAR: Final = re.compile(r"true|false|null|-?(0|[1-9]\d{0,30})(\.\d{1,30})?")
 
@@ -131,7 +133,7 @@ def planned(statement: AnySelect, where: TraceFilter) -> AnySelect:
 
 def planned_for_values(statement: AnySelect, where: TraceFilter) -> AnySelect:
     """Return a statement, to be planned for its values where they tell how much is admitted."""
-    is_telling = any(getattr(where, name) is not None for name in (*LIMITS, "search"))
+    is_telling = any(getattr(where, name) is not None for name in TELLING)
     return statement.execution_options(**PLANNED_EACH_TIME) if is_telling else statement
 
 

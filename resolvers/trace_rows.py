@@ -80,12 +80,12 @@ async def _trace_ids(ctx: Context, asked: RowsFromTraces, where: TraceFilter) ->
     wanted = asked.limit if named is None else len(named)
     ids: list[UUID] = []
 
-    async def read(part: TraceFilter) -> tuple[bool, bool]:
+    async def read(part: TraceFilter) -> tuple[int, int]:
         query = kept_query(_write_ids, part.shape(), named is not None)
         values = {**part.values(), "trace_ids": named, "row_limit": wanted - len(ids)}
         found = await ctx.database.fetch(query, **ctx.trace_values, **values)
         ids.extend(trace.id for trace in found)
-        return bool(found), len(ids) == wanted
+        return len(found), wanted - len(ids)
 
     await read_in_spans(where, PageRequest(), ctx.oldest_trace_id, read)
     missing = set(asked.trace_ids or ()) - set(ids)

@@ -2,7 +2,7 @@
 
 The index of words knows no order: all that a day has of a word would be read, and every day, for
 the fifty newest. So the last five minutes are searched first, and then what is before them, in
-ever longer spans.
+spans as long as it seems to take.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,9 @@ from resolvers.paging import PageRequest
 from resolvers.trace_filter import TraceFilter
 
 FIRST_SPAN: Final = timedelta(minutes=5)
-# How much longer the next span is, where the last one had some, and where it had none.
+# The next span is for so many times what is missing, if they stay as frequent.
+MARGIN: Final = 2
+# And at most so many times as long as the last one, where that had some, and where it had none.
 GROWTH: Final = 4
 GROWTH_WITHOUT_ANY: Final = 16
 # Ids are of the time that a client told, which may be ahead.
@@ -28,7 +30,7 @@ async def read_in_spans(
     where: TraceFilter,
     request: PageRequest,
     oldest_trace_id: UUID,
-    read: Callable[[TraceFilter], Awaitable[tuple[bool, bool]]],
+    read: Callable[[TraceFilter], Awaitable[tuple[int, int]]],
 ) -> None:
     """Read what *where* admits, span by span where it searches, else at once.
 
@@ -36,7 +38,7 @@ async def read_in_spans(
         where: What is asked for.
         request: Which slice of it, in the order of ids.
         oldest_trace_id: Where traces begin.
-        read: Reads a part; returns whether it found any, and whether there are enough now.
+        read: Reads a part; returns how many it found there, and how many are missing yet.
     """
     if where.search is None:
         await read(where)
@@ -54,12 +56,12 @@ async def read_in_spans(
         else:
             end = min(edge + span, high)
             ended = end >= high
-        found, enough = await read(replace(where, since=begin, until=end))
-        if enough:
+        found, missing = await read(replace(where, since=begin, until=end))
+        if not missing:
             return
         edge = begin if descending else end
         begin, end = (begin, begin) if descending else (end, end)
-        span *= GROWTH if found else GROWTH_WITHOUT_ANY
+        span *= min(MARGIN * missing / found, GROWTH) if found else GROWTH_WITHOUT_ANY
 
 
 def _bounds(

@@ -180,12 +180,13 @@ async def _read_batch(
     """Return the next traces without their texts; none is passed over but the first *offset*."""
     traces: list[Row] = []
 
-    async def read(part: TraceFilter) -> tuple[bool, bool]:
+    async def read(part: TraceFilter) -> tuple[int, int]:
         query = kept_query(_write_batch, slice_shape(request), part.shape())
         values = {**slice_values(request), **part.values()}
         values |= {"slice_size": request.size - len(traces), "offset": offset}
-        traces.extend(await ctx.database.fetch(query, **ctx.trace_values, **values))
-        return bool(traces), len(traces) == request.size
+        found = await ctx.database.fetch(query, **ctx.trace_values, **values)
+        traces.extend(found)
+        return len(found), request.size - len(traces)
 
     if offset:  # which is one of all spans together
         await read(where)

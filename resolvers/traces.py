@@ -87,12 +87,12 @@ async def _read_list(
 ) -> list[Row]:
     rows: list[Row] = []
 
-    async def read(part: TraceFilter) -> tuple[bool, bool]:
+    async def read(part: TraceFilter) -> tuple[int, int]:
         query = kept_query(_write_list, columns, slice_shape(request), part.shape())
         values = {**slice_values(request), **part.values()}
         found = await ctx.database.fetch(query, **ctx.trace_values, **values)
         rows.extend(found[: request.size + 1 - len(rows)])
-        return bool(found), len(rows) > request.size
+        return len(found), request.size + 1 - len(rows)
 
     await read_in_spans(where, request, ctx.oldest_trace_id, read)
     return rows

@@ -80,13 +80,13 @@ class TracesByLeaderboard(SliceByParent):
         rows_of: list[list[Row]] = [[] for _ in asked]
         wanted = request.size + 1
 
-        async def read(part: TraceFilter) -> tuple[bool, bool]:
+        async def read(part: TraceFilter) -> tuple[int, int]:
             found = await super(TracesByLeaderboard, self).read_slices(
                 asked, request, part, columns
             )
             for rows, more in zip(rows_of, found, strict=True):
                 rows.extend(more[: wanted - len(rows)])
-            return any(found), all(len(rows) == wanted for rows in rows_of)
+            return sum(map(len, found)), sum(wanted - len(rows) for rows in rows_of)
 
         await read_in_spans(where, request, self._oldest_trace_id, read)
         return rows_of

@@ -57,11 +57,11 @@ async def test_spans_follow_each_other_and_cover_what_is_asked_for(
     request = PageRequest(order=order, after=after, before=before, backward=backward)
     spans: list[tuple[datetime, datetime]] = []
 
-    async def read(part: TraceFilter) -> tuple[bool, bool]:
+    async def read(part: TraceFilter) -> tuple[int, int]:
         assert part.since is not None
         assert part.until is not None
         spans.append((part.since, part.until))
-        return found, False
+        return int(found), 51
 
     where = TraceFilter(search="word", since=since, until=until)
     await read_in_spans(where, request, first_id_at(OLDEST), read)
@@ -82,12 +82,34 @@ async def test_spans_follow_each_other_and_cover_what_is_asked_for(
     assert len(spans) <= 10
 
 
+@pytest.mark.parametrize("gap", [timedelta(seconds=20), timedelta(minutes=7), timedelta(hours=5)])
+async def test_a_span_has_not_many_more_than_are_missing(gap: timedelta) -> None:
+    begins_at = datetime.now(UTC)
+    missing, before, counts = 51, 1, []
+
+    async def read(part: TraceFilter) -> tuple[int, int]:
+        nonlocal missing, before
+        assert part.since is not None
+        assert part.until is not None
+        there = (begins_at - part.since) // gap - max(begins_at - part.until, timedelta(0)) // gap
+        if before:
+            counts.append((there, missing))
+        before = there
+        missing -= min(there, missing)
+        return there, missing
+
+    await read_in_spans(TraceFilter(search="word"), PageRequest(), first_id_at(OLDEST), read)
+    assert missing == 0
+    assert [there <= 2 * wanted + 2 for there, wanted in counts] == [True] * len(counts)
+    assert len(counts) <= 5
+
+
 async def test_without_search_everything_is_read_at_once() -> None:
     seen = []
 
-    async def read(part: TraceFilter) -> tuple[bool, bool]:
+    async def read(part: TraceFilter) -> tuple[int, int]:
         seen.append(part)
-        return False, False
+        return 0, 51
 
     await read_in_spans(TraceFilter(model="m"), PageRequest(), first_id_at(OLDEST), read)
     assert seen == [TraceFilter(model="m")]

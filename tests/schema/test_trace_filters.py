@@ -308,9 +308,11 @@ def test_a_filter_without_values_has_the_shape_of_nothing() -> None:
         ({"maxCostUsd": "1", "model": "m"}, "force_custom_plan", "force_custom_plan"),
         ({"minScore": 1}, "force_custom_plan", "force_custom_plan"),
         ({"search": "word"}, "force_custom_plan", "force_custom_plan"),
+        ({"metadataKey": "a"}, "auto", "auto"),
+        ({"metadataKey": "a", "metadataValue": "b"}, "force_custom_plan", "force_custom_plan"),
     ],
 )
-async def test_what_limits_and_words_admit_is_planned_for_their_values(
+async def test_what_may_be_rare_is_planned_for_its_value(
     client: httpx2.AsyncClient, board: Leaderboard, monkeypatch: pytest.MonkeyPatch,
     given: dict[str, Any], lists: str, counts: str,
 ) -> None:  # fmt: skip
