@@ -24,6 +24,8 @@ from resolvers.errors import InvalidInputError
 from resolvers.storable import find_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
+# Of what is sent by the thousand, all may be wrong in the same way.
+SHOWN_PROBLEMS = 20
 NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 
@@ -63,6 +65,8 @@ class Input(BaseModel):
 def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
     """Tell the caller which fields broke which rule, with the values they gave.
 
+    Of many, the first are told, and how many there are.
+
     Args:
         broken: As pydantic lists them.
     """
@@ -84,10 +88,11 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
         elif _may_show(field, problem["input"]):
             message = f"{message} (got {_shown(problem['input'])})"
         problems.append({"field": field, "message": message})
-    text = "; ".join(
-        f"{p['field']}: {p['message']}" if p["field"] else p["message"] for p in problems
-    )
-    return InvalidInputError(text, details={"fields": problems})
+    shown = problems[:SHOWN_PROBLEMS]
+    told = [f"{p['field']}: {p['message']}" if p["field"] else p["message"] for p in shown]
+    if len(problems) > SHOWN_PROBLEMS:
+        told.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
+    return InvalidInputError("; ".join(told), details={"fields": shown})
 
 
 def _may_show(field: str, value: object) -> bool:

@@ -3,14 +3,22 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from resolvers.inputs.base import Input, Name
 
 MAX_TRACES = 1_000
 MAX_MESSAGES = 10_000
 Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Cost = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=18, decimal_places=12)]
+COST_PLACES = 12
+
+
+def _rounded(cost_usd: Decimal) -> Decimal:
+    """Round to what is stored: who multiplies prices in floats sends all the digits of these."""
+    return round(cost_usd, COST_PLACES)
+
+
+Cost = Annotated[Decimal, Field(ge=0, le=1_000_000), AfterValidator(_rounded)]
 
 
 class NewTrace(Input):
@@ -44,7 +52,9 @@ class NewTrace(Input):
     )
     prompt_tokens: Tokens | None = Field(default=None, description="Tokens sent.")
     completion_tokens: Tokens | None = Field(default=None, description="Tokens generated.")
-    cost_usd: Cost | None = Field(default=None, description="What it cost, in US dollars.")
+    cost_usd: Cost | None = Field(
+        default=None, description="What it cost, in US dollars, rounded to 12 places."
+    )
     score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         default=None, description="How good the answer was, 0 to 1."
     )

@@ -60,7 +60,7 @@ class AddTraceInput:
         default=strawberry.UNSET, description="Tokens generated."
     )
     cost_usd: Decimal | None = strawberry.field(
-        default=strawberry.UNSET, description="What it cost, in US dollars."
+        default=strawberry.UNSET, description="What it cost, in US dollars, rounded to 12 places."
     )
     score: float | None = strawberry.field(
         default=strawberry.UNSET, description="How good the answer was, 0 to 1."

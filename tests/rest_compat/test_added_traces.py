@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from sqlalchemy import func, select, update
 from app.services import Process
 from db.models import Leaderboard, Trace, TraceHour, TraceText, Workspace
 from engine.instants import rfc3339
+from resolvers.inputs.base import SHOWN_PROBLEMS
 from tests.conftest import ask
 from tests.factories import Tenant, make_leaderboard, make_tenant, make_token
 
@@ -180,6 +182,41 @@ async def test_what_is_wrong_is_told_by_its_field_and_nothing_is_stored(
     assert answer.status_code == 400
     assert message in answer.json()["error"]
     assert await count(process) == 0
+
+
+async def test_of_many_that_are_wrong_the_first_are_told(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard
+) -> None:
+    answer = await add(client, board, {"traces": [{"output": "x", "score": 7}] * 1_000})
+    assert answer.status_code == 400
+    error, details = answer.json()["error"], answer.json()["details"]
+    named = [f"traces.{number}.score" for number in range(SHOWN_PROBLEMS)]
+    assert [problem["field"] for problem in details["fields"]] == named
+    assert error.startswith("traces.0.score: Input should be less than or equal to 1 (got 7); ")
+    assert error.endswith(f"(got 7); and {1_000 - SHOWN_PROBLEMS} more")
+    assert await count(process) == 0
+
+
+@pytest.mark.parametrize(
+    ("cost", "stored"),
+    [
+        (0.0001 * 3, "0.0003"),
+        (0.000001 / 3, "3.33333E-7"),
+        (1e-300, "0"),
+        ("999999.9999999999999999999", "1000000"),
+        (1_000_000, "1000000"),
+    ],
+)
+async def test_a_cost_is_rounded_to_what_is_stored(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, cost: Any, stored: str
+) -> None:
+    in_rest = await add(client, board, {"output": "x", "cost_usd": cost})
+    assert in_rest.status_code == 201, in_rest.text
+    answer = await ask(client, ADD, input={"output": "x", "costUsd": cost})
+    assert "errors" not in answer, answer
+    async with process.database.read() as session:
+        costs = (await session.scalars(select(Trace.cost_usd))).all()
+    assert costs == [Decimal(stored)] * 2
 
 
 async def test_a_trace_that_is_too_old_or_of_the_future_takes_none_of_its_request_with_it(
