@@ -107,7 +107,8 @@ async def _index_days(connection: AsyncConnection, before: date) -> list[str]:
         (day, index): is_valid for day, index, is_valid in await connection.execute(text(INDEXES))
     }
     made = []
-    for day, column in product(sorted({day for day, _ in there}), LATER_INDEXED):
+    # The newest first: these are read most, should it fail on one of the others again and again.
+    for day, column in product(sorted({day for day, _ in there}, reverse=True), LATER_INDEXED):
         name = f"ix_{day}_workspace_id_{column}"
         if _day_in(day) >= before or there.get((day, name)):
             continue

@@ -15,6 +15,7 @@ from db.base import instant_of
 from resolvers.paging import PageRequest
 from resolvers.trace_filter import TraceFilter
 
+# No span is shorter.
 FIRST_SPAN: Final = timedelta(minutes=5)
 # The next span is for so many times what is missing, if they stay as frequent.
 MARGIN: Final = 2
@@ -38,7 +39,8 @@ async def read_in_spans(
         where: What is asked for.
         request: Which slice of it, in the order of ids.
         oldest_trace_id: Where traces begin.
-        read: Reads a part; returns how many it found there, and how many are missing yet.
+        read: Reads a part; returns how many of those that were missing it found there, and how
+            many still are.
     """
     if where.search is None:
         await read(where)
@@ -54,14 +56,15 @@ async def read_in_spans(
             begin = max(edge - span, low)
             ended = begin <= low
         else:
-            end = min(edge + span, high)
-            ended = end >= high
+            ended = high - edge <= span
+            end = high if ended else edge + span
         found, missing = await read(replace(where, since=begin, until=end))
         if not missing:
             return
         edge = begin if descending else end
         begin, end = (begin, begin) if descending else (end, end)
-        span *= min(MARGIN * missing / found, GROWTH) if found else GROWTH_WITHOUT_ANY
+        growth = min(MARGIN * missing / found, GROWTH) if found else GROWTH_WITHOUT_ANY
+        span = max(span * growth, FIRST_SPAN)
 
 
 def _bounds(

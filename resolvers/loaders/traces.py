@@ -84,9 +84,11 @@ class TracesByLeaderboard(SliceByParent):
             found = await super(TracesByLeaderboard, self).read_slices(
                 asked, request, part, columns
             )
-            for rows, more in zip(rows_of, found, strict=True):
-                rows.extend(more[: wanted - len(rows)])
-            return sum(map(len, found)), sum(wanted - len(rows) for rows in rows_of)
+            # Those whose page is full are read again, and do not count.
+            kept = [more[: wanted - len(rows)] for rows, more in zip(rows_of, found, strict=True)]
+            for rows, more in zip(rows_of, kept, strict=True):
+                rows.extend(more)
+            return sum(map(len, kept)), sum(wanted - len(rows) for rows in rows_of)
 
         await read_in_spans(where, request, self._oldest_trace_id, read)
         return rows_of

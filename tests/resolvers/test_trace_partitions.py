@@ -251,10 +251,10 @@ async def test_while_days_are_indexed_others_store_and_read_and_a_kill_does_no_h
     process: Process, board: Leaderboard, candidate: Candidate, other: asyncpg.Connection
 ) -> None:
     await store(process, board, candidate, -5, -4, 0)
-    whole = indexes_of(*days_from(-5, -4))
+    whole = indexes_of(*reversed(days_from(-5, -4)))
     storing = other.transaction()
     await storing.start()
-    await other.execute(f"LOCK TABLE trace_{TODAY - timedelta(5):%Y%m%d} IN ROW EXCLUSIVE MODE")
+    await other.execute(f"LOCK TABLE trace_{TODAY - timedelta(4):%Y%m%d} IN ROW EXCLUSIVE MODE")
     indexing = asyncio.create_task(index(process))
     stuck = await find_stuck(other)
     async with asyncio.timeout(LONGEST_WAIT_SECONDS):

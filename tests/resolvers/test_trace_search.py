@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -115,6 +116,19 @@ async def test_without_search_everything_is_read_at_once() -> None:
     assert seen == [TraceFilter(model="m")]
 
 
+async def test_behind_a_mark_at_the_end_of_time_there_is_nothing() -> None:
+    last = UUID(int=2**128 - 1)
+    spans = []
+
+    async def read(part: TraceFilter) -> tuple[int, int]:
+        spans.append(part)
+        return 0, 51
+
+    request = PageRequest(order=OLDEST_FIRST, after=(last, last))
+    await read_in_spans(TraceFilter(search="word"), request, first_id_at(OLDEST), read)
+    assert len(spans) == 1
+
+
 async def store(
     process: Process, board: Leaderboard, candidate: Candidate, ages: list[timedelta]
 ) -> None:
@@ -158,6 +172,27 @@ async def test_a_search_is_paged_forwards_and_backwards(
     exported = await client.get(f"{path}/export?search=needle&order=oldest_first")
     assert [f'"output":"{number}"' in line for number, line in
             zip(every[::-1], exported.text.splitlines(), strict=True)] == [True] * 22  # fmt: skip
+
+
+async def test_full_pages_of_some_leaderboards_do_not_shorten_the_search_of_another(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, candidate: Candidate, sql: SqlLog
+) -> None:
+    busy = [await make_leaderboard(process, tenant.workspace_id) for _ in range(5)]
+    rare = await make_leaderboard(process, tenant.workspace_id)
+    for each in busy:
+        ages = [timedelta(hours=number / 2) for number in range(240)]
+        await store(process, each, candidate, ages)
+    await store(process, rare, candidate, [timedelta(days=number) for number in (0, 9, 40)])
+    listed = """{ leaderboards { nodes { id
+        traces(first: 20, filter: {search: "needle"}) { nodes { output } } } } }"""
+    with sql.record() as seen:
+        answer = await ask(client, listed)
+    pages = {node["id"]: [trace["output"] for trace in node["traces"]["nodes"]]
+             for node in answer["data"]["leaderboards"]["nodes"]}  # fmt: skip
+    newest = [str(number) for number in range(20)]
+    assert [pages[str(each.id)] for each in busy] == [newest] * 5
+    assert pages[str(rare.id)] == ["0", "1", "2"]
+    assert len([statement for statement in seen if "trace_words" in statement]) <= 10
 
 
 async def test_no_span_is_read_that_is_not_needed(

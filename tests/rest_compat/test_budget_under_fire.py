@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
@@ -14,10 +15,11 @@ from app.settings import Settings
 from db.models import ApiToken
 from resolvers.budgets import release_expired_holds
 from tests.factories import Tenant
-from tests.faulty_model import faulty_model
+from tests.faulty_model import FaultyModel, faulty_model
 from tests.inference_ground import (
     TOKEN,
     Callers,
+    Question,
     Story,
     audit,
     end_holds,
@@ -59,6 +61,17 @@ async def watched(process: Process) -> AsyncIterator[None]:
         await watching
 
 
+async def leave_half_way(callers: Callers, model: FaultyModel) -> None:
+    """Ask, and hang up while the model has the question, however slow all of it is."""
+    question, patience_seconds = Question("unasked"), 0.5
+    model.open.clear()
+    async with callers.session() as session:
+        while not model.calls[question.text]:
+            question, patience_seconds = Question(f"left-{uuid4()}"), 2 * patience_seconds
+            assert not await callers.ask(session, question, patience_seconds)
+    model.open.set()
+
+
 @pytest.mark.timeout(180)
 async def test_callers_spend_all_of_a_budget_and_no_more_whatever_goes_wrong(
     settings: Settings, process: Process, tenant: Tenant, base_url: str
@@ -71,6 +84,7 @@ async def test_callers_spend_all_of_a_budget_and_no_more_whatever_goes_wrong(
         )
         urls = [doomed_url]
         callers = Callers(urls, board, token, story, rng)
+        await leave_half_way(callers, model)
         async with (
             watched(process),
             asyncio.timeout(WITHIN_SECONDS),
