@@ -216,6 +216,9 @@ class RecordReader:
                 "datestyle": "ISO",
                 "default_transaction_read_only": "on",
                 "plan_cache_mode": mode,
+                # Rows come from memory, or from disks that have no arm to move. As if they had,
+                # few rows of many would be read by passing over all the others.
+                "random_page_cost": "1.1",
             },
         )
         try:

@@ -167,3 +167,27 @@ async def test_each_way_of_planning_has_connections_of_its_own_within_the_limit(
         async with asyncio.timeout(10):  # those that were hung up on take a moment to go
             while await observer.fetchval(READERS) > 2:
                 await asyncio.sleep(0.01)
+
+
+MANY = """
+CREATE TABLE thing (id int PRIMARY KEY, owner int NOT NULL, filler text NOT NULL);
+INSERT INTO thing SELECT n, CASE WHEN n % 9000 = 0 THEN -1 ELSE n % 20 END, repeat('x', 200)
+FROM generate_series(1, 100000) AS n;
+CREATE INDEX ON thing (owner, id);
+ANALYZE thing;
+SELECT pg_stat_force_next_flush();
+"""
+READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'thing'"
+
+
+async def test_few_rows_of_many_are_read_without_the_others(
+    reader: RecordReader, observer: asyncpg.Connection
+) -> None:
+    await observer.execute(MANY)
+    listed = "SELECT id FROM thing WHERE owner = $1 ORDER BY id DESC LIMIT $2"
+    newest = Query(listed, ("owner", "limit"), {}, **PLANNED_ONCE)
+    flush = Query("SELECT pg_stat_force_next_flush()", (), {}, **PLANNED_ONCE)
+    before = await observer.fetchval(READ)
+    assert len(await reader.fetch(newest, {"owner": -1, "limit": 51})) == 11
+    await reader.fetch(flush, {})
+    assert 0 < await observer.fetchval(READ) - before <= 20
