@@ -1,5 +1,6 @@
 """Days of traces: making those that come next, indexing and dropping those that are over."""
 
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.base import first_id_at
+
+log = logging.getLogger("gero")
 
 PARENTS = ("trace", "trace_text", "trace_words")
 # Of every process that makes some, and of the one that indexes or drops some.
@@ -147,6 +150,7 @@ async def drop_days(connection: AsyncConnection, before: date) -> list[str]:
 async def _changing(connection: AsyncConnection) -> AsyncIterator[bool]:
     """Tell whether nobody else changes days that are over, and let nobody else until the end."""
     if not await connection.scalar(text(f"SELECT pg_try_advisory_lock({CHANGING})")):
+        log.warning("another process is changing past days of traces: they are left for now")
         yield False
         return
     try:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from app.services import Process
 from db.models import Candidate, Leaderboard
 from db.partitions import (
+    CHANGING,
     LATER_INDEXED,
     create_days,
     day_of,
@@ -270,3 +271,15 @@ async def test_while_days_are_indexed_others_store_and_read_and_a_kill_does_no_h
     assert dict(await other.fetch(INDEXES)) == dict.fromkeys(whole, True)
     assert len(await drop(process, TODAY)) == 6
     assert await other.fetch(INDEXES) == []
+
+
+async def test_past_days_that_another_process_changes_are_left_for_now(
+    process: Process, other: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = TODAY - timedelta(days=400)
+    await create(process, [old])
+    await other.execute(f"SELECT pg_advisory_lock({CHANGING})")
+    assert await drop(process, old + timedelta(days=1)) == []
+    assert "another process is changing past days of traces" in caplog.text
+    await other.execute(f"SELECT pg_advisory_unlock({CHANGING})")
+    assert f"trace_{old:%Y%m%d}" in await drop(process, old + timedelta(days=1))
