@@ -41,7 +41,7 @@ UNREACHED_SECONDS = 0.2
 
 
 @contextmanager
-def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def api_process(settings: Settings, port: int, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
     variables = environment(
         GERO_DATABASE_URL=settings.database_url,
         GERO_SECRET_KEY=SECRET_KEY,
@@ -49,6 +49,7 @@ def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[byt
         GERO_ALLOW_PRIVATE_ENDPOINTS="true",
         GERO_IDEMPOTENCY_CLAIM_SECONDS=str(settings.idempotency_claim_seconds),
         GERO_LOG_LEVEL="error",
+        **more,
     )
     process = subprocess.Popen([*GERO, "serve", "--port", str(port)], env=variables)
     try:
@@ -60,12 +61,15 @@ def api_process(settings: Settings, port: int) -> Iterator["subprocess.Popen[byt
 
 @asynccontextmanager
 async def serving_api(
-    settings: Settings, port: int | None = None
+    settings: Settings, port: int | None = None, **more: str
 ) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Start a `gero serve` to be killed, and yield its address once it answers."""
+    """Start a `gero serve` to be killed, and yield its address once it answers.
+
+    *more* are variables of its environment.
+    """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    with api_process(settings, port) as process:
+    with api_process(settings, port, **more) as process:
         async with asyncio.timeout(LONGEST_START_SECONDS), aiohttp.ClientSession() as session:
             while not await _is_up(session, url):
                 await asyncio.sleep(0.02)
