@@ -44,11 +44,6 @@ CREATE TRIGGER stall_release BEFORE DELETE ON idempotency_key
 """
 
 
-@pytest.fixture
-def setting_overrides() -> dict[str, Any]:
-    return {"idempotency_claim_seconds": 1}
-
-
 @dataclass(frozen=True)
 class Work:
     """A POST that creates or spends, and how to count what it did."""
@@ -290,13 +285,14 @@ async def test_a_failure_that_a_killed_server_had_stored_is_answered_and_not_pai
     assert await calls_of(ledger) == {"endpoints/fault-garbage": 2}
 
 
+@pytest.mark.parametrize("setting_overrides", [{"idempotency_claim_seconds": 2}])
 async def test_a_slow_first_try_keeps_its_claim_however_long_it_takes(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, ledger: httpx2.AsyncClient,
     sandbox_url: str,
 ) -> None:  # fmt: skip
     board = await make_leaderboard(process, tenant.workspace_id)
     candidate = await make_candidate(
-        process, board, endpoint_url=f"{sandbox_url}/endpoints/fault-timeout", timeout_seconds=1.5
+        process, board, endpoint_url=f"{sandbox_url}/endpoints/fault-timeout", timeout_seconds=2.5
     )
     await make_ranked_run(process, board, [candidate])
     path = f"/v1/leaderboard/{board.id}/inference"
