@@ -19,7 +19,8 @@ NAMING = {
 }
 
 # US dollars, to a millionth of a millionth: one token of the cheapest model is above it.
-Usd = Annotated[Decimal, mapped_column(Numeric(24, 12))]
+USD_PLACES = 12
+Usd = Annotated[Decimal, mapped_column(Numeric(24, USD_PLACES))]
 Instant = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[
     datetime, mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())

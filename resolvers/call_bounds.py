@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from db.base import USD_PLACES
 from providers.base import ChatTarget
 from resolvers.errors import InvalidInputError, PriceUnknownError
 
@@ -36,7 +37,7 @@ TOKENS_A_MESSAGE = 16
 TOKENS_OF_TOOLS = 1_000
 BYTES_A_TOKEN = 4
 MILLION = 1_000_000
-SMALLEST_USD = Decimal("0.000000000001")
+SMALLEST_USD = Decimal(1).scaleb(-USD_PLACES)
 
 
 @dataclass(slots=True)

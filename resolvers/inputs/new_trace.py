@@ -5,17 +5,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
+from db.base import USD_PLACES
 from resolvers.inputs.base import Input, Name
 
 MAX_TRACES = 1_000
 MAX_MESSAGES = 10_000
 Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
-COST_PLACES = 12
 
 
 def _rounded(cost_usd: Decimal) -> Decimal:
     """Round to what is stored: who multiplies prices in floats sends all the digits of these."""
-    return round(cost_usd, COST_PLACES)
+    return round(cost_usd, USD_PLACES)
 
 
 Cost = Annotated[Decimal, Field(ge=0, le=1_000_000), AfterValidator(_rounded)]

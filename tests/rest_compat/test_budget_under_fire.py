@@ -65,11 +65,13 @@ async def leave_half_way(callers: Callers, model: FaultyModel) -> None:
     """Ask, and hang up while the model has the question, however slow all of it is."""
     question, patience_seconds = Question("unasked"), 0.5
     model.open.clear()
-    async with callers.session() as session:
-        while not model.calls[question.text]:
-            question, patience_seconds = Question(f"left-{uuid4()}"), 2 * patience_seconds
-            assert not await callers.ask(session, question, patience_seconds)
-    model.open.set()
+    try:
+        async with callers.session() as session:
+            while not model.calls[question.text]:
+                question, patience_seconds = Question(f"left-{uuid4()}"), 2 * patience_seconds
+                assert not await callers.ask(session, question, patience_seconds)
+    finally:
+        model.open.set()
 
 
 @pytest.mark.timeout(180)
