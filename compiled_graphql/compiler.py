@@ -226,55 +226,56 @@ class Compiler:
             lines.add(f"run.collect({ref}, src, {place})")
             return
         with lines.block("try"):
-            if field.attribute is not None and is_leaf_type(inner):
-                self._write_plain_leaf(lines, field, inner, entry, complete, ref, place, known)
+            value = self._attribute(field) if field.attribute else self._call(field, ref, at)
+            if is_leaf_type(inner):
+                self._write_leaf_field(
+                    lines, field, inner, value, entry, complete, ref, place, known
+                )
             else:
-                self._write_resolved(lines, field, entry, complete, ref, place, at)
+                lines.add(f"v = {value}")
+                lines.add(f"if is_awaitable(v): run.start(v, {complete}, {ref}, {place})")
+                lines.add(f"else: {entry} = {complete}(v, {place}, run)")
         lines.add(f"except Exception as error: run.failed(error, {ref}, {at}, data)")
 
-    def _write_plain_leaf(
+    def _write_leaf_field(
         self,
         lines: Lines,
         field: Field,
         type_: GraphQLLeafType,
+        value: str,
         entry: str,
         complete: str,
         ref: str,
         place: str,
         known: str | None,
     ) -> None:
-        """Write lines for an attribute: its usual values take no call at all."""
-        value = known or "v"
+        """Write lines for a scalar or an enum: to complete its usual values takes no call at all.
+
+        Args:
+            lines: Where to.
+            field: The field.
+            type_: Its type, without NonNull.
+            value: The expression that resolves it.
+            entry: Where its value goes.
+            complete: The name of its completer, for what is not usual.
+            ref: The name of *field*.
+            place: The expression of its place.
+            known: The variable that has its value already if `is_record`.
+        """
+        name = known or "v"
         unless = "if not is_record: " if known else ""
-        lines.add(f"{unless}{value} = {self._attribute(field)}")
+        lines.add(f"{unless}{name} = {value}")
         branch = "if"
-        for test, emit in self._fast_paths(type_, value):
+        for test, emit in self._fast_paths(type_, name):
             lines.add(f"{branch} {test}: {entry} = {emit}")
             branch = "elif"
         if field.nullable:
-            lines.add(f"{branch} {value} is None: pass")
+            lines.add(f"{branch} {name} is None: pass")
             branch = "elif"
         lines.add(
-            f"{branch} is_awaitable({value}): run.start({value}, {complete}, {ref}, {place})",
-            f"else: {entry} = {complete}({value}, None, run)",
+            f"{branch} is_awaitable({name}): run.start({name}, {complete}, {ref}, {place})",
+            f"else: {entry} = {complete}({name}, None, run)",
         )
-
-    def _write_resolved(
-        self,
-        lines: Lines,
-        field: Field,
-        entry: str,
-        complete: str,
-        ref: str,
-        place: str,
-        at: str,
-    ) -> None:
-        """Write lines for a field whose value is called for, or is not a leaf."""
-        plain = field.attribute is not None
-        value = self._attribute(field) if plain else self._call(field, ref, at)
-        lines.add(f"v = {value}")
-        lines.add(f"if is_awaitable(v): run.start(v, {complete}, {ref}, {place})")
-        lines.add(f"else: {entry} = {complete}(v, {place}, run)")
 
     def _attribute(self, field: Field) -> str:
         name = field.attribute or ""
