@@ -91,7 +91,8 @@ class AnswerStream:
                 seconds = None if began is None else perf_counter() - began
                 self._meter.note(model.target, None, error, seconds)
                 await self._stack.aclose()
-                await health.note(error)
+                if began is not None:  # it was asked, and not refused by us
+                    await health.note(error)
                 wait = wait_seconds(error, self._attempts)
                 is_over = self._attempts > RETRIES or wait > LONGEST_WAIT_SECONDS
                 if is_over or not error.is_retryable or not self._attempts:

@@ -207,4 +207,6 @@ def _is_a_function(tool: object) -> bool:
 
 
 def _is_text(part: object) -> bool:
-    return isinstance(part, dict) and isinstance(part.get("text"), str)
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )

@@ -100,6 +100,11 @@ def test_what_can_not_bound_a_call_is_refused_by_name(name: str, value: object) 
             [*MESSAGES, {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
             "messages.1.content",
         ),
+        (
+            {},
+            [*MESSAGES, {"role": "user", "content": [{"type": "input_audio", "text": ""}]}],
+            "messages.1.content",
+        ),
     ],
 )
 def test_what_is_billed_by_other_rules_is_refused(

@@ -12,7 +12,15 @@ import pytest
 from sqlalchemy import select
 
 from app.services import Process
-from db.models import ApiToken, BudgetHold, Candidate, Charge, Leaderboard, Trace
+from db.models import (
+    ApiToken,
+    BudgetHold,
+    Candidate,
+    Charge,
+    Leaderboard,
+    ProviderState,
+    Trace,
+)
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 
 PRICES = {
@@ -229,6 +237,21 @@ async def test_a_stream_that_breaks_off_says_so_and_leaves_what_had_come(
     assert text
     assert (trace.status, trace.output) == ("error", text)
     assert (trace.completion_tokens or 0) > 0
+
+
+async def test_streams_that_an_open_circuit_refuses_tell_nothing_of_the_endpoint(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    await serve(process, tenant, {"model_id": "sandbox/fault-500"})
+    refused = 0
+    async with asyncio.timeout(60):
+        while refused < 3:
+            with pytest.raises(openai.APIStatusError) as failed:
+                await sdk.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+            refused += "in a row" in str(failed.value)
+    async with process.database.read() as session:
+        left_alone = list(await session.scalars(select(ProviderState.endpoint)))
+    assert left_alone == ["openrouter:sandbox/fault-500"]
 
 
 async def test_a_stream_that_nobody_reads_any_longer_is_hung_up_and_settled(
