@@ -171,7 +171,8 @@ class AnswerStream:
     def _counted(self) -> ChatAnswer:
         """Return what had come of the answer, its tokens counted where it does not tell them.
 
-        An endpoint sends a token or a few in each part, and about four bytes make one.
+        An endpoint sends a token or a few in each part, and about four bytes make one. Only what
+        the endpoint says itself may cost more than was held.
         """
         answer = self._tally.answer()
         if answer.cost_usd is not None:
@@ -181,6 +182,9 @@ class AnswerStream:
         output_bytes = len(answer.output.encode("utf-8", "replace"))
         completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))
         cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
+        held_usd = sum(each.amount_usd for each in self.call.reservations)
+        if cost_usd is not None and held_usd and answer.completion_tokens is None:
+            cost_usd = min(cost_usd, held_usd)
         return replace(
             answer,
             prompt_tokens=prompt_tokens,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,7 @@ from db.models import (
     Trace,
 )
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
+from tests.faulty_model import faulty_model
 
 PRICES = {
     "input_price_per_million_usd": Decimal("0.8"),
@@ -279,6 +281,32 @@ async def test_a_stream_that_nobody_reads_any_longer_is_hung_up_and_settled(
         used = (await session.scalars(select(ApiToken).where(ApiToken.name == "leaver"))).one()
         assert list(await session.scalars(select(BudgetHold))) == []
     assert (used.budget_used_usd, used.budget_held_usd) == (trace.cost_usd, Decimal(0))
+
+
+async def test_what_is_counted_of_a_broken_stream_costs_no_more_than_was_held(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    token = await make_token(
+        process, tenant.workspace_id, name="held", budget_limit_usd=Decimal("0.02")
+    )
+    long: Any = [{"role": "user", "content": "x" * 20_000}]
+    async with faulty_model(random.Random(1), {"reset half way": 100}) as model:
+        await serve(
+            process, tenant, {"endpoint_url": model.url, "output_price_per_million_usd": 1_000}
+        )
+        async with openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client:
+            stream = await client.chat.completions.create(
+                model=MODEL, messages=long, stream=True, max_tokens=1
+            )
+            with pytest.raises(openai.APIError):
+                await read_into([], stream)
+    trace = await the_trace(process)
+    charge = await the_charge(process)
+    assert (trace.completion_tokens or 0) > 1_000
+    assert Decimal(0) < charge.amount_usd <= Decimal("0.02")  # of five dollars
+    async with process.database.read() as session:
+        used = (await session.scalars(select(ApiToken).where(ApiToken.name == "held"))).one()
+    assert used.budget_used_usd == charge.amount_usd
 
 
 async def test_a_whole_answer_that_nobody_waits_for_is_charged_its_hold(
