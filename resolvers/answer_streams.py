@@ -182,9 +182,8 @@ class AnswerStream:
         output_bytes = len(answer.output.encode("utf-8", "replace"))
         completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))
         cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
-        held_usd = sum(each.amount_usd for each in self.call.reservations)
-        if cost_usd is not None and held_usd and answer.completion_tokens is None:
-            cost_usd = min(cost_usd, held_usd)
+        if cost_usd is not None and answer.completion_tokens is None and self.call.held_usd:
+            cost_usd = min(cost_usd, self.call.rest_usd)
         return replace(
             answer,
             prompt_tokens=prompt_tokens,

@@ -300,7 +300,6 @@ class ServingCall:
         )
         trace["token_id"] = self.ctx.principal.token_id
         cost_usd = outcome.cost_usd
-        rest_usd = self.held_usd - self.owed_usd if cost_usd is None else cost_usd
         sent, generated = (
             (answer.prompt_tokens, answer.completion_tokens) if answer else (None, None)
         )
@@ -309,11 +308,16 @@ class ServingCall:
             used_tokens = sum(each.token_count for each in self.reservations)
         return EndedCall(
             trace,
-            self.owed_usd + rest_usd,
+            self.owed_usd + (self.rest_usd if cost_usd is None else cost_usd),
             self.reservations,
             used_tokens,
             self._observation(outcome),
         )
+
+    @property
+    def rest_usd(self) -> Decimal:
+        """What is held for the model that is asked now, in US dollars: 0 without a budget."""
+        return self.held_usd - self.owed_usd
 
     @property
     def input(self) -> str:

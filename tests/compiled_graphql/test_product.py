@@ -28,7 +28,7 @@ from tests.factories import (
 from tests.inference_ground import serving_api
 from tests.rest_compat.test_push import make_push_board, rows
 from tests.schema.test_snapshots import make_snapshot
-from tests.schema.test_timing import TIMED
+from tests.schema.test_timing import BOARDS, timed
 
 PUBLIC_URL = "https://gero.example"
 # Of a fixed seed in CI, of a fresh one with FUZZ_EXAMPLES.
@@ -130,13 +130,6 @@ async def send(client: httpx2.AsyncClient, url: str, written: Written) -> Any:
     return response.json()
 
 
-async def executor_at(client: httpx2.AsyncClient, url: str) -> str:
-    body = {"query": "{ leaderboards { nodes { id } } }"}
-    answer = await client.post(f"{url}/graphql", json=body, headers=TIMED)
-    executor: str = answer.json()["extensions"]["timing"]["executor"]
-    return executor
-
-
 @pytest.mark.timeout(60 + EXAMPLES)
 async def test_operations_are_answered_alike_with_and_without_compiling(
     client: httpx2.AsyncClient,
@@ -146,8 +139,8 @@ async def test_operations_are_answered_alike_with_and_without_compiling(
     base_url: str,
     interpreting_url: str,
 ) -> None:
-    assert await executor_at(client, base_url) == "compiled"
-    assert await executor_at(client, interpreting_url) == "graphql-core"
+    for url, executor in ((base_url, "compiled"), (interpreting_url, "graphql-core")):
+        assert (await timed(client, BOARDS, url=url))["executor"] == executor
     await fill(process, tenant, client)
     schema = build_schema(create_operations(settings).describe())
     writer = await written_over(client, schema)

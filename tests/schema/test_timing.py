@@ -29,10 +29,14 @@ UNCOMPILED = (
 
 
 async def timed(
-    client: httpx2.AsyncClient, query: str, variables: dict[str, Any] | None = None
+    client: httpx2.AsyncClient,
+    query: str,
+    variables: dict[str, Any] | None = None,
+    *,
+    url: str = "",
 ) -> dict[str, Any]:
     body = {"query": query, "variables": variables}
-    answer = (await client.post("/graphql", json=body, headers=TIMED)).json()
+    answer = (await client.post(f"{url}/graphql", json=body, headers=TIMED)).json()
     timing: dict[str, Any] = answer["extensions"]["timing"]
     assert list(timing) == KEYS
     return timing
