@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-import re2
 
 from engine.detectors import DETECTORS, Detector, Span
 from engine.matching import PatternError, compile_pattern
+from engine.redacted_keys import detect_keys
 
 KEY_RULE = "key"
 """How a value is replaced that stands under a redacted key."""
@@ -27,7 +27,6 @@ _ROUNDS = 4
 _PATTERN_BYTES = 300_000_000
 _ENCODING = "utf-8", "surrogatepass"
 _SINGLE_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
-_KEY_AND_COLON = re.compile(rb"""["'].*?["']\s*:\s*["']?""", re.DOTALL)
 _LEAST_CARD = 10**12  # a number that is not a string may be a card's
 
 
@@ -66,8 +65,13 @@ class _Rule:
 
     def spans(self, text: bytes) -> Iterator[Span]:
         if self.detector is not None:
+            found_to = 0
             for found in self.compiled.finditer(text):
-                yield from self.detector.narrow(text, found.start(), found.end())
+                if found.start() < found_to:  # inside of what is replaced
+                    continue
+                for start, end in self.detector.narrow(text, found.start(), found.end()):
+                    yield start, end
+                    found_to = end
             return
         matches_left = max(100, _PATTERN_BYTES // (len(text) + 1))
         for found in self.compiled.finditer(text):
@@ -99,8 +103,7 @@ class Redactor:
         """Return *text* without what the rules find; the same object if that is nothing.
 
         A text that is a JSON object or array is treated as one, as the arguments of tool calls
-        are. In other text, a redacted key between quotation marks counts before a string or a
-        number.
+        are. In other text, a redacted key counts that is in quotation marks before a colon.
 
         Args:
             text: Any text.
@@ -113,8 +116,9 @@ class Redactor:
     def redact_json(self, value: Any, counts: Counter[str] | None = None) -> Any:
         """Return a JSON value without what the rules find; the same object if that is nothing.
 
-        Names of keys are redacted too, and so are numbers of 13 digits or more that are a
-        card's. What is nested more than `MAX_DEPTH` deep is replaced unseen.
+        Names of keys are redacted too, and so are numbers in which a pattern of somebody's own
+        finds something, and those of 13 digits or more that are a card's. What is nested more
+        than `MAX_DEPTH` deep is replaced unseen.
 
         Args:
             value: What JSON can say. It is not changed.
@@ -136,10 +140,18 @@ class Redactor:
             parts = [self._redact_json(part, counts, depth + 1) for part in value]
             is_same = all(new is old for new, old in zip(parts, value, strict=True))
             return value if is_same else parts
-        if type(value) is int and value >= _LEAST_CARD:
-            written = str(value)
+        if type(value) not in {int, float} or (not self.rules.patterns and value < _LEAST_CARD):
+            return value
+        return self._redact_number(value, counts, depth)
+
+    def _redact_number(self, value: float, counts: Counter[str], depth: int) -> Any:
+        forms = [repr(value)]
+        if type(value) is float and value.is_integer():
+            forms.append(str(int(value)))  # a card's, say, that lost its digits to an exponent
+        for written in forms:
             redacted = self._redact_text(written, counts, depth)
-            return value if redacted is written else redacted
+            if redacted is not written:
+                return redacted
         return value
 
     def _redact_object(
@@ -267,7 +279,7 @@ def compile_redactor(rules: RedactionRules) -> Redactor:
     chosen = {name: each for name, each in DETECTORS.items() if name in rules.detectors}
     owned = tuple(_Rule(own.name, compile_pattern(own.pattern), None) for own in rules.patterns)
     if rules.keys:
-        chosen[KEY_RULE] = _quoted_keys(rules.keys)
+        chosen[KEY_RULE] = detect_keys(rules.keys)
     built_in = tuple(_Rule(n, compile_pattern(each.pattern), each) for n, each in chosen.items())
     # All in one, which costs as much as one of them; users' might not go together.
     together = "|".join(f"(?:{each.pattern})" for each in chosen.values())
@@ -281,21 +293,6 @@ def compile_redactor(rules: RedactionRules) -> Redactor:
             rf"\[redacted:(?:{'|'.join([*_OWN_NAMES, *names])}|[0-9]{{1,9}})\]".encode()
         ),
     )
-
-
-def _quoted_keys(keys: frozenset[str]) -> Detector:
-    """Find the values of keys where JSON is part of a text, or cut off."""
-    names = "|".join(re2.escape(key) for key in sorted(keys))
-    strings = "|".join(rf"{quote}(?:[^{quote}\\]|\\\C)*" for quote in "\"'")
-    return Detector(
-        rf"[\"'](?i:{names})[\"']\s*:\s*(?:{strings}|[^\s\"'\[{{,}}\]]+)", _value_of_key
-    )
-
-
-def _value_of_key(text: bytes, start: int, end: int) -> Iterator[Span]:
-    before = _KEY_AND_COLON.match(text, start)
-    if before is not None and before.end() < end and text[before.end() : end] != b"null":
-        yield before.end(), end
 
 
 def check_pattern_name(name: str) -> None:

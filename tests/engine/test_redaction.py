@@ -201,6 +201,27 @@ def test_values_of_redacted_keys_are_replaced_whole_at_any_depth() -> None:
         ('{"a": 1, "Password": "cut o', '{"a": 1, "Password": "[redacted:key]'),
         ("{'password': 'it\\'s', 'b': 2}", "{'password': '[redacted:key]', 'b': 2}"),
         ('x "password" : 12, "password": null', 'x "password" : [redacted:key], "password": null'),
+        (
+            '```json\n{"password": {"a": "}", "b": ["it\'s"]}, "n": 1}\n```',
+            '```json\n{"password": [redacted:key], "n": 1}\n```',
+        ),
+        ('{"n": 1}\n{"password": ["x", {"y": 2}]}', '{"n": 1}\n{"password": [redacted:key]}'),
+        ('data: {"password": {"a": "cut o', 'data: {"password": [redacted:key]'),
+        ("{'password': {'a': \"it's}\"}, 'b': 2}", "{'password': [redacted:key], 'b': 2}"),
+        (
+            r'say "{\"password\": \"a\\\" b\", \"n\": 1}"',
+            r'say "{\"password\": \"[redacted:key]\", \"n\": 1}"',
+        ),
+        (
+            r'"{\"password\": \"c:\\\\\", \"n\": 1}"!',
+            r'"{\"password\": \"[redacted:key]\", \"n\": 1}"!',
+        ),
+        (r"{\\\"password\\\": [\\\"]\\\"], 1", r"{\\\"password\\\": [redacted:key], 1"),
+        (
+            r"""1: {"\u043a\u041b\u042e\u0427": "x"}""",
+            r"""1: {"\u043a\u041b\u042e\u0427": "[redacted:key]"}""",
+        ),
+        ('\ufeff{"password": NaN, "b": {}}', '\ufeff{"password": [redacted:key], "b": {}}'),
     ],
 )
 def test_redacted_keys_count_where_json_is_only_part_of_a_text(text: str, redacted: str) -> None:
@@ -221,6 +242,24 @@ def test_names_of_keys_are_redacted_without_losing_one() -> None:
 def test_a_number_that_is_a_card_is_replaced_and_other_numbers_stay() -> None:
     numbers = [4111111111111111, 4111111111111112, 1764153600000000000, 2.5, True, 10**30]
     assert ALL.redact_json(numbers) == ["[redacted:card]", *numbers[1:]]
+
+
+def test_patterns_of_ones_own_see_numbers_of_every_kind() -> None:
+    own = compile_redactor(RedactionRules(patterns=(NamedPattern("id", r"^-?7731(\.5)?$"),)))
+    assert own.redact_json([7731, {"a": -7731}, 7731.0, 7731.5]) == [
+        "[redacted:id]",
+        {"a": "[redacted:id]"},
+        "[redacted:id]",
+        "[redacted:id]",
+    ]
+    assert own.redact_json([77310, 1.5, True, None, 1e300]) == [77310, 1.5, True, None, 1e300]
+
+
+def test_a_card_that_is_written_as_a_float_is_replaced() -> None:
+    assert ALL.redact_json([4111111111111111.0, 4111111111111112.0]) == [
+        "[redacted:card]",
+        4111111111111112.0,
+    ]
 
 
 def test_what_is_nested_too_deeply_is_replaced_unseen() -> None:
@@ -319,7 +358,7 @@ def test_objects_and_arrays_keep_their_shape(value: Any) -> None:
             assert len(redacted) == len(original)
             for new, old in zip(redacted, original, strict=True):
                 compare(new, old)
-        elif isinstance(original, str) or type(original) is int:
+        elif isinstance(original, str) or type(original) in {int, float}:
             assert type(redacted) in {type(original), str}
         else:
             assert redacted is original
