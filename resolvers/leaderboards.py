@@ -243,7 +243,8 @@ async def update_leaderboard(
                 "model_selection manual needs selected_leaderboard_model_id, which is not set"
             )
         row.updated_at = datetime.now(UTC)
-        if (row.model_selection, row.selected_candidate_id) != chosen_before:
+        chosen = (row.model_selection, row.selected_candidate_id)
+        if changes.selected_leaderboard_model_id is not None or chosen != chosen_before:
             await select_production(session, ctx, row)
     return row
 

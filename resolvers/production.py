@@ -81,12 +81,17 @@ async def change_production(
 
 
 async def select_production(session: WriteSession, ctx: Context, board: Leaderboard) -> None:
-    """Let another selection take effect, once the leaderboard has a completed ranking.
+    """Let a selection take effect, once the leaderboard has a completed ranking.
 
-    A pinned model serves from now on. One that is pinned no more goes on serving until a ranking
-    changes that, by the promotion's rule: its limits and its confidence are not passed by here.
+    A pinned model serves from now on, and a rollout ends even if it served already: else the
+    canary would take its place in the end. One that is pinned no more goes on serving until a
+    ranking changes that, by the promotion's rule: its limits and its confidence are not passed by
+    here.
     """
-    if board.model_selection != "manual" and board.production_candidate_id is not None:
+    if board.model_selection == "manual":
+        reason = f"model {board.selected_candidate_id} was pinned"
+        await cancel_running_rollout(session, board.id, reason)
+    elif board.production_candidate_id is not None:
         return
     winner = await find_winner(session, board.id)
     if winner is None:

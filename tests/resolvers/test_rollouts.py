@@ -277,7 +277,7 @@ async def test_another_change_of_production_ends_it(process: Process, tenant: Te
     pinned = await start_rollout(ctx, board.id, canary.id, QUICK)
     changes = LeaderboardChanges(model_selection="manual", selected_leaderboard_model_id=other.id)
     await update_leaderboard(ctx, board.id, changes)
-    assert (await read_rollout(process, pinned)).reason == "production was changed by a selection"
+    assert (await read_rollout(process, pinned)).reason == f"model {other.id} was pinned"
     undone = await start_rollout(ctx, board.id, canary.id, QUICK)
     await roll_back_production(ctx, board.id, event_id=None)
     assert (await read_rollout(process, undone)).reason == "production was changed by a rollback"
@@ -290,6 +290,25 @@ async def test_another_change_of_production_ends_it(process: Process, tenant: Te
     ended = await read_rollout(process, deleted)
     assert (ended.status, ended.reason) == ("cancelled", "the leaderboard was deleted")
     assert await production_of(process, board) == serving.id
+
+
+async def test_pinning_the_model_that_serves_already_ends_it_too(
+    process: Process, tenant: Tenant
+) -> None:
+    board, (serving, canary, _) = await make_served(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    pin = LeaderboardChanges(model_selection="manual", selected_leaderboard_model_id=serving.id)
+    for _ in range(2):  # and pinning it again
+        rollout = await start_rollout(ctx, board.id, canary.id, QUICK)
+        await update_leaderboard(ctx, board.id, LeaderboardChanges(name="Of another name"))
+        assert (await read_rollout(process, rollout)).status == "running"
+        await update_leaderboard(ctx, board.id, pin)
+        ended = await read_rollout(process, rollout)
+        assert (ended.status, ended.reason) == ("cancelled", f"model {serving.id} was pinned")
+        with pytest.raises(ConflictError, match="is cancelled"):
+            await advance_rollout(ctx, rollout.id)
+    assert await production_of(process, board) == serving.id
+    assert await events_of(process, board) == []
 
 
 async def test_a_pinned_model_gives_way_to_a_completed_rollout_in_its_pin_too(
