@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 
 from db.base import new_id
 from db.models import Leaderboard, PromotionEvent, Rollout
@@ -17,7 +17,7 @@ from engine.rollouts import next_step, read_settings
 from resolvers.context import Context
 from resolvers.errors import ConflictError
 from resolvers.production import ROLLOUT_ROLLBACK, change_production
-from resolvers.rollout_rows import cancel_running_rollout
+from resolvers.rollout_rows import cancel_running_rollout, lock_rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,9 @@ async def promote(
     """Put a ranking's choice into production: at once, or by a rollout where that is wanted.
 
     Where nobody serves yet there is nothing to compare a canary with. A rollout of the same model
-    that runs already goes on.
+    that runs already goes on. One whose canary the promotion's limits now refuse is taken back:
+    who may not be promoted at once may not be step by step. A ranking that merely does not show
+    the canary to be better leaves its rollout be.
 
     Args:
         session: Has locked the leaderboard's row.
@@ -133,6 +135,7 @@ async def promote(
         promoted: Who, and why; it may be who serves, which changes nothing.
         settings: Of the rollout; None for at once.
     """
+    await _take_back_refused(session, ctx, board, promoted)
     serving, candidate_id = board.production_candidate_id, promoted.candidate_id
     if settings is None or serving is None or candidate_id is None:
         await change_production(
@@ -147,6 +150,23 @@ async def promote(
         )
     elif serving != candidate_id and not await _is_going_out(session, board.id, candidate_id):
         await begin_rollout(session, ctx, board, promoted, settings)
+
+
+async def _take_back_refused(
+    session: WriteSession, ctx: Context, board: Leaderboard, promoted: Promoted
+) -> None:
+    running = select(Rollout.id).where(
+        Rollout.leaderboard_id == board.id,
+        Rollout.status == "running",
+        cast(Rollout.to_candidate_id, Text).in_(promoted.numbers.get("refused", {})),
+    )
+    rollout_id = await session.scalar(running)
+    if rollout_id is None:
+        return
+    rollout = await lock_rollout(session, rollout_id)
+    refusal = promoted.numbers["refused"][str(rollout.to_candidate_id)]
+    why = f"the ranking of run {promoted.run_id} keeps the canary from production: {refusal}"
+    await take_back(session, ctx, rollout, why=why)
 
 
 async def _is_going_out(session: WriteSession, leaderboard_id: UUID, candidate_id: UUID) -> bool:

@@ -74,6 +74,34 @@ async def test_a_ranking_starts_a_rollout_where_one_is_wanted(
     assert (in_production(seen), seen["promotions"]["totalCount"]) == ("one", 1)
 
 
+async def test_a_ranking_that_refuses_the_canary_takes_it_back(
+    client: httpx2.AsyncClient, worker: None, process: Process, tenant: Tenant, peer: ModelPeer
+) -> None:
+    peer.answer = models = Models(one=100, two=90)
+    board, _ = await make_board(process, tenant, peer, "one", "two")
+    promotion = {"rule": "confident", "min_score": 0.5, "rollout": STEPS}
+    await client.patch(f"/api/leaderboards/{board.id}", json={"promotion": promotion})
+    await rank(client, board)
+    models.right = {"one": 60, "two": 100}
+    await rank(client, board)
+    assert (await rollouts_of(client, board))["rollout"]["toCandidate"] == {"displayName": "two"}
+    models.right = {"one": 60, "two": 61}  # which shows nothing, and refuses nobody
+    assert (await rank(client, board))["ranking"]["verdict"] != "PROMOTE"
+    assert (await rollouts_of(client, board))["rollout"]["status"] == "RUNNING"
+    models.right = {"one": 60, "two": 40}
+    last = await rank(client, board)
+    assert last["ranking"]["verdict"] == "HOLD"
+    seen = await rollouts_of(client, board)
+    assert seen["rollout"] is None
+    (ended,) = seen["rollouts"]["nodes"]
+    assert ended["status"] == "ROLLED_BACK"
+    why = f"the ranking of run {last['id']} keeps the canary from production: score 0.3333 is below"
+    assert ended["reason"] == f"{why} 0.5"
+    seen = await look(client, board)
+    assert in_production(seen) == "one"
+    assert seen["promotions"]["nodes"][0]["cause"] == "ROLLOUT_ROLLBACK"
+
+
 JUDGED = RolloutSettings.model_validate(
     {
         **STEPS,
