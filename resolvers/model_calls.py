@@ -177,7 +177,7 @@ class CallSubject(NamedTuple):
     workspace_id: UUID
     leaderboard_id: UUID
     candidate_id: UUID
-    source: Literal["run", "inference"]
+    source: Literal["run", "inference", "shadow"]
     run_id: UUID | None
     token_id: UUID | None
     model: str

@@ -83,7 +83,7 @@ async def _ask(call: "ServingCall", plan: ShadowPlan, challenger: ServingModel) 
     )
     trace = trace_values(
         new_id(),
-        challenger.subject,
+        challenger.subject._replace(source="shadow"),
         target,
         outcome,
         input=call.input,

@@ -55,7 +55,7 @@ class TraceFilter(Where):
 
     TEXT: ClassVar[frozenset[str]] = frozenset({"source", "status", "has_error"})
 
-    source: Literal["run", "inference", "dataset", "manual"] | None = None
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None
     status: Literal["ok", "error", "cancelled"] | None = None
     provider: str | None = None
     model: str | None = None

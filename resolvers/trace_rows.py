@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, select
+from sqlalchemy import ARRAY, Uuid, bindparam, literal_column, select
 
 from db.models import Trace
 from db.records import Row
@@ -34,7 +34,8 @@ async def create_rows_from_traces(
 ) -> Sequence[PushReceipt]:
     """Push rows made of a leaderboard's traces into its dataset.
 
-    A row's id is its trace's, so that a trace becomes a row once. Failed calls are passed over.
+    A row's id is its trace's, so that a trace becomes a row once. Failed calls are passed over, and
+    those of shadows, unless *where* or their ids ask for them.
 
     Args:
         ctx: Who asks.
@@ -101,6 +102,8 @@ def _write_ids(where: TraceFilter, is_named: bool) -> AnySelect:  # noqa: FBT001
     statement: AnySelect = where.narrow(select(Trace.id).where(own_traces()), Trace)
     if is_named:
         statement = statement.where(AMONG_NAMED)
+    elif where.source is None:  # nobody was answered by a shadow: it is to be asked for
+        statement = statement.where(Trace.source != literal_column("'shadow'"))
     newest_first = statement.order_by(Trace.id.desc())
     return planned_for_values(newest_first.limit(bindparam("row_limit")), where)
 

@@ -306,7 +306,7 @@ class TraceShape(Shape):
     id: UUID
     leaderboard_id: UUID | None
     run_id: UUID | None
-    source: Literal["run", "inference", "dataset", "manual"]
+    source: Literal["run", "inference", "shadow", "dataset", "manual"]
     status: Literal["ok", "error", "cancelled"]
     provider: str | None
     model: str | None
@@ -344,7 +344,7 @@ class TraceStatsPointShape(Shape):
 
     begins_at: Instant
     model: str | None = Field(description="Whose, by model; empty when it is not known.")
-    source: Literal["run", "inference", "dataset", "manual"] | None
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None
     count: int
     error_count: int
     latency_ms_p50: float = Field(description="Within 2.5% of the true one, as the others.")

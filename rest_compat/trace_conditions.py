@@ -15,7 +15,7 @@ def _parameter(description: str) -> object:
 
 
 def read_trace_filter(
-    source: Literal["run", "inference", "dataset", "manual"] | None = None,
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None,
     run_id: UUID | None = None,
     status: Annotated[
         Literal["ok", "error", "cancelled"] | None, _parameter("Ended like this.")

@@ -368,6 +368,9 @@ class TraceSource(Enum):
 
     RUN = enum_value("run", description="A run.")
     INFERENCE = enum_value("inference", description="A request to the model in production.")
+    SHADOW = enum_value(
+        "shadow", description="A request to the model in production, which a challenger got too."
+    )
     DATASET = enum_value("dataset", description="An event of a dataset.")
     MANUAL = enum_value("manual", description="Nothing here: a client has sent it.")
 

@@ -84,7 +84,9 @@ class Trace(Base):
 
     __tablename__ = "trace"
     __table_args__ = (
-        CheckConstraint("source IN ('run', 'inference', 'dataset', 'manual')", name="source"),
+        CheckConstraint(
+            "source IN ('run', 'inference', 'shadow', 'dataset', 'manual')", name="source"
+        ),
         CheckConstraint("status IN ('ok', 'error', 'cancelled')", name="status"),
         CheckConstraint("cost_source IN ('provider', 'computed', 'unknown')", name="cost_source"),
         Index("ix_trace_leaderboard_id_id", "leaderboard_id", "id"),

@@ -57,7 +57,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 class TraceConditions(Input):
     """Which traces are asked for; what is left out does not matter."""
 
-    source: Literal["run", "inference", "dataset", "manual"] | None = None
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None
     status: Literal["ok", "error", "cancelled"] | None = None
     provider: Word | None = None
     model: Word | None = None

@@ -24,7 +24,7 @@ class TraceStatsQuery(Input):
     by: Literal["none", "model", "source"] = Field(
         default="none", description="What else points are told apart by."
     )
-    source: Literal["run", "inference", "dataset", "manual"] | None = Field(
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = Field(
         default=None, description="Of traces made for this alone."
     )
     model: str | None = Field(default=None, description="Of traces of this model alone.")

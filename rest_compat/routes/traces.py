@@ -119,7 +119,7 @@ async def get_stats(
     by: Annotated[
         Literal["none", "model", "source"], Query(description="What else tells points apart.")
     ] = "none",
-    source: Literal["run", "inference", "dataset", "manual"] | None = None,
+    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None,
     model: str | None = None,
 ) -> TraceStatsShape:
     """Return what a leaderboard's traces come to, by the hour or the day."""

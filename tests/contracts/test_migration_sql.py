@@ -38,6 +38,9 @@ EXCEPTIONS = {
         "prefer-bigint-over-int",  # steps, of which there are at most 20
         "ban-drop-constraint",  # it makes room, in the same transaction, for one that admits more
     },
+    "0025": {
+        "ban-drop-constraint",  # it makes room, in the same transaction, for one that admits more
+    },
     "0022": {
         # A partitioned table's index can't be built concurrently: see its docstring
         "require-concurrent-index-creation",

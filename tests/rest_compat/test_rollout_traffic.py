@@ -149,10 +149,12 @@ async def test_a_challenger_is_asked_besides_and_never_answers(
                 break
             await asyncio.sleep(0.02)
     async with process.database.read() as session:
-        traces = list(await session.scalars(select(Trace).where(Trace.source == "inference")))
+        found = await session.scalars(select(Trace).where(Trace.source != "run"))
+        traces = {each.source: each for each in found}
         charges = list(await session.scalars(select(Charge)))
-    (tried,) = [trace for trace in traces if trace.candidate_id == challenger.id]
-    (served,) = [trace for trace in traces if trace.candidate_id != challenger.id]
+    assert traces.keys() == {"inference", "shadow"}
+    tried, served = traces["shadow"], traces["inference"]
+    assert tried.candidate_id == challenger.id != served.candidate_id
     assert tried.trace_metadata["shadow"] == {"id": str(shadow.id), "trace_id": str(served.id)}
     assert (tried.status, tried.token_id) == ("ok", None)
     assert (row.spent_usd, row.held_usd) == (tried.cost_usd, Decimal(0))

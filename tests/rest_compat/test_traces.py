@@ -195,7 +195,7 @@ async def test_a_wrong_option_is_400_and_named(
 ) -> None:
     for query, said in [
         ("format=csv", "format: Input should be 'jsonl', 'ndjson' or 'json' (got 'csv')"),
-        ("source=webhook", "source: Input should be 'run', 'inference', 'dataset' or 'manual'"),
+        ("source=webhook", "source: Input should be 'run', 'inference', 'shadow', 'dataset' or"),
         ("limit=0", "limit: Input should be greater than or equal to 1 (got '0')"),
         ("limit=1001", "limit: Input should be less than or equal to 1000 (got '1001')"),
         ("offset=-1", "offset: Input should be greater than or equal to 0 (got '-1')"),

@@ -94,6 +94,28 @@ async def test_a_filter_names_and_a_limit_choose_among_them(
     assert (await rows_by_input(process, board)).keys() == {"in 3", "in 1"}
 
 
+async def test_what_only_a_shadow_answered_becomes_no_row_until_it_is_asked_for(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, traces: list[UUID]
+) -> None:
+    candidate = await make_candidate(process, board)
+    tried = trace_of(board, candidate, datetime.now(UTC), input="tried") | {"source": "shadow"}
+    async with process.database.write() as session:
+        await store_traces(session, [tried])
+    await make_rows(client, board)
+    assert (await rows_by_input(process, board)).keys() == {"in 1", "in 2", "in 3"}
+    wanted: tuple[dict[str, Any], ...] = (
+        {"traceIds": [str(tried["id"])]}, {"filter": {"source": "SHADOW"}},
+    )  # fmt: skip
+    for asked in wanted:
+        made = (await make_rows(client, board, **asked))["data"]["createRowsFromTraces"]
+        assert made["receipts"][0]["rejectedRows"] == 0
+        assert "tried" in await rows_by_input(process, board)
+    stats = "query($id: ID!) { leaderboard(id: $id) { traceStats(by: SOURCE) { source count } } }"
+    seen = (await ask(client, stats, id=str(board.id)))["data"]["leaderboard"]["traceStats"]
+    counts = {point["source"]: point["count"] for point in seen}
+    assert counts == {"INFERENCE": 4, "SHADOW": 1}
+
+
 async def test_what_people_said_is_what_rows_expect(
     client: httpx2.AsyncClient, process: Process, board: Leaderboard, traces: list[UUID]
 ) -> None:
