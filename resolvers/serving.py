@@ -90,10 +90,15 @@ class ServingBoard:
     challenger: ServingModel | None
 
     def models_of(self, arm: Arm | None) -> Sequence[ServingModel]:
-        """Return who serves a request, and then who stands in for it, in this order."""
-        if arm is not Arm.CANARY or self.canary is None:
+        """Return who serves a request, and then who stands in for it, in this order.
+
+        The model in production stands in for a canary, whether or not others would: callers
+        shall not be worse off for being tried it on. Nobody stands in for itself.
+        """
+        canary = self.canary
+        if arm is not Arm.CANARY or canary is None:
             return self.models
-        return (self.canary, *self.models[1:])
+        return (canary, *(m for m in self.models if m.candidate.id != canary.candidate.id))
 
 
 class ServingBoards:

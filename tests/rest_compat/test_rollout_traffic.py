@@ -123,6 +123,27 @@ async def test_a_canary_that_fails_takes_itself_back_and_says_why(
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("fallback_models", [0, 2])
+async def test_production_stands_in_for_a_canary_that_fails_and_nobody_is_asked_twice(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, fallback_models: int
+) -> None:
+    serving = {"fallback_models": fallback_models}
+    board = await make_leaderboard(process, tenant.workspace_id, serving=serving)
+    models = [await make_candidate(process, board, model_id=f"sandbox/fault-{n}", **PRICES)
+              for n in (500, 401, 403)]  # fmt: skip
+    await make_ranked_run(process, board, models)
+    ctx = process.system_context(tenant.workspace_id)
+    await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.999999, 1]))
+    answer = await infer(client, board)
+    assert answer.status_code == 502
+    async with process.database.read() as session:
+        trace = (await session.scalars(select(Trace).where(Trace.source == "inference"))).one()
+    assert trace.trace_metadata["rollout"]["arm"] == "canary"
+    asked = [each["model"] for each in trace.trace_metadata["failed"]]
+    others = ["sandbox/fault-403"] if fallback_models else []
+    assert [*asked, trace.model] == ["sandbox/fault-401", "sandbox/fault-500", *others]
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_a_challenger_is_asked_besides_and_never_answers(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, *, is_streamed: bool
