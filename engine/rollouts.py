@@ -11,6 +11,10 @@ The arms are compared within a step, never over several: their shares differ fro
 so would the hours that each arm's requests come from. That is also why a share of 1 is not tested:
 nobody is left to compare with. To take that step is to complete.
 
+Requests whose callers leave count too, else a canary that hangs would be in no sum and keep its
+share for ever: see `observe_leaver`. What is counted, a failure or how long the caller waited, is
+then seen of every request, so that the bounds hold for it as they are.
+
 It rests on requests that are independent of each other. Those of one user are not quite: where a
 few users send most of the traffic, a canary by user is less sure than it says.
 
@@ -36,6 +40,9 @@ StickyBy = Literal["user", "trace"]
 # A latency counts as if it were within these: what is outside is the clock, or a hung connection.
 SHORTEST_LATENCY_MS = 1.0
 LONGEST_LATENCY_MS = 3_600_000.0
+# A caller who leaves sooner has not left for waiting: up to about a second, thought isn't broken.
+# Source: J. Nielsen, "Response Times: The 3 Important Limits", Nielsen Norman Group (1993).
+PATIENCE_MS = 1_000.0
 _HASH_BITS = 53  # as many as a float holds exactly
 
 
@@ -51,7 +58,8 @@ class Guardrails:
     """How much worse than the model in production a canary may be; None is not looked at.
 
     Attributes:
-        max_error_rate_increase: Share of requests that fail, less production's.
+        max_error_rate_increase: Share of requests that fail, or are left unanswered, less
+            production's.
         max_latency_ratio: Of answered requests' geometric mean latencies.
         max_cost_ratio: Of requests' mean costs.
         min_score_difference: Mean judge score, 0 to 1, less production's; 0 or below.
@@ -137,6 +145,7 @@ class Observation:
 
     Attributes:
         step: The rollout's when the request was assigned.
+        latency_ms: Until it was answered, or its caller left.
         cost_usd: None when it is not known.
     """
 
@@ -146,6 +155,27 @@ class Observation:
     is_error: bool
     latency_ms: float
     cost_usd: Decimal | None
+
+
+def observe_leaver(*, waited_ms: float, has_begun: bool) -> bool | None:
+    """Return whether a request whose caller left is a failure; None when it counts in nothing.
+
+    One that had waited for a first word is as unanswered as one that timed out, and is a failure.
+    Who leaves at once has changed their mind, which says nothing of the model. Who leaves while
+    the answer is coming may have read enough: no failure, with the wait as its latency. Its
+    latency in truth is at least that (it is censored), and to leave it out would leave out the
+    slow ones. What is compared is then the smaller of latency and patience: callers don't know
+    their arm, so if a canary is at most so many times as slow as production, its waits are too.
+    Whoever leaves for reasons of their own does so in both arms alike, and the difference of the
+    arms is what is bounded. The line is the same for both, whatever their latencies are.
+
+    Args:
+        waited_ms: Since the model was asked.
+        has_begun: Whether some of the answer had come.
+    """
+    if has_begun:
+        return False
+    return None if waited_ms < PATIENCE_MS else True
 
 
 @dataclass(frozen=True, slots=True)

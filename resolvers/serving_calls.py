@@ -13,7 +13,7 @@ from uuid import UUID
 
 from db.base import new_id
 from engine.prompts import text_of_messages
-from engine.rollouts import Arm, Observation
+from engine.rollouts import Arm, Observation, observe_leaver
 from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
@@ -328,12 +328,18 @@ class ServingCall:
     def _observation(self, outcome: CallOutcome) -> Observation | None:
         """Return what counts of it in the leaderboard's rollout."""
         rollout, error = self.board.rollout, outcome.error
-        is_left = error is not None and error.code is ProviderErrorCode.CANCELLED
-        if rollout is None or self.arm is None or is_left:
+        if rollout is None or self.arm is None:
+            return None
+        is_error: bool | None = error is not None or bool(self.failed)
+        if error is not None and error.code is ProviderErrorCode.CANCELLED and not self.failed:
+            is_error = observe_leaver(
+                waited_ms=outcome.latency_ms, has_begun=outcome.answer is not None
+            )
+        if is_error is None:
             return None
         return rollout.observe(
             self.arm,
-            is_error=error is not None or bool(self.failed),
+            is_error=is_error,
             latency_ms=outcome.latency_ms,
             cost_usd=None if self.failed else outcome.cost_usd,
         )

@@ -24,6 +24,7 @@ from engine.rollouts import (
     increments_of,
     is_judged,
     is_sampled,
+    observe_leaver,
     score_increment,
     takes_part,
 )
@@ -126,6 +127,17 @@ def look(control: ArmSums, canary: ArmSums, *, step: int = 0, minutes: float = 0
 
 def standing(decision: Decision, guardrail: Guardrail) -> Standing:
     return next(c.standing for c in decision.comparisons if c.guardrail is guardrail)
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "has_begun", "is_failure"),
+    [(0, False, None), (999, False, None), (1_000, False, True), (60_000, False, True),
+     (10, True, False), (60_000, True, False)],
+)  # fmt: skip
+def test_who_leaves_unanswered_counts_as_a_failure_once_they_have_waited(
+    *, waited_ms: float, has_begun: bool, is_failure: bool | None
+) -> None:
+    assert observe_leaver(waited_ms=waited_ms, has_begun=has_begun) is is_failure
 
 
 def test_the_error_is_divided_among_guardrails_and_steps() -> None:

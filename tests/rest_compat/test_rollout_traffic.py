@@ -18,6 +18,7 @@ from resolvers.rollouts import start_rollout
 from resolvers.shadows import start_shadow
 from tests.conftest import LONGEST_WAIT_SECONDS
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
+from tests.providers.http_peer import Exchange, http_peer
 
 PRICES: dict[str, Any] = {
     "input_price_per_million_usd": Decimal(1),
@@ -121,6 +122,47 @@ async def test_a_canary_that_fails_takes_itself_back_and_says_why(
     async with asyncio.timeout(LONGEST_WAIT_SECONDS):  # the servers hear of it
         while {(await infer(client, board)).status_code for _ in range(12)} != {200}:
             await asyncio.sleep(0.02)
+
+
+PART = b'data: {"choices": [{"index": 0, "delta": {"content": "2 + 3"}}]}\n\n'
+
+
+async def hang(exchange: Exchange) -> None:
+    """Answer nothing, or, as a stream, no more than the beginning."""
+    if exchange.json().get("stream"):
+        await exchange.begin_stream()
+        await exchange.send_chunks(PART)
+    await exchange.wait_until_left()
+
+
+async def test_callers_who_leave_a_canary_that_hangs_count(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    async with http_peer(hang) as peer:
+        board = await make_leaderboard(process, tenant.workspace_id)
+        models = [await make_candidate(process, board, endpoint_url=url)
+                  for url in (None, f"{peer.url}/chat/completions")]  # fmt: skip
+        await make_ranked_run(process, board, models)
+        ctx = process.system_context(tenant.workspace_id)
+        rollout = await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.999999, 1]))
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(
+                f"/v1/leaderboard/{board.id}/inference", json={"input": "2 + 3?"}, timeout=1.5
+            )
+        body = {
+            "model": f"leaderboard/{board.id}", "stream": True,
+            "messages": [{"role": "user", "content": "What is 2 + 3?"}],
+        }  # fmt: skip
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+        async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+            while True:
+                async with process.database.read() as session:
+                    _, tried = await read_step_sums(session, rollout.id, 0)
+                if tried.requests == 2:
+                    break
+                await asyncio.sleep(0.02)
+    assert (tried.errors, tried.log_latency.count) == (1, 1)
 
 
 @pytest.mark.parametrize("fallback_models", [0, 2])
