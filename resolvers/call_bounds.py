@@ -142,6 +142,8 @@ def bound_call(
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     size: CallSize,
+    *,
+    name: str = "the model",
 ) -> BoundedCall:
     """Return a call with the most that it can cost.
 
@@ -150,25 +152,25 @@ def bound_call(
         messages: What is sent.
         params: The caller's, which override the target's own.
         size: From `size_call`.
+        name: The model's, for people.
 
     Raises:
         PriceUnknownError: Nothing bounds the call.
     """
     _refuse_what_has_no_bound(messages, params)
-    input_price, output_price = _prices(target)
+    input_price, output_price = _prices(target, name)
     total = input_price * size.most_prompt_tokens + output_price * size.most_completion_tokens
     return BoundedCall(size.params, (total / MILLION).quantize(SMALLEST_USD, ROUND_CEILING))
 
 
-def _prices(target: ChatTarget) -> tuple[Decimal, Decimal]:
+def _prices(target: ChatTarget, name: str) -> tuple[Decimal, Decimal]:
     """Return the prices of a million tokens in and out, in US dollars."""
     input_price = target.input_price_per_million_usd
     output_price = target.output_price_per_million_usd
     if input_price is None or output_price is None:
         raise PriceUnknownError(
-            "what the model in production charges is not known, so a token with a budget can't "
-            "call it: add it with input_price_per_million_usd and output_price_per_million_usd "
-            "(0 if it is free)",
+            f"what {name} charges is not known, so a token with a budget can't call it: add it "
+            "with input_price_per_million_usd and output_price_per_million_usd (0 if it is free)",
             details={"reason": "price_unknown"},
         )
     return input_price, output_price

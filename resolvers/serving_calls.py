@@ -14,12 +14,13 @@ from uuid import UUID
 from db.base import new_id
 from engine.prompts import text_of_messages
 from engine.rollouts import Arm, Observation, observe_leaver
-from providers.base import ChatAnswer, ChatTarget, ProviderError, ProviderErrorCode
+from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import (
+    AppError,
     BudgetExceededError,
     PriceUnknownError,
     RateLimitedError,
@@ -57,6 +58,7 @@ class ServingCall:
         reservations: What is reserved for it so far.
         arm: Of the leaderboard's rollout, who serves the request.
         models: Who serves it, and then who stands in for it, in this order.
+        unaffordable: The canary that the token's budget had no room for, and why.
         failed: The models that failed before another was asked, with the reason.
         owed_usd: What those may have cost, in US dollars.
         held_usd: What is held for it, in US dollars.
@@ -77,6 +79,7 @@ class ServingCall:
     reservations: list[Reservation] = field(default_factory=list)
     arm: Arm | None = None
     models: Sequence[ServingModel] = ()
+    unaffordable: Mapping[str, str] | None = None
     failed: list[tuple[ServingModel, ProviderError]] = field(default_factory=list)
     owed_usd: Decimal = ZERO
     held_usd: Decimal = ZERO
@@ -140,7 +143,7 @@ class ServingCall:
         size = size_call(model.target, self.messages, params, default_max_tokens=default)
         amount_usd = ZERO
         if limits.budget_interval is not None:
-            params, amount_usd = self._most(model.target, params, size)
+            params, amount_usd = self._most(model, params, size)
         further_usd = self.owed_usd + amount_usd - self.held_usd
         is_first = not self.reservations
         if is_first or further_usd > 0:
@@ -156,12 +159,12 @@ class ServingCall:
         return params
 
     def _most(
-        self, target: ChatTarget, params: Mapping[str, Any], size: CallSize
+        self, model: ServingModel, params: Mapping[str, Any], size: CallSize
     ) -> tuple[Mapping[str, Any], Decimal]:
         """Return what is sent, and the most that it can cost in US dollars."""
         settings = self.board.settings
         try:
-            bounded = bound_call(target, self.messages, params, size)
+            bounded = bound_call(model.target, self.messages, params, size, name=model.name)
         except PriceUnknownError:
             if settings.unknown_price == "refuse" or settings.hold_usd is None:
                 raise
@@ -211,13 +214,28 @@ class ServingCall:
         model = self.models[self._turns]
         try:
             params = await self._make_room(model)
-        except (BudgetExceededError, PriceUnknownError, RateLimitedError):
-            if self._turns == 0:
+        except (BudgetExceededError, PriceUnknownError, RateLimitedError) as error:
+            if self._turns:
+                return None
+            if not self._passes_canary_over(model, error):
                 raise
-            return None
+            return await self.next_turn()
         self._turns += 1
         self.asked, self.asked_at = model, perf_counter()
         return model, params
+
+    def _passes_canary_over(self, model: ServingModel, refusal: AppError) -> bool:
+        """Have production serve at once where the token's budget has no room for the canary.
+
+        It is a failure of the canary, which in production would leave this caller without an
+        answer. What production has no room for either is refused in both arms, and counts in none.
+        """
+        is_canarys = self.arm is Arm.CANARY and self.unaffordable is None
+        if not is_canarys or isinstance(refusal, RateLimitedError):
+            return False
+        self.unaffordable = {"model": model.name, "error": f"{refusal.code}: {refusal}"}
+        self.models = self.models[1:]
+        return True
 
     def goes_on(self, served: Served) -> bool:
         """Tell whether another model is to be asked, and note what this one may have cost."""
@@ -330,8 +348,9 @@ class ServingCall:
         rollout, error = self.board.rollout, outcome.error
         if rollout is None or self.arm is None:
             return None
-        is_error: bool | None = error is not None or bool(self.failed)
-        if error is not None and error.code is ProviderErrorCode.CANCELLED and not self.failed:
+        is_failed = bool(self.failed) or self.unaffordable is not None
+        is_error: bool | None = is_failed or error is not None
+        if error is not None and error.code is ProviderErrorCode.CANCELLED and not is_failed:
             is_error = observe_leaver(
                 waited_ms=outcome.latency_ms, has_begun=outcome.answer is not None
             )
@@ -341,7 +360,7 @@ class ServingCall:
             self.arm,
             is_error=is_error,
             latency_ms=outcome.latency_ms,
-            cost_usd=None if self.failed else outcome.cost_usd,
+            cost_usd=None if is_failed else outcome.cost_usd,
         )
 
     def _metadata(self) -> dict[str, Any]:
@@ -350,10 +369,9 @@ class ServingCall:
             noted["user"] = self.request.user
         if self.board.rollout is not None and self.arm is not None:
             noted |= self.board.rollout.note(self.arm)
-        if self.failed:
-            noted["failed"] = [
-                {"model": model.name, "error": error.summary} for model, error in self.failed
-            ]
+        if self.failed or self.unaffordable is not None:
+            failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
+            noted["failed"] = [*filter(None, [self.unaffordable]), *failed]
         return noted
 
 

@@ -17,7 +17,7 @@ from resolvers.rollout_sweep import advance_rollouts
 from resolvers.rollouts import start_rollout
 from resolvers.shadows import start_shadow
 from tests.conftest import LONGEST_WAIT_SECONDS
-from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 from tests.providers.http_peer import Exchange, http_peer
 
 PRICES: dict[str, Any] = {
@@ -122,6 +122,40 @@ async def test_a_canary_that_fails_takes_itself_back_and_says_why(
     async with asyncio.timeout(LONGEST_WAIT_SECONDS):  # the servers hear of it
         while {(await infer(client, board)).status_code for _ in range(12)} != {200}:
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("prices", "why"),
+    [({}, "price_unknown: what sandbox/careful-large charges is not known"),
+     (dict.fromkeys(PRICES, Decimal(1_000_000)), "budget_exceeded: the token's budget of 1.00")],
+)  # fmt: skip
+async def test_production_serves_whom_the_canary_is_too_dear_for(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, prices: Any, why: str
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    models = [await make_candidate(process, board, **PRICES),
+              await make_candidate(process, board, model_id=CANARY, **prices)]  # fmt: skip
+    await make_ranked_run(process, board, models)
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.999999, 1]))
+    token = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal(1))
+    client.headers["Authorization"] = f"Bearer {token}"
+    assert (await infer(client, board)).status_code == 200
+    async with process.database.read() as session:
+        trace = (await session.scalars(select(Trace).where(Trace.source == "inference"))).one()
+        control, tried = await read_step_sums(session, rollout.id, 0)
+        (charge,) = await session.scalars(select(Charge))
+    assert (trace.candidate_id, charge.amount_usd) == (models[0].id, trace.cost_usd)
+    (failed,) = trace.trace_metadata["failed"]
+    assert failed["model"] == CANARY
+    assert failed["error"].startswith(why)
+    assert (control.requests, tried.requests, tried.errors) == (0, 1, 1)
+    # And whoever production is too dear for as well is told so, of production.
+    poor = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal("0.000001"))
+    client.headers["Authorization"] = f"Bearer {poor}"
+    refused = await infer(client, board)
+    assert (refused.status_code, refused.json()["code"]) == (402, "budget_exceeded")
+    assert refused.json()["details"]["needed_usd"] < 0.01
 
 
 PART = b'data: {"choices": [{"index": 0, "delta": {"content": "2 + 3"}}]}\n\n'
