@@ -1,17 +1,24 @@
-"""What a shadow may spend: held before each call, settled after it, and never passed.
+"""What a shadow may spend: the most that a call may cost is held before it, and settled after it.
 
-A shadow has a budget of its own, which no caller's token is charged for.
+A shadow has a budget of its own, which no caller's token is charged for. It is passed only where a
+provider says that a call cost more than was held, as with tokens' budgets.
 """
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import Update, delete, func, insert, literal, or_, select, update
 
 from db.base import new_id
 from db.models import Shadow, ShadowHold
 from db.session import WriteSession
+
+# None of the sizes of calls that it has made has room any more, whatever others give back.
+_IS_USED_UP = or_(
+    Shadow.spent_usd >= Shadow.budget_usd,
+    Shadow.spent_usd + Shadow.smallest_hold_usd > Shadow.budget_usd,
+)
 
 
 async def hold_shadow(
@@ -19,7 +26,7 @@ async def hold_shadow(
 ) -> UUID | None:
     """Set the most that a call may cost aside, in one statement.
 
-    A shadow whose budget could not pay for the call even if every other one were free ends here.
+    A request that the budget has no room for is left out: smaller ones may have it.
 
     Args:
         session: The hold lasts once this commits.
@@ -39,7 +46,10 @@ async def hold_shadow(
             func.coalesce(Shadow.ends_at > now, literal(value=True)),
             Shadow.spent_usd + Shadow.held_usd + amount_usd <= Shadow.budget_usd,
         )
-        .values(held_usd=Shadow.held_usd + amount_usd)
+        .values(
+            held_usd=Shadow.held_usd + amount_usd,
+            smallest_hold_usd=func.least(Shadow.smallest_hold_usd, amount_usd),
+        )
         .returning(Shadow.id)
         .cte("held")
     )
@@ -50,18 +60,7 @@ async def hold_shadow(
         ShadowHold.expires_at: literal(now + timedelta(seconds=seconds)),
     }
     made = insert(ShadowHold).from_select(list(columns), select(*columns.values()))
-    if await session.scalar(made.returning(ShadowHold.id)) is not None:
-        return hold_id
-    await session.execute(
-        update(Shadow)
-        .where(
-            Shadow.id == shadow_id,
-            Shadow.status == "running",
-            Shadow.spent_usd + amount_usd > Shadow.budget_usd,
-        )
-        .values(status="exhausted", reason="its budget is used up", finished_at=now)
-    )
-    return None
+    return await session.scalar(made.returning(ShadowHold.id))
 
 
 async def settle_shadow(
@@ -69,7 +68,8 @@ async def settle_shadow(
 ) -> None:
     """Charge what a call cost and give its hold back, in the transaction that stores its trace.
 
-    A call of unknown cost is charged its hold. One that outlived its hold was charged then.
+    A shadow whose budget is used up ends here. A call of unknown cost is charged its hold. One that
+    outlived its hold was charged then.
 
     Args:
         session: The caller's.
@@ -84,7 +84,7 @@ async def settle_shadow(
         .cte("gone")
     )
     charged = gone.c.amount_usd if cost_usd is None else literal(cost_usd)
-    await session.execute(
+    settled = (
         update(Shadow)
         .where(Shadow.id == gone.c.shadow_id)
         .values(
@@ -94,6 +94,7 @@ async def settle_shadow(
             error_count=Shadow.error_count + int(is_error),
         )
     )
+    await _end_used_up(session, settled)
 
 
 async def charge_expired_holds(session: WriteSession) -> None:
@@ -114,7 +115,7 @@ async def charge_expired_holds(session: WriteSession) -> None:
         .group_by(gone.c.shadow_id)
         .cte("summed")
     )
-    await session.execute(
+    settled = (
         update(Shadow)
         .where(Shadow.id == summed.c.shadow_id)
         .values(
@@ -122,3 +123,19 @@ async def charge_expired_holds(session: WriteSession) -> None:
             spent_usd=Shadow.spent_usd + summed.c.amount_usd,
         )
     )
+    await _end_used_up(session, settled)
+
+
+async def _end_used_up(session: WriteSession, settled: Update) -> None:
+    """Settle, and end the shadows whose budget that uses up: servers hear of no more than that."""
+    returning = settled.returning(Shadow.id, _IS_USED_UP.label("is_used_up"))
+    rows = await session.execute(returning, execution_options={"synchronize_session": False})
+    ended = [row.id for row in rows if row.is_used_up]
+    if ended:
+        await session.execute(
+            update(Shadow)
+            .where(Shadow.id.in_(ended), Shadow.status == "running")
+            .values(
+                status="exhausted", reason="its budget is used up", finished_at=datetime.now(UTC)
+            )
+        )

@@ -76,5 +76,8 @@ class ShadowStatus(Enum):
 
     RUNNING = enum_value("running", description="A share of the requests go to its challenger too.")
     STOPPED = enum_value("stopped", description="Somebody ended it, or something took its place.")
-    EXHAUSTED = enum_value("exhausted", description="Its budget has no room for another call.")
+    EXHAUSTED = enum_value(
+        "exhausted",
+        description="Its budget is spent, or has no room for its smallest call.",
+    )
     ENDED = enum_value("ended", description="Its time is over.")

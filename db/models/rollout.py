@@ -128,6 +128,7 @@ class Shadow(Base):
         budget_usd: What its calls may cost in all.
         spent_usd: What they did cost, or can have cost where that is not known.
         held_usd: The sum of its `shadow_hold` rows.
+        smallest_hold_usd: The least that was held for one call; None before the first.
         call_count: How many have ended.
         error_count: Of these, how many failed.
         reason: Why it ended; None while it runs.
@@ -151,6 +152,7 @@ class Shadow(Base):
     budget_usd: Mapped[Usd]
     spent_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
     held_usd: Mapped[Usd] = mapped_column(server_default=text("0"))
+    smallest_hold_usd: Mapped[Usd | None]
     call_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     error_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     reason: Mapped[str | None]

@@ -1,4 +1,4 @@
-"""A shadow's budget: never passed, however many calls are under way and whoever dies."""
+"""A shadow's budget: no call begins without room in it, whatever is under way and whoever dies."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -88,14 +88,52 @@ async def test_a_call_is_charged_what_it_cost_and_an_unknown_cost_is_its_hold(
     assert (now.call_count, now.error_count) == (2, 1)
 
 
-async def test_what_its_budget_can_t_pay_any_more_ends_it(process: Process, tenant: Tenant) -> None:
+async def test_one_large_request_is_left_out_and_the_others_go_on(
+    process: Process, tenant: Tenant
+) -> None:
     shadow = await make_shadow(process, tenant)
-    await settle(process, await hold(process, shadow, "0.9"), "0.8")
-    assert await hold(process, shadow, "0.3") is None
+    assert await hold(process, shadow, "1.01") is None
+    assert amounts(await read_shadow(process, shadow)) == ("running", Decimal(0), Decimal(0))
+    await settle(process, await hold(process, shadow, "0.3"), "0.2")
+    assert await hold(process, shadow, "0.9") is None
+    assert amounts(await read_shadow(process, shadow)) == ("running", Decimal("0.2"), Decimal(0))
+
+
+async def test_it_ends_once_no_call_of_a_size_that_it_has_made_has_room(
+    process: Process, tenant: Tenant
+) -> None:
+    shadow = await make_shadow(process, tenant)
+    await settle(process, await hold(process, shadow, "0.3"), "0.01")
+    await settle(process, await hold(process, shadow, "0.6"), "0.6")
+    assert (await read_shadow(process, shadow)).status == "running"  # 0.39 USD are left
+    await settle(process, await hold(process, shadow, "0.35"), "0.1")
     now = await read_shadow(process, shadow)
-    assert amounts(now) == ("exhausted", Decimal("0.8"), Decimal(0))
-    assert now.reason == "its budget is used up"
+    assert amounts(now) == ("exhausted", Decimal("0.71"), Decimal(0))
+    assert (now.reason, now.finished_at is None) == ("its budget is used up", False)
     assert await hold(process, shadow, "0.01") is None
+
+
+async def test_a_call_that_costs_more_than_was_held_is_charged_in_full_and_may_end_it(
+    process: Process, tenant: Tenant
+) -> None:
+    shadow = await make_shadow(process, tenant)
+    under_way = await hold(process, shadow, "0.2")
+    await settle(process, await hold(process, shadow, "0.1"), "1.5")
+    assert amounts(await read_shadow(process, shadow)) == (
+        "exhausted", Decimal("1.5"), Decimal("0.2"),
+    )  # fmt: skip
+    await settle(process, under_way, "0.1")
+    assert amounts(await read_shadow(process, shadow)) == (
+        "exhausted", Decimal("1.6"), Decimal(0),
+    )  # fmt: skip
+
+
+async def test_the_holds_of_a_server_that_dies_may_end_it(process: Process, tenant: Tenant) -> None:
+    shadow = await make_shadow(process, tenant)
+    await hold(process, shadow, "0.6", seconds=-1)
+    await end_shadows(process.system_context())
+    now = await read_shadow(process, shadow)
+    assert (now.status, now.reason) == ("exhausted", "its budget is used up")
 
 
 async def test_a_server_that_dies_has_its_holds_charged_once(
