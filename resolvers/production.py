@@ -12,7 +12,7 @@ from db.session import ReadSession, WriteSession
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.loaders.candidates import CandidateById
-from resolvers.rollout_rows import cancel_running_rollout
+from resolvers.rollout_rows import cancel_running_rollout, end_trials
 
 Cause = Literal["promotion", "selection", "removal", "rollback", "rollout"]
 
@@ -76,7 +76,7 @@ async def change_production(
     )
     board.production_candidate_id = candidate_id
     session.add(event)
-    await cancel_running_rollout(session, board.id, f"production was changed by a {cause}")
+    await end_trials(session, board, f"production was changed by a {cause}")
     return event
 
 

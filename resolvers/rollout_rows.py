@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from db.models import Rollout, Shadow
+from db.models import Leaderboard, Rollout, Shadow
 from db.session import WriteSession
 
 
@@ -57,11 +57,32 @@ async def let_go_of_candidate(
     """
     reason = "the model has left the leaderboard"
     await cancel_running_rollout(session, leaderboard_id, reason, canary_id=candidate_id)
+    await _stop_shadow_of(session, leaderboard_id, candidate_id, reason)
+
+
+async def end_trials(session: WriteSession, board: Leaderboard, reason: str) -> None:
+    """End a rollout when production has changed, and a shadow of who serves now.
+
+    That would compare the model with itself.
+
+    Args:
+        session: Has locked the leaderboard's row.
+        board: With its new model in production.
+        reason: The rollout's, for people.
+    """
+    await cancel_running_rollout(session, board.id, reason)
+    serving = board.production_candidate_id
+    await _stop_shadow_of(session, board.id, serving, "its challenger is in production")
+
+
+async def _stop_shadow_of(
+    session: WriteSession, leaderboard_id: UUID, challenger_id: UUID | None, reason: str
+) -> None:
     await session.execute(
         update(Shadow)
         .where(
             Shadow.leaderboard_id == leaderboard_id,
-            Shadow.challenger_id == candidate_id,
+            Shadow.challenger_id == challenger_id,
             Shadow.status == "running",
         )
         .values(status="stopped", reason=reason, finished_at=datetime.now(UTC))

@@ -90,6 +90,7 @@ PLUMBING = {
     "rollout_lifecycle.take_back",
     "rollout_plan.load_plans",
     "rollout_rows.cancel_running_rollout",
+    "rollout_rows.end_trials",
     "rollout_rows.let_go_of_candidate",
     "rollout_rows.lock_rollout",
     "rollout_sums.add_increments",

@@ -12,10 +12,11 @@ from sqlalchemy import update
 
 from app.services import Process
 from db.base import new_id
-from db.models import Shadow, ShadowHold
+from db.models import Leaderboard, Shadow, ShadowHold
 from resolvers.candidates import remove_candidate
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import NewShadow
+from resolvers.inputs import LeaderboardChanges, NewShadow
+from resolvers.leaderboards import update_leaderboard
 from resolvers.rollout_plan import ShadowPlan, load_plans
 from resolvers.rollout_sweep import end_shadows
 from resolvers.shadow_budget import hold_shadow, settle_shadow
@@ -191,6 +192,29 @@ async def test_another_one_takes_its_place_and_a_challenger_that_leaves_ends_it(
     assert (await read_shadow(process, first)).reason == f"shadow {second.id} took its place"
     await remove_candidate(ctx, first.leaderboard_id, first.challenger_id)
     assert (await read_shadow(process, second)).reason == "the model has left the leaderboard"
+
+
+async def test_a_challenger_that_goes_into_production_ends_it(
+    process: Process, tenant: Tenant
+) -> None:
+    shadow = await make_shadow(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    async with process.database.read() as session:
+        board = await session.get_one(Leaderboard, shadow.leaderboard_id)
+
+    async def pin(candidate_id: UUID | None) -> Shadow:
+        changes = LeaderboardChanges(
+            model_selection="manual", selected_leaderboard_model_id=candidate_id
+        )
+        await update_leaderboard(ctx, board.id, changes)
+        return await read_shadow(process, shadow)
+
+    another = await make_candidate(process, board)
+    assert (await pin(another.id)).status == "running"
+    ended = await pin(shadow.challenger_id)
+    assert (ended.status, ended.reason) == ("stopped", "its challenger is in production")
+    async with process.database.read() as session:
+        assert await load_plans(session, board.id) == (None, None)
 
 
 async def test_who_can_t_be_a_challenger_is_refused(process: Process, tenant: Tenant) -> None:
