@@ -14,7 +14,7 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import RolloutSettings, check_score_guardrail
+from resolvers.inputs import RolloutRollback, RolloutSettings, check_score_guardrail
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.rollouts import (
@@ -221,13 +221,13 @@ async def cancel_rollout(ctx: Context, rollout_id: UUID) -> Rollout:
 
 
 @requires(Scope.LEADERBOARDS_WRITE)
-async def roll_back_rollout(ctx: Context, rollout_id: UUID, *, reason: str | None) -> Rollout:
+async def roll_back_rollout(ctx: Context, rollout_id: UUID, asked: RolloutRollback) -> Rollout:
     """Take a canary back, which is recorded as an event of the leaderboard.
 
     Args:
         ctx: Who asks.
         rollout_id: Which rollout.
-        reason: For those who read the event.
+        asked: With the reason, for those who read the event.
 
     Raises:
         NotFoundError: The workspace has no such rollout.
@@ -235,7 +235,7 @@ async def roll_back_rollout(ctx: Context, rollout_id: UUID, *, reason: str | Non
     """
     async with ctx.database.write() as session:
         _, rollout = await _lock_running(ctx, session, rollout_id)
-        await take_back(session, ctx, rollout, why=reason or "somebody rolled it back")
+        await take_back(session, ctx, rollout, why=asked.reason or "somebody rolled it back")
     return rollout
 
 

@@ -28,6 +28,7 @@ from resolvers.inputs.review import NewReview, SkippedReview
 from resolvers.inputs.rollout import (
     Guardrails,
     NewShadow,
+    RolloutRollback,
     RolloutSettings,
     check_score_guardrail,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Redaction",
     "RedactionPattern",
     "RevokedPushTokens",
+    "RolloutRollback",
     "RolloutSettings",
     "RowEdit",
     "RowEdits",

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from resolvers.inputs.base import Input, Price
 
@@ -89,9 +89,26 @@ class NewShadow(Input):
 
     @model_validator(mode="after")
     def _ends_some_day(self) -> Self:
-        if self.ends_at is not None and self.ends_at <= datetime.now(UTC):
-            raise ValueError(f"ends_at must be in the future (got {self.ends_at.isoformat()})")
+        if self.ends_at is None:
+            return self
+        shown = self.ends_at.isoformat()
+        try:
+            ends_at = self.ends_at.astimezone(UTC)
+        except OverflowError:
+            raise ValueError(
+                f"ends_at must be of the years 1 to 9999 in UTC (got {shown})"
+            ) from None
+        if ends_at <= datetime.now(UTC):
+            raise ValueError(f"ends_at must be in the future (got {shown})")
         return self
+
+
+class RolloutRollback(Input):
+    """Why a canary is taken back by hand."""
+
+    reason: Annotated[str, StringConstraints(max_length=2_000)] | None = Field(
+        default=None, description="For those who read the event."
+    )
 
 
 def check_score_guardrail(eval_type: str, rollout: RolloutSettings | None) -> None:

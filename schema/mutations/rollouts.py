@@ -5,7 +5,7 @@ from typing import Annotated
 import strawberry
 
 from resolvers import rollouts, shadows
-from resolvers.inputs import NewShadow, RolloutSettings
+from resolvers.inputs import NewShadow, RolloutRollback, RolloutSettings
 from schema.context import Info
 from schema.inputs.fields import given_fields
 from schema.inputs.rollout import (
@@ -79,10 +79,9 @@ async def roll_back_rollout(
     input: Annotated[RollBackRolloutInput, strawberry.argument(description="Which rollout.")],
 ) -> Changed:
     """Take a canary back."""
+    asked = RolloutRollback.model_validate({"reason": input.reason})
     rollout_id = read_id("rolloutId", input.rollout_id)
-    return Changed(
-        rollout=await rollouts.roll_back_rollout(info.context.ctx, rollout_id, reason=input.reason)
-    )
+    return Changed(rollout=await rollouts.roll_back_rollout(info.context.ctx, rollout_id, asked))
 
 
 async def start_shadow(

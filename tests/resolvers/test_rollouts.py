@@ -16,7 +16,7 @@ from db.models import Candidate, Leaderboard, PromotionEvent, Rollout
 from engine.rollouts import Arm, Observation, increments_of
 from resolvers.candidates import remove_candidate
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import LeaderboardChanges, RolloutSettings
+from resolvers.inputs import LeaderboardChanges, RolloutRollback, RolloutSettings
 from resolvers.leaderboards import delete_leaderboard, update_leaderboard
 from resolvers.promotions import roll_back_production
 from resolvers.rollout_plan import RolloutPlan, load_plans
@@ -235,7 +235,7 @@ async def test_people_advance_cancel_and_roll_back(process: Process, tenant: Ten
         await advance_rollout(ctx, rollout.id)
     assert await events_of(process, board) == []
     second = await start_rollout(ctx, board.id, other.id, QUICK)
-    back = await roll_back_rollout(ctx, second.id, reason="users complain")
+    back = await roll_back_rollout(ctx, second.id, RolloutRollback(reason="users complain"))
     assert (back.status, back.reason) == ("rolled_back", "users complain")
     (event,) = await events_of(process, board)
     assert (event.cause, event.numbers["reason"]) == ("rollout_rollback", "users complain")

@@ -215,6 +215,28 @@ async def test_a_shadow_is_begun_shown_and_stopped(
     assert (await look(client, board))["shadow"]["status"] == "STOPPED"
 
 
+async def test_what_can_t_be_stored_is_refused_by_its_field_and_its_value(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board, (_, canary, _) = await make_served(process, tenant)
+    begun = await start(client, board, canary)
+    for reason in ("a\0b", "long" * 501):
+        refused = (await change(client, "rollBackRollout", rolloutId=begun["id"], reason=reason))[
+            "errors"
+        ][0]
+        assert refused["extensions"]["code"] == "invalid_input"
+        assert refused["message"].startswith("reason: ")
+        assert f"(got {reason[:8]!r}"[:10] in refused["message"]
+    asked = {
+        "leaderboardId": str(board.id), "challengerId": str(canary.id), "budgetUsd": "1",
+        "endsAt": "9999-12-31T23:59:59-12:00",
+    }  # fmt: skip
+    begin = "mutation($input: StartShadowInput!) { startShadow(input: $input) { shadow { id } } }"
+    (refused,) = (await ask(client, begin, input=asked))["errors"]
+    assert refused["extensions"]["code"] == "invalid_input"
+    assert refused["message"].startswith("ends_at must be of the years 1 to 9999 in UTC (got 9999-")
+
+
 async def test_another_workspace_s_rollouts_are_not_there(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant
 ) -> None:
