@@ -83,6 +83,7 @@ class AnswerStream:
                 await self._receive_first(model, params)
             except asyncio.CancelledError:
                 if began is not None:
+                    health.leave()
                     unwanted = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
                     self._meter.note(model.target, None, unwanted, perf_counter() - began)
                 raise
@@ -99,7 +100,7 @@ class AnswerStream:
                     return error
                 await asyncio.sleep(wait)
             else:
-                await health.note(None)
+                await health.note_begun()
                 return None
 
     async def _receive_first(self, model: ServingModel, params: Mapping[str, Any]) -> None:
@@ -127,9 +128,12 @@ class AnswerStream:
         except ProviderError as error:
             await self._stack.aclose()
             await self._end(self._outcome(self._counted(), error))
+            await self.model.health.note(error)
             raise
         await self._stack.aclose()
         self.ended = await self._end(self._outcome(self._tally.answer(), None))
+        if not self.model.health.is_clear():
+            await self.model.health.note(None)
 
     async def __aenter__(self) -> Self:
         """Begin to read."""

@@ -114,7 +114,12 @@ async def call_model(
         if stopped is not None and stopped.is_set():
             raise CallStoppedError
         attempts += 1
-        outcome = await _ask(chat, target, messages, params, attempts, meter, progress)
+        try:
+            outcome = await _ask(chat, target, messages, params, attempts, meter, progress)
+        except BaseException:
+            if endpoint is not None:
+                endpoint.leave()
+            raise
         error = outcome.error
         if endpoint is not None and not (error is None and endpoint.is_clear()):
             await endpoint.note(error)

@@ -128,6 +128,15 @@ class EndpointHealth:
         """Note how a call of it ended."""
         await self._health.note(self._workspace_id, self._target, error)
 
+    async def note_begun(self) -> None:
+        """Note that the answer of a call has begun, which an open circuit waits for."""
+        if self._health.is_open(self._workspace_id, self._target):
+            await self.note(None)
+
+    def leave(self) -> None:
+        """Let somebody else find out whether it works again: a call of it was given up."""
+        self._health.leave(self._workspace_id, self._target)
+
 
 class ProviderHealth:
     """Knows which endpoints are to be left alone, for a process and from the others.
@@ -172,6 +181,17 @@ class ProviderHealth:
         return age < READ_SECONDS and not (
             known and any((workspace_id, name) in known for name in endpoints_of(target))
         )
+
+    def is_open(self, workspace_id: UUID, target: ChatTarget) -> bool:
+        """Tell whether the circuit of *target* is open, as far as is known without asking."""
+        known = self._endpoints.get((workspace_id, endpoints_of(target)[1]))
+        return known is not None and known.openings > 0
+
+    def leave(self, workspace_id: UUID, target: ChatTarget) -> None:
+        """Note that a call of *target* was given up before anything was known of its end."""
+        known = self._endpoints.get((workspace_id, endpoints_of(target)[1]))
+        if known is not None:
+            known.probed_until = 0.0
 
     @property
     def open_count(self) -> int:

@@ -256,6 +256,20 @@ async def test_streams_that_an_open_circuit_refuses_tell_nothing_of_the_endpoint
     assert left_alone == ["openrouter:sandbox/fault-500"]
 
 
+async def test_streams_that_break_off_open_a_circuit_as_other_failures_do(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    async with faulty_model(random.Random(1), {"reset half way": 100}) as model:
+        await serve(process, tenant, {"endpoint_url": model.url})
+        for _ in range(10):
+            stream = await sdk.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+            with pytest.raises(openai.APIError):
+                await read_into([], stream)
+        with pytest.raises(openai.APIStatusError, match="failed 10 times in a row"):
+            await sdk.chat.completions.create(model=MODEL, messages=SUM, stream=True)
+        assert model.calls.total() == 10
+
+
 async def test_a_stream_that_nobody_reads_any_longer_is_hung_up_and_settled(
     sdk: openai.AsyncOpenAI, base_url: str, process: Process, tenant: Tenant
 ) -> None:
