@@ -15,6 +15,8 @@ from engine.otlp_spans import WireRequest, WireSpan
 from engine.trace_ids import derive_trace_id
 
 MAX_ATTRIBUTE_BYTES = 1_000_000
+MAX_NAME_CHARACTERS = 200
+"""Of a model or a provider: indexes hold no more than some 2,700 bytes."""
 LEADERBOARD = "drgero.leaderboard_id"
 """The attribute, of a span or of its resource, that says to which leaderboard a call belongs."""
 CUT = "drgero.cut_attributes"
@@ -194,8 +196,8 @@ def _trace_of(span: WireSpan) -> SpanTrace:
         started_at=_EPOCH + timedelta(microseconds=span.start_ns // 1_000),
         latency_ms=(span.end_ns - span.start_ns) / 1e6,
         error=_error_of(span, rest, events),
-        provider=_take(rest, _PROVIDERS, _name),
-        model=_take(rest, _MODELS, _name),
+        provider=_take(rest, _PROVIDERS, _short_name),
+        model=_take(rest, _MODELS, _short_name),
         input=conversation.input,
         messages=conversation.messages,
         output=conversation.output,
@@ -237,6 +239,12 @@ def _take(
 
 def _name(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _short_name(value: Any) -> str | None:
+    """Return a name that can be indexed; what is longer stays an attribute as others are."""
+    name = _name(value)
+    return name if name is not None and len(name) <= MAX_NAME_CHARACTERS else None
 
 
 def _token_count(value: Any) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import random
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -236,6 +237,54 @@ async def test_what_can_t_be_taken_is_rejected_by_itself_with_the_reason(
     assert {trace.trace_metadata["otel.span_id"] for trace in traces} == {
         f"{span.context.span_id:016x}" for span in good
     }
+
+
+LONG = random.Random(1).randbytes(2_000).hex()  # which no compression makes fit into an index
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"gen_ai.request.model": LONG},
+        {"gen_ai.provider.name": LONG},
+        {"gen_ai.request.model": "模" * 200, "gen_ai.provider.name": "型" * 200},
+        {"gen_ai.request.model": "a\x00b", "a\x00b": "c\x00d"},
+        {"error.type": LONG},
+        {LONG: LONG, "shop.orders": [LONG] * 100},
+        {"gen_ai.usage.cost": "1e-999999"},
+        {"gen_ai.usage.cost": "0e999999999"},
+        {"gen_ai.usage.cost": 5e-324, "gen_ai.usage.input_tokens": 1e308},
+        {"shop.total": float("nan"), "shop.count": 2**63 - 1},
+        {"gen_ai.input.messages": '[{"role": "user", "content": "\\u0000"}]'},
+        {"gen_ai.prompt.0.content": "[" * 40_000},
+    ],
+    ids=range(12),
+)
+@pytest.mark.parametrize("encoding", [JSON, PROTOBUF], ids=["json", "protobuf"])
+async def test_a_span_of_extreme_values_is_stored_with_those_beside_it(
+    client: httpx2.AsyncClient,
+    process: Process,
+    attributes: dict[str, Any],
+    encoding: dict[str, str],
+) -> None:
+    spans = [*make_spans(attributes=attributes), *make_spans()]
+    content = encode_in(encoding["Content-Type"], spans)
+    answer = await client.post(PATH, content=content, headers=encoding)
+    assert (answer.status_code, decode_answer(answer)) == (200, {})
+    assert len(await stored_traces(process)) == 2
+
+
+async def test_a_name_that_is_too_long_is_metadata_and_a_leaderboard_s_is_rejected(
+    client: httpx2.AsyncClient, process: Process
+) -> None:
+    spans = [
+        *make_spans(attributes={"gen_ai.request.model": LONG, "gen_ai.response.model": "gpt-4o"}),
+        *make_spans(attributes={"drgero.leaderboard_id": LONG}),
+    ]
+    answer = await client.post(PATH, content=encoded(spans), headers=PROTOBUF)
+    assert decode_answer(answer)["partialSuccess"]["rejectedSpans"] == "1"
+    (trace,) = await stored_traces(process)
+    assert (trace.model, trace.trace_metadata["gen_ai.request.model"]) == ("gpt-4o", LONG)
 
 
 @pytest.mark.parametrize("setting_overrides", [{"otlp_max_spans": 3}])
