@@ -8,19 +8,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 from uuid import UUID
 
-import orjson
-
 from engine.otlp_messages import Message, is_content, read_conversation
 from engine.otlp_spans import WireRequest, WireSpan
 from engine.trace_ids import derive_trace_id
 
-MAX_ATTRIBUTE_BYTES = 1_000_000
 MAX_NAME_CHARACTERS = 200
 """Of a model or a provider: indexes hold no more than some 2,700 bytes."""
 LEADERBOARD = "drgero.leaderboard_id"
 """The attribute, of a span or of its resource, that says to which leaderboard a call belongs."""
-CUT = "drgero.cut_attributes"
-"""The metadata that names attributes which were too long."""
 
 _PROVIDERS = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
 _MODELS = (
@@ -184,18 +179,15 @@ def _find_fault(span: WireSpan) -> str | None:
 
 
 def _trace_of(span: WireSpan) -> SpanTrace:
-    cut: set[str] = set()
-    attributes = _bounded(span.attributes, cut)
-    events = [(name, _bounded(of_event, cut)) for name, of_event in span.events]
-    conversation = read_conversation(attributes, events)
-    rest = {name: value for name, value in attributes.items() if not is_content(name)}
+    conversation = read_conversation(span.attributes, span.events)
+    rest = {name: value for name, value in span.attributes.items() if not is_content(name)}
     leaderboard = _take(rest, (LEADERBOARD,), _name) or _name(span.resource.get(LEADERBOARD))
     return SpanTrace(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         started_at=_EPOCH + timedelta(microseconds=span.start_ns // 1_000),
         latency_ms=(span.end_ns - span.start_ns) / 1e6,
-        error=_error_of(span, rest, events),
+        error=_error_of(span, rest),
         provider=_take(rest, _PROVIDERS, _short_name),
         model=_take(rest, _MODELS, _short_name),
         input=conversation.input,
@@ -205,24 +197,8 @@ def _trace_of(span: WireSpan) -> SpanTrace:
         completion_tokens=_take(rest, _COMPLETION_TOKENS, _token_count),
         cost_usd=_take(rest, _COSTS, _cost),
         leaderboard=leaderboard,
-        metadata=_metadata_of(span, rest, conversation.answers, cut),
+        metadata=_metadata_of(span, rest, conversation.answers),
     )
-
-
-def _bounded(attributes: Mapping[str, Any], cut: set[str]) -> dict[str, Any]:
-    """Return attributes of at most `MAX_ATTRIBUTE_BYTES` each, and note which were longer."""
-    bounded = {}
-    for name, value in attributes.items():
-        bounded[name] = value
-        encoded = _encode(value) if isinstance(value, str | list | dict) else b""
-        if len(encoded) > MAX_ATTRIBUTE_BYTES:
-            bounded[name] = encoded[:MAX_ATTRIBUTE_BYTES].decode(errors="ignore")
-            cut.add(name)
-    return bounded
-
-
-def _encode(value: str | list[Any] | dict[str, Any]) -> bytes:
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 def _take(
@@ -262,9 +238,7 @@ def _cost(value: Any) -> Decimal | None:
     return cost if cost.is_finite() and 0 <= cost <= _MAX_COST_USD else None
 
 
-def _error_of(
-    span: WireSpan, attributes: Mapping[str, Any], events: Iterable[tuple[str, Mapping[str, Any]]]
-) -> str | None:
+def _error_of(span: WireSpan, attributes: Mapping[str, Any]) -> str | None:
     """Say what went wrong.
 
     Source: OpenTelemetry, Semantic Conventions, Recording errors: the status is an error and
@@ -274,14 +248,14 @@ def _error_of(
     if span.status_code != _STATUS_ERROR and (kind is None or span.status_code == _STATUS_OK):
         return None
     told = (
-        attributes.get("exception.message") for name, attributes in events if name == "exception"
+        of_event.get("exception.message") for name, of_event in span.events if name == "exception"
     )
     message = span.status_message or next(filter(None, map(_name, told)), None)
     return ": ".join(filter(None, (kind, message))) or "error"
 
 
 def _metadata_of(
-    span: WireSpan, attributes: Mapping[str, Any], answers: list[Message] | None, cut: set[str]
+    span: WireSpan, attributes: Mapping[str, Any], answers: list[Message] | None
 ) -> dict[str, Any]:
     metadata = {name: _scalar(value) for name, value in attributes.items() if _is_kept(value)}
     own = {
@@ -291,7 +265,6 @@ def _metadata_of(
         "otel.scope.name": span.scope_name,
         "otel.scope.version": span.scope_version,
         "gen_ai.output.messages": answers,
-        CUT: sorted(cut),
     }
     return metadata | {name: value for name, value in own.items() if value}
 

@@ -308,6 +308,21 @@ async def test_spans_and_reported_traces_are_redacted_and_so_is_what_is_said_of_
 
 
 @pytest.mark.usefixtures("redacting")
+async def test_no_half_of_a_secret_is_left_in_a_long_attribute_of_a_span(
+    client: httpx2.AsyncClient, database_url: str
+) -> None:
+    long = f"{'word ' * 199_998} {CARD}"  # whose middle is a million bytes from the beginning
+    attributes = {"gen_ai.prompt": long, "gen_ai.input.messages": "", "note": long}
+    content = encoded(make_spans(attributes=attributes))
+    answer = await client.post(PATH, content=content, headers=PROTOBUF)
+    assert (answer.status_code, answer.content) == (200, b"")
+    listed = await ask(client, "{ traces { nodes { input metadata } } }")
+    (trace,) = listed["data"]["traces"]["nodes"]
+    assert trace["input"] == trace["metadata"]["note"] == f"{'word ' * 199_998} [redacted:card]"
+    assert await find_secrets(database_url) == []
+
+
+@pytest.mark.usefixtures("redacting")
 async def test_a_long_text_is_redacted_while_others_are_answered(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, peer: ModelPeer, database_url: str
 ) -> None:

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from opentelemetry.trace import Span, StatusCode
 
 from engine.otlp import (
-    CUT,
-    MAX_ATTRIBUTE_BYTES,
     ReadSpans,
     SpanTrace,
     is_model_call,
@@ -420,13 +418,11 @@ def test_other_spans_are_skipped_and_malformed_calls_rejected_with_reasons() -> 
     )
 
 
-def test_attributes_that_are_too_long_are_cut_and_named() -> None:
-    told = PARTS | {"gen_ai.prompt": "é" * MAX_ATTRIBUTE_BYTES, "note": "x" * 1_000_001}
+def test_nothing_is_cut_before_it_is_redacted() -> None:
+    told = PARTS | {"gen_ai.prompt": "é" * 1_500_000, "note": "x" * 1_500_000}
     del told["gen_ai.input.messages"], told["gen_ai.system_instructions"]
     trace = read_one(attributes_alone(told))
-    assert trace.input == "é" * (MAX_ATTRIBUTE_BYTES // 2)
-    assert trace.metadata["note"] == "x" * MAX_ATTRIBUTE_BYTES
-    assert trace.metadata[CUT] == ["gen_ai.prompt", "note"]
+    assert (trace.input, trace.metadata["note"]) == (told["gen_ai.prompt"], told["note"])
 
 
 @pytest.mark.parametrize(
