@@ -81,7 +81,7 @@ def fast_paths(type_: GraphQLLeafType, *, native: bool) -> Sequence[FastPath]:
     definition = type_.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     if definition is UUIDDefinition:
         return uuids
-    if definition is DateTimeDefinition:
+    if _writes_as(DateTimeDefinition, definition):
         test = "{v}.__class__ is {datetime} and {v}.tzinfo is {UTC}"
         emit = "{v}" if native else "{v}.isoformat()"
         return [FastPath(test, emit, {"datetime": datetime, "UTC": UTC})]
@@ -93,6 +93,13 @@ def fast_paths(type_: GraphQLLeafType, *, native: bool) -> Sequence[FastPath]:
         names = {"origin": definition.origin, "serialize": serialize_leaf(type_)}
         return [FastPath("{v}.__class__ is {origin}", "{serialize}({v})", names)]
     return []
+
+
+def _writes_as(known: ScalarDefinition, definition: object) -> bool:
+    """Tell whether a scalar is *known*, but for how it is read."""
+    return isinstance(definition, ScalarDefinition) and (
+        (definition.origin, definition.serialize) == (known.origin, known.serialize)
+    )
 
 
 def _enum_path(type_: GraphQLEnumType) -> FastPath:

@@ -21,6 +21,8 @@ from resolvers.trace_storage import SUMS
 
 MAX_POINTS: Final = 2_000
 SPANS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+# Behind it, no hour and no day ends before time does.
+LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 SHARES: Final = (0.5, 0.95, 0.99)
 NAMES: Final = (
     "workspace_id", "leaderboard_ids", "interval", "since", "until", "by", "source", "model",
@@ -198,7 +200,8 @@ def _span_of(ctx: Context, query: TraceStatsQuery) -> tuple[datetime, datetime]:
             f"since: must be before until, {rfc3339(until)} (got {rfc3339(since)})"
         )
     first = max(_begin(since, span), _begin(instant_of(ctx.oldest_trace_id), span))
-    after = _begin(until, span) + (timedelta(0) if until == _begin(until, span) else span)
+    end = min(until, LAST_DAY)
+    after = _begin(end, span) + (timedelta(0) if end == _begin(end, span) else span)
     if (after - first) / span > MAX_POINTS:
         raise InvalidInputError(
             f"since: {rfc3339(since)} is more than {MAX_POINTS} intervals of one {query.interval} "

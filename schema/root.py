@@ -22,6 +22,7 @@ from schema.mutations.root import Mutation
 from schema.operations import Operations, PreparedDocuments
 from schema.persisted import PersistedDocuments
 from schema.queries import Query
+from schema.scalars import INSTANTS
 from schema.subscriptions import Subscription
 
 # Compiled operations kept, of some tens of kilobytes each.
@@ -40,7 +41,7 @@ class Schema(strawberry.Schema):
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
-            scalar_overrides=PLAIN_DECIMALS,
+            scalar_overrides=PLAIN_DECIMALS | INSTANTS,
         )
         self._status_of = status_of
 

@@ -1,10 +1,31 @@
 """How GraphQL's own values become ours."""
 
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import strawberry
+from strawberry.exceptions import StrawberryInputCoercionError
+from strawberry.schema.types.base_scalars import DateTimeDefinition
+from strawberry.types.scalar import ScalarDefinition
 
 from resolvers.errors import InvalidInputError
+
+
+def _read_instant(value: object) -> object:
+    try:
+        return DateTimeDefinition.parse_value(value)  # type: ignore[misc]
+    except OverflowError as error:
+        raise StrawberryInputCoercionError(
+            f'Value cannot represent a DateTime: "{value}". {error}'
+        ) from error
+
+
+# Strawberry's own fails at the midnight that ends the year 9999.
+INSTANTS: Final[dict[object, ScalarDefinition]] = {
+    datetime: replace(DateTimeDefinition, parse_value=_read_instant)
+}
 
 
 def read_id(name: str, value: strawberry.ID) -> UUID:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     AliasGenerator,
     AwareDatetime,
@@ -27,6 +29,7 @@ SHOWN_VALUE_CHARACTERS = 80
 # Of what is sent by the thousand, all may be wrong in the same way.
 SHOWN_PROBLEMS = 20
 NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 
 
@@ -97,11 +100,12 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
 
 def _may_show(field: str, value: object) -> bool:
     secret = any(word in field.casefold() for word in ("token", "secret", "key"))
-    return not secret and isinstance(value, str | int | float | bool | None)
+    return not secret and isinstance(value, str | int | float | bool | datetime | None)
 
 
 def _shown(value: object) -> str:
-    text = URL_CREDENTIAL.sub("//***@", repr(value))
+    written = value.isoformat() if isinstance(value, datetime) else value
+    text = URL_CREDENTIAL.sub("//***@", repr(written))
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
 
 
@@ -124,7 +128,18 @@ def _is_written(value: object) -> object:
     return value
 
 
-WrittenInstant = Annotated[AwareDatetime, BeforeValidator(_is_written)]
+def _in_utc(value: datetime) -> datetime:
+    """Refuse what can't be told in UTC, or is before the first of ids that are made of time."""
+    try:
+        instant = value.astimezone(UTC)
+    except OverflowError:
+        instant = None
+    if instant is None or instant < EPOCH:
+        raise ValueError("must be in the years 1970 to 9999 of UTC")
+    return instant
+
+
+WrittenInstant = Annotated[AwareDatetime, BeforeValidator(_is_written), AfterValidator(_in_utc)]
 Slug = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", max_length=70)
 ]

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from engine.edits import MAX_TAGS, MAX_WEIGHT, EditField
-from resolvers.inputs.base import Input, Name
+from resolvers.inputs.base import Input, Name, WrittenInstant
 
 RowCount = Annotated[int, Field(ge=1, le=100_000_000)]
 # Longer than anybody lets rows wait.
@@ -61,7 +61,7 @@ class PushFields(Input):
         description="Leave rows out of snapshots whose inputs are as similar as this to another "
         "one's: the Jaccard index of their three-word shingles.",
     )
-    end_date: Annotated[datetime, Field(description="When it closes.")] | None = Field(
+    end_date: Annotated[WrittenInstant, Field(description="When it closes.")] | None = Field(
         default=None,
         description="When the dataset takes no more rows; a day means its end, in UTC.",
     )
@@ -75,12 +75,6 @@ class PushFields(Input):
             name: end_of(given) if name in {"end_date", "endDate"} else given
             for name, given in value.items()
         }
-
-    @model_validator(mode="after")
-    def _ends_at_an_instant(self) -> Self:
-        if self.end_date is not None and self.end_date.tzinfo is None:
-            raise ValueError("end_date: an instant needs its offset, such as Z")
-        return self
 
     def pushed(self) -> dict[str, Any]:
         """Return the fields of a pushed dataset that are given."""

@@ -3,10 +3,10 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from db.base import USD_PLACES
-from resolvers.inputs.base import Input, Name
+from resolvers.inputs.base import Input, Name, WrittenInstant
 
 MAX_TRACES = 1_000
 MAX_MESSAGES = 10_000
@@ -29,7 +29,7 @@ class NewTrace(Input):
         description="Your own name for it. Together with started_at, it makes what is sent again "
         "the same trace.",
     )
-    started_at: AwareDatetime | None = Field(
+    started_at: WrittenInstant | None = Field(
         default=None,
         description="When the call began: not longer ago than traces are kept, and not in the "
         "future. Now when it is left out.",

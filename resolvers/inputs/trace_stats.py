@@ -2,20 +2,20 @@
 
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from resolvers.inputs.base import Input
+from resolvers.inputs.base import Input, WrittenInstant
 
 
 class TraceStatsQuery(Input):
     """Which sums of traces are asked for."""
 
-    since: AwareDatetime | None = Field(
+    since: WrittenInstant | None = Field(
         default=None,
         description="From the hour, or the UTC day, that this is in; a day before `until` when "
         "left out.",
     )
-    until: AwareDatetime | None = Field(
+    until: WrittenInstant | None = Field(
         default=None,
         description="To the end of the hour, or the UTC day, that is under way then; now when left "
         "out.",

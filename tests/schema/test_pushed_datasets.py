@@ -184,7 +184,8 @@ async def test_settings_change_one_by_one_and_null_takes_a_limit_away(
         ({"dataset_type": "PUSH", "auto_limit_size": True}, "needs max_samples_to_gather"),
         ({"dataset_type": "PUSH", "daily_event_limit": 0}, "daily_event_limit"),
         ({"dataset_type": "PUSH", "end_date": "2026-02-30"}, "end_date"),
-        ({"dataset_type": "PUSH", "end_date": "2026-02-20T10:00:00"}, "needs its offset"),
+        ({"dataset_type": "PUSH", "end_date": "2026-02-20T10:00:00"}, "have timezone info"),
+        ({"dataset_type": "PUSH", "end_date": "0001-01-01"}, "end_date: must be in the years"),
         ({"dataset_type": "PUSH", "near_duplicate_threshold": 0.1}, "near_duplicate_threshold"),
     ],
 )
