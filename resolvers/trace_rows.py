@@ -152,12 +152,15 @@ def _origin(trace: Row) -> Mapping[str, Any]:
 
 
 def _wanted(trace: Row, said: Sequence[Row], min_score: float) -> str | None:
-    """Return what a person said should be answered: the latest word that tells."""
-    for each in said:
-        if each.correction is not None:
-            correction: str = each.correction
-            return correction
-        if each.score is not None:
-            output: str | None = trace.output
-            return output if each.score >= min_score else None
-    return None
+    """Return what people said should be answered.
+
+    The latest correction, whatever was scored since; without any, the answer where the latest score
+    is high enough.
+    """
+    corrections = (each.correction for each in said if each.correction is not None)
+    correction: str | None = next(corrections, None)
+    if correction is not None:
+        return correction
+    score = next((each.score for each in said if each.score is not None), None)
+    output: str | None = trace.output
+    return output if score is not None and score >= min_score else None

@@ -141,6 +141,19 @@ async def test_what_people_said_is_what_rows_expect(
     ]
 
 
+async def test_the_latest_correction_is_what_a_row_expects_whatever_is_scored_later(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, traces: list[UUID]
+) -> None:
+    for trace_id, score in zip(traces, (0.0, 1.0), strict=False):
+        await say(client, trace_id, correction="good")
+        await say(client, trace_id, correction="better")
+        await say(client, trace_id, score=score)
+        await say(client, trace_id, comment="well")
+    await make_rows(client, board, expected="FEEDBACK")
+    rows = await rows_by_input(process, board)
+    assert [row["expected"] for row in rows.values()] == ["better", "better"]
+
+
 async def test_feedback_that_says_nothing_or_too_much_is_refused(
     client: httpx2.AsyncClient, traces: list[UUID]
 ) -> None:
