@@ -41,6 +41,7 @@ from resolvers.paging import (
     slice_values,
 )
 from resolvers.trace_filter import TraceFilter, planned
+from resolvers.trace_intake import MOST_AHEAD
 from resolvers.trace_search import read_in_spans
 
 # Read at once: so many traces, and their texts as long as these are short.
@@ -102,14 +103,15 @@ async def open_trace_listing(
 async def open_trace_export(
     ctx: Context, leaderboard_id: UUID, *, where: TraceFilter, oldest_first: bool
 ) -> AsyncIterator[Sequence[WholeTrace]]:
-    """Return all traces of a leaderboard that *where* admits, up to now.
+    """Return all traces of a leaderboard that *where* admits, up to those of clocks ahead of ours.
 
     Raises:
         NotFoundError: The workspace has no such leaderboard.
     """
     await get_leaderboard(ctx, leaderboard_id)
-    now = datetime.now(UTC)
-    where = replace(where, leaderboard_id=leaderboard_id, until=min(where.until or now, now))
+    # An end there must be: oldest first, it would go on as long as traces come.
+    end = datetime.now(UTC) + MOST_AHEAD
+    where = replace(where, leaderboard_id=leaderboard_id, until=min(where.until or end, end))
     request = PageRequest(order=OLDEST_FIRST) if oldest_first else PageRequest()
     return _stream(ctx, where, request, limit=None, offset=0)
 

@@ -91,7 +91,7 @@ async def export_traces(
         Literal["newest_first", "oldest_first"], Query(description="Which comes first.")
     ] = "newest_first",
 ) -> StreamingResponse:
-    """Stream all traces of a leaderboard that the query admits, up to now."""
+    """Stream all traces of a leaderboard that the query admits."""
     batches = await trace_streams.open_trace_export(
         ctx, leaderboard_id, where=where, oldest_first=order == "oldest_first"
     )

@@ -80,6 +80,22 @@ async def test_all_traces_come_in_either_order_over_many_days(
     assert outputs(some.content) in (list(range(11, 21)), list(range(10, 21)))
 
 
+async def test_a_trace_of_a_clock_ahead_of_ours_is_exported(
+    client: httpx2.AsyncClient, board: Leaderboard
+) -> None:
+    path = f"/v1/leaderboard/{board.id}/traces"
+    now = datetime.now(UTC)
+    for minutes in (4, -4):
+        started_at = (now + timedelta(minutes=minutes)).isoformat()
+        added = await client.post(path, json={"output": str(minutes), "started_at": started_at})
+        assert added.status_code == 201
+    for query in ("", "&until=9999-12-31T23:59:59Z"):
+        newest = await client.get(f"{path}/export?order=newest_first{query}")
+        assert outputs(newest.content) == [4, -4]
+        oldest = await client.get(f"{path}/export?order=oldest_first{query}")
+        assert outputs(oldest.content) == [-4, 4]
+
+
 async def test_it_is_compressed_for_who_takes_that(
     client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
 ) -> None:
