@@ -18,7 +18,7 @@ from typing_extensions import override
 from db.base import first_id_at, instant_of
 from db.records import PLANNED_EACH_TIME, PLANNED_ONCE
 from resolvers.paging import AnySelect
-from resolvers.trace_words import holds_words
+from resolvers.trace_words import holds_words, sought
 from resolvers.where import PREFIX, Where
 
 # Fields that ids tell, and how the same bound of texts is named.
@@ -112,6 +112,8 @@ class TraceFilter(Where):
                 given[f"{PREFIX}{name}"] = given[bound] = first_id_at(getattr(self, name))
         if self.run_id is not None:
             given[f"{PREFIX}run_began"] = UUID(int=self.run_id.int >> 80 << 80)
+        if self.search is not None:
+            given[f"{PREFIX}search"] = sought(self.search)
         if self.metadata_value is not None:
             as_text = {self.metadata_key: self.metadata_value}
             is_scalar = JSON_SCALAR.fullmatch(self.metadata_value)
