@@ -1,6 +1,6 @@
 """The declarative base, its naming convention, and the column types every row class shares."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, SafeUUID
@@ -32,6 +32,8 @@ Promotion = Annotated[
     mapped_column(JSONB(none_as_null=True), server_default=text("""'{"rule": "always"}'""")),
 ]
 JsonList = Annotated[list[Any], mapped_column(JSONB(none_as_null=True))]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 # Of the year 9999, to which instants reach.
 LAST_MILLISECOND = 253_402_300_799_000
 UNKNOWN_SAFETY = SafeUUID.unknown
@@ -57,11 +59,13 @@ class Base(DeclarativeBase):
 
 
 def first_id_at(instant: datetime) -> UUID:
-    """Return the lowest version 7 UUID that can be made at *instant*, which bounds a range of ids.
+    """Return the lowest version 7 UUID of *instant* or later, which bounds a range of ids.
+
+    Ids are of whole milliseconds: within one, it is the next one's first.
 
     Source: RFC 9562, section 5.7: the first 48 bits are milliseconds since 1970.
     """
-    return UUID(int=max(int(instant.timestamp() * 1000), 0) << 80)
+    return UUID(int=max(-((EPOCH - instant) // MILLISECOND), 0) << 80)
 
 
 def instant_of(id: UUID) -> datetime:
@@ -69,4 +73,4 @@ def instant_of(id: UUID) -> datetime:
 
     Any other UUID is of some time up to the year 9999.
     """
-    return datetime.fromtimestamp(min(id.int >> 80, LAST_MILLISECOND) / 1000, UTC)
+    return EPOCH + min(id.int >> 80, LAST_MILLISECOND) * MILLISECOND

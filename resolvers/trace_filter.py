@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Text
 from typing_extensions import override
 
-from db.base import first_id_at, instant_of
+from db.base import MILLISECOND, first_id_at, instant_of
 from db.records import PLANNED_EACH_TIME, PLANNED_ONCE
 from resolvers.paging import AnySelect
 from resolvers.trace_words import holds_words, sought
@@ -148,7 +148,7 @@ def around(where: TraceFilter, trace_ids: Sequence[UUID]) -> TraceFilter:
     if not trace_ids:
         return where
     made_at = [instant_of(trace_id) for trace_id in trace_ids]
-    return replace(where, since=min(made_at), until=max(made_at) + timedelta(milliseconds=1))
+    return replace(where, since=min(made_at), until=max(made_at) + MILLISECOND)
 
 
 def _given(name: str, kind: Any) -> Any:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from db.base import instant_of
+from db.base import MILLISECOND, instant_of
 from resolvers.paging import PageRequest
 from resolvers.trace_filter import TraceFilter
 
@@ -24,7 +24,6 @@ GROWTH: Final = 4
 GROWTH_WITHOUT_ANY: Final = 16
 # Ids are of the time that a client told, which may be ahead.
 AHEAD: Final = timedelta(days=2)
-A_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 async def read_in_spans(
@@ -79,7 +78,7 @@ def _bounds(
             _, trace_id = mark
             beyond = is_after == request.order.descending
             (highs if beyond else lows).append(
-                instant_of(trace_id) + (A_MILLISECOND if beyond else timedelta(0))
+                instant_of(trace_id) + (MILLISECOND if beyond else timedelta(0))
             )
     return (
         max(instant for instant in lows if instant is not None),

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from db.base import instant_of
+from db.base import EPOCH, instant_of
 from db.models.trace import ALL_BOARDS
 from db.records import Query, Row
 from engine.instants import rfc3339
@@ -212,8 +212,7 @@ def _span_of(ctx: Context, query: TraceStatsQuery) -> tuple[datetime, datetime]:
 
 def _begin(instant: datetime, span: timedelta) -> datetime:
     """Return the beginning of the hour or the UTC day that *instant* is in."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return epoch + (instant - epoch) // span * span
+    return EPOCH + (instant - EPOCH) // span * span
 
 
 def _point_of(row: Row, by: str) -> TraceStatsPoint:

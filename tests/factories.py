@@ -214,13 +214,14 @@ def trace_of(
     board: Leaderboard, candidate: Candidate, made_at: datetime, **given: Any
 ) -> dict[str, Any]:
     """Return the columns of a trace of *made_at*."""
-    # Of one instant, the later one sorts behind.
+    # Ids are of the millisecond that has begun; of one instant, the later one sorts behind.
+    began = made_at.replace(microsecond=made_at.microsecond // 1_000 * 1_000)
     rest = 7 << 76 | next(_serial) << 16 | 2 << 62
     absent: dict[str, Any] = dict.fromkeys(
         column.key for entity in (Trace, TraceText) for column in entity.__table__.columns
     )
     return absent | {
-        "id": UUID(int=first_id_at(made_at).int | rest),
+        "id": UUID(int=first_id_at(began).int | rest),
         "workspace_id": board.workspace_id, "leaderboard_id": board.id,
         "candidate_id": candidate.id, "source": "inference", "status": "ok",
         "provider": candidate.provider, "model": candidate.display_name, "input": "question",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
+from db.base import EPOCH
 from resolvers.errors import InvalidInputError
 from resolvers.storable import find_unstorable
 
@@ -29,7 +30,6 @@ SHOWN_VALUE_CHARACTERS = 80
 # Of what is sent by the thousand, all may be wrong in the same way.
 SHOWN_PROBLEMS = 20
 NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 
 

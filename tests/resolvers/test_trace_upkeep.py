@@ -306,7 +306,3 @@ async def test_traces_go_when_they_are_too_old_with_all_that_belongs_to_them(
                 f"leaderboard_id = '{ALL_BOARDS}' AND workspace_id = '{workspace.workspace_id}'",
             )
             assert row["count"] == count
-
-
-def test_ids_before_1970_are_the_first() -> None:
-    assert first_id_at(datetime(1, 1, 1, tzinfo=UTC)) == UUID(int=0)
