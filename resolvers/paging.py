@@ -4,7 +4,7 @@ import base64
 import binascii
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -38,11 +38,13 @@ class Order:
     Attributes:
         column: The column's name; `id` is in order of creation.
         parse: Reads the column's value back from a cursor.
+        of: What is listed, which cursors say.
     """
 
     column: str = "id"
     parse: Callable[[str], Any] = UUID
     descending: bool = True
+    of: str = ""
 
 
 NEWEST_FIRST = Order()
@@ -73,9 +75,18 @@ def read_page(
     after: str | None,
     last: int | None,
     before: str | None,
+    of: str,
     order: Order = NEWEST_FIRST,
 ) -> PageRequest:
     """Read a connection's arguments.
+
+    Args:
+        first: Rows at most, from the start.
+        after: A cursor.
+        last: Rows at most, from the end.
+        before: A cursor.
+        of: What is listed: the name of its type, or any that no other list has.
+        order: The list's.
 
     Raises:
         InvalidInputError: A size is out of bounds, both sizes are given, or a
@@ -87,6 +98,7 @@ def read_page(
     size = DEFAULT_PAGE_SIZE if size is None else size
     if not 0 <= size <= MAX_PAGE_SIZE:
         raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
+    order = replace(order, of=of)
     return PageRequest(
         size=size,
         order=order,
@@ -97,21 +109,21 @@ def read_page(
 
 
 def write_cursor(row: Any, order: Order) -> str:
-    """Return the cursor of *row*: its sort value and its id."""
+    """Return the cursor of *row*: of which list it is, its sort value and its id."""
     value = getattr(row, order.column)
     text = (
         None if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
     )
-    packed = orjson.dumps([order.column, text, str(row.id)])
+    packed = orjson.dumps([order.of, order.column, text, str(row.id)])
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
 def _read_cursor(name: str, cursor: str, order: Order) -> tuple[Any, UUID]:
     try:
         packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        column, text, row_id = orjson.loads(packed)
-        if column != order.column:
-            raise ValueError(column)
+        of, column, text, row_id = orjson.loads(packed)
+        if (of, column) != (order.of, order.column):
+            raise ValueError(of, column)
         return (None if text is None else order.parse(text)), UUID(row_id)
     except (ValueError, TypeError, AttributeError, ArithmeticError, binascii.Error) as error:
         raise InvalidInputError(f"{name}: {cursor!r} is not a cursor of this list") from error

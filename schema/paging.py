@@ -158,7 +158,7 @@ def slices_by(
     ) -> Sequence[Slice]:
         ctx, ids = info.context.ctx, [root.id for root in roots]
         request = read_page(
-            first=first, after=after, last=last, before=before, order=orders[order_by]
+            first=first, after=after, last=last, before=before, of=type_name, order=orders[order_by]
         )
         pages = await list_pages(ctx, ids, request, selected_names(info, type_name))
         return [slice_of(page, count, ctx, key) for page, key in zip(pages, ids, strict=True)]

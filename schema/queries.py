@@ -91,7 +91,9 @@ async def leaderboards(
 ) -> Slice:
     """Return a slice of the workspace's leaderboards."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=ORDERS[order_by])
+    request = read_page(
+        first=first, after=after, last=last, before=before, of="Leaderboard", order=ORDERS[order_by]
+    )
     page = await leaderboard_cases.list_leaderboards(
         ctx, request, selected_names(info, "Leaderboard")
     )
@@ -169,7 +171,7 @@ async def traces(
 ) -> Slice:
     """Return a slice of the workspace's traces."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before)
+    request = read_page(first=first, after=after, last=last, before=before, of="Trace")
     where = read_trace_filter(filter)
     page = await trace_cases.list_traces(ctx, request, where, selected_names(info, "Trace"))
     return slice_of(page, trace_cases.count_traces, ctx, where)

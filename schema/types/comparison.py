@@ -34,7 +34,9 @@ async def rows_of(
 ) -> Slice:
     """Return a slice of the differences, row by row."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before, order=WORST_FIRST)
+    request = read_page(
+        first=first, after=after, last=last, before=before, of="RowDifference", order=WORST_FIRST
+    )
     wanted = read_optional_id("candidateId", candidate_id)
     page: Page[Row] = await run_comparisons.list_row_differences(
         ctx, root.a, root.b, request, wanted

@@ -72,7 +72,9 @@ async def changes_of(
 ) -> Sequence[Slice]:
     """Return a slice of each one's changes."""
     ctx, ids = info.context.ctx, [root.id for root in roots]
-    request = read_page(first=first, after=after, last=last, before=before, order=OLDEST_FIRST)
+    request = read_page(
+        first=first, after=after, last=last, before=before, of="ProposedChange", order=OLDEST_FIRST
+    )
     where = read_change_filter(filter)
     columns = selected_names(info, "ProposedChange")
     pages = await improvements.list_changes(ctx, ids, request, where, columns)

@@ -83,7 +83,7 @@ async def traces_of(
 ) -> Sequence[Slice]:
     """Return a slice of each one's traces."""
     ctx = info.context.ctx
-    request = read_page(first=first, after=after, last=last, before=before)
+    request = read_page(first=first, after=after, last=last, before=before, of="Trace")
     where = read_trace_filter(filter)
     ids = [root.id for root in roots]
     columns = selected_names(info, "Trace")

@@ -64,6 +64,6 @@ async def leakages(
     roots: Sequence[Row], info: Info, *, first: FirstLeaks = None
 ) -> Sequence[Leakage | None]:
     """Return what leaks of each snapshot."""
-    page = read_page(first=first, after=None, last=None, before=None)
+    page = read_page(first=first, after=None, last=None, before=None, of="Leak")
     ids = [root.id for root in roots]
     return await leakage.find_leakages(info.context.ctx, ids, first=page.size)

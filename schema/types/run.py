@@ -193,7 +193,12 @@ async def results_of(
     """Return a slice of each one's results."""
     ctx = info.context.ctx
     request = read_page(
-        first=first, after=after, last=last, before=before, order=RESULT_ORDERS[order_by]
+        first=first,
+        after=after,
+        last=last,
+        before=before,
+        of="RunResult",
+        order=RESULT_ORDERS[order_by],
     )
     where = read_result_filter(filter)
     ids = [root.id for root in roots]

@@ -33,7 +33,9 @@ def rows_by(list_page: Callable[..., Awaitable[CountedPage[Any]]]) -> Callable[.
         last: Last = None,
         before: Before = None,
     ) -> Slice:
-        request = read_page(first=first, after=after, last=last, before=before, order=ROW_ORDER)
+        request = read_page(
+            first=first, after=after, last=last, before=before, of="DatasetRow", order=ROW_ORDER
+        )
         columns = selected_names(info, "DatasetRow")
         return counted_slice(await list_page(info.context.ctx, root, request, columns))
 

@@ -31,7 +31,9 @@ async def rows_of(
     ] = None,
 ) -> Sequence[Slice | AppError]:
     """Return a slice of each snapshot's rows."""
-    request = read_page(first=first, after=after, last=last, before=before, order=ROW_ORDER)
+    request = read_page(
+        first=first, after=after, last=last, before=before, of="DatasetRow", order=ROW_ORDER
+    )
     pages = await snapshot_rows.list_snapshot_rows(
         info.context.ctx,
         [root.id for root in roots],
@@ -52,7 +54,9 @@ async def dropped_rows_of(
     before: Before = None,
 ) -> Sequence[Slice | AppError]:
     """Return a slice of the rows that each snapshot leaves out."""
-    request = read_page(first=first, after=after, last=last, before=before, order=DROPPED_ORDER)
+    request = read_page(
+        first=first, after=after, last=last, before=before, of="DroppedRow", order=DROPPED_ORDER
+    )
     pages = await dropped_rows.list_dropped_rows(
         info.context.ctx,
         [root.id for root in roots],

@@ -1,5 +1,6 @@
 """Slices of lists that are not in the database."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from resolvers.errors import InvalidInputError
 from resolvers.paging import PageRequest, by_place, cut_places, read_page, write_cursor
 
-ORDER = by_place("position")
+ORDER = replace(by_place("position"), of="Row")
 ID = UUID(int=7)
 PLACES = st.lists(st.integers(0, 60), unique=True).map(sorted)
 MARKS = st.none() | st.tuples(st.integers(0, 60), st.just(ID))
@@ -51,7 +52,7 @@ def test_going_from_cursor_to_cursor_meets_each_place_once(places: list[int], si
     seen: list[int] = []
     cursor = None
     while True:
-        request = read_page(first=size, after=cursor, last=None, before=None, order=ORDER)
+        request = read_page(first=size, after=cursor, last=None, before=None, of="Row", order=ORDER)
         cut = cut_places(places, request)
         if not cut:
             break
@@ -64,7 +65,7 @@ def test_going_from_cursor_to_cursor_meets_each_place_once(places: list[int], si
 def test_a_cursor_with_a_number_that_is_no_place_is_refused(position: int) -> None:
     cursor = write_cursor(Item(position), ORDER)
     with pytest.raises(InvalidInputError):
-        read_page(first=1, after=cursor, last=None, before=None, order=ORDER)
+        read_page(first=1, after=cursor, last=None, before=None, of="Row", order=ORDER)
 
 
 def test_a_cursor_without_a_place_is_refused() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text, update
 
 from app.services import Process
 from db.models import ApiToken
-from tests.conftest import session_token
+from tests.conftest import ask, session_token
 from tests.factories import (
     TWO_ROWS_URL,
     Tenant,
@@ -127,6 +127,32 @@ async def test_a_wrong_operation_is_invalid_input_and_names_what_is_wrong(
         code, status, message = await fail(client, query)
         assert (code, status) == ("invalid_input", 400), message
         assert said in message
+
+
+async def test_a_cursor_is_of_one_list_alone(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    await make_ranked_run(process, board, [await make_candidate(process, board)])
+    lists = {
+        "leaderboards": "{ leaderboards%s { edges { cursor } } }",
+        "traces": "{ traces%s { edges { cursor } } }",
+        "runs": f'{{ leaderboard(id: "{board.id}") {{ runs%s {{ edges {{ cursor }} }} }} }}',
+    }
+    cursors = {}
+    for name, query in lists.items():
+        answer = await ask(client, query % "(first: 1)")
+        holder = answer["data"].get("leaderboard") or answer["data"]
+        cursors[name] = holder[name]["edges"][0]["cursor"]
+    for name, query in lists.items():
+        for of, cursor in cursors.items():
+            for side in ("after", "before"):
+                asked = query % f'({side}: "{cursor}")'
+                if name == of:
+                    assert "errors" not in await ask(client, asked)
+                else:
+                    said = f"{side}: {cursor!r} is not a cursor of this list"
+                    assert await fail(client, asked) == ("invalid_input", 400, said)
 
 
 async def test_a_wrong_value_in_a_variable_is_invalid_input(client: httpx2.AsyncClient) -> None:
