@@ -2,12 +2,13 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 GROWTH = 1.05
-# Of what takes a millisecond or less, and a day or more.
-LOWEST, HIGHEST = 0, 375
+# Of what takes a microsecond or less, as what is not told does, and a day or more.
+LOWEST, HIGHEST = -142, 375
+LEAST_MS = 0.001
 LOG_GROWTH = math.log(GROWTH)
 
 
@@ -17,26 +18,9 @@ def bucket_of(latency_ms: float) -> int:
     Source: C. Masson and others, "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with
     Relative-Error Guarantees", VLDB 2019.
     """
-    if latency_ms <= 1:
+    if latency_ms <= LEAST_MS:
         return LOWEST
     return min(math.ceil(math.log(latency_ms) / LOG_GROWTH), HIGHEST)
-
-
-def quantile_ms(counts: Mapping[int, int], share: float) -> float | None:
-    """Return a quantile of the latencies in *counts*, in milliseconds; within 2.5% of the true one.
-
-    Args:
-        counts: How many are in each bucket.
-        share: 0 to 1; 0.95 is the 95th percentile.
-
-    Returns:
-        None when there are none.
-    """
-    if not sum(counts.values()):
-        return None
-    buckets = sorted(counts)
-    [quantile] = quantiles_ms(buckets, [counts[bucket] for bucket in buckets], [share])
-    return quantile
 
 
 def quantiles_ms(
@@ -57,5 +41,5 @@ def quantiles_ms(
 def _middle_ms(bucket: int) -> float:
     """Return what is as near to the bucket's lower end as to its upper, by ratio."""
     if bucket == LOWEST:
-        return 1.0
+        return 0.0
     return 2 * GROWTH**bucket / (1 + GROWTH)

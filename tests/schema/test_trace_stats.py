@@ -46,7 +46,8 @@ async def candidate(process: Process, board: Leaderboard) -> Candidate:
 
 def call(board: Leaderboard, candidate: Candidate, hour: float, **given: Any) -> dict[str, Any]:
     at = MIDNIGHT + timedelta(hours=hour)
-    return trace_of(board, candidate, at, **{"model": "a", "prompt_tokens": 10, **given})
+    told = {"model": "a", "prompt_tokens": 10, "latency_ms": 0.0, **given}
+    return trace_of(board, candidate, at, **told)
 
 
 async def store(process: Process, traces: Sequence[dict[str, Any]]) -> None:
@@ -66,7 +67,7 @@ async def stats(client: httpx2.AsyncClient, **asked: Any) -> tuple[Any, dict[str
 def point(hour: float, **given: Any) -> dict[str, Any]:
     return {
         "beginsAt": (MIDNIGHT + timedelta(hours=hour)).isoformat(), "model": None, "source": None,
-        "count": 1, "errorCount": 0, "latencyMsP50": 1.0, "latencyMsP95": 1.0, "latencyMsP99": 1.0,
+        "count": 1, "errorCount": 0, "latencyMsP50": 0.0, "latencyMsP95": 0.0, "latencyMsP99": 0.0,
         "promptTokens": 10.0, "completionTokens": 0.0, "costUsd": "0", "unpricedCount": 1, **given,
     }  # fmt: skip
 
@@ -162,8 +163,8 @@ async def test_rest_answers_the_same(
     )
     first = {
         "begins_at": MIDNIGHT.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "model": "a", "source": None, "count": 1, "error_count": 0, "latency_ms_p50": 1.0,
-        "latency_ms_p95": 1.0, "latency_ms_p99": 1.0, "prompt_tokens": 10, "completion_tokens": 0,
+        "model": "a", "source": None, "count": 1, "error_count": 0, "latency_ms_p50": 0.0,
+        "latency_ms_p95": 0.0, "latency_ms_p99": 0.0, "prompt_tokens": 10, "completion_tokens": 0,
         "cost_usd": 0.5, "unpriced_count": 0,
     }  # fmt: skip
     document = answer.json()
