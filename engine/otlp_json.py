@@ -2,14 +2,16 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from engine.otlp_spans import Group, OtlpError, WireSpan, check_depth, storable
+
+Value = TypeVar("Value")
 
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
@@ -31,13 +33,12 @@ def iterate_json(body: bytes) -> Iterator[Group]:
         raise OtlpError("", "the body must be an object")
     for place, from_resource in _objects(request, "resourceSpans"):
         with _inside(place):
-            resource = _read_attributes(_object(from_resource, "resource"))
+            resource = _read_in(from_resource, "resource", _read_pairs)
             scopes = list(_objects(from_resource, "scopeSpans"))
         for inner_place, from_scope in scopes:
             where = f"{place}.{inner_place}"
             with _inside(where):
-                scope = _object(from_scope, "scope")
-                names = _string(scope, "name"), _string(scope, "version")
+                names = _read_in(from_scope, "scope", _read_scope)
                 spans = _list(from_scope, "spans")
             yield spans, partial(_read_span, where, resource, *names)
 
@@ -56,7 +57,7 @@ def _read_span(
     with _inside(f"{where}.spans[{place}]"):
         if not isinstance(span, dict):
             raise OtlpError("", "must be an object")
-        status = _object(span, "status")
+        status_code, status_message = _read_in(span, "status", _read_status)
         return WireSpan(
             trace_id=_hex(span, "traceId"),
             span_id=_hex(span, "spanId"),
@@ -64,24 +65,36 @@ def _read_span(
             name=_string(span, "name"),
             start_ns=_integer(span, "startTimeUnixNano", *_UINT64),
             end_ns=_integer(span, "endTimeUnixNano", *_UINT64),
-            status_code=_integer(status, "code", *_INT32),
-            status_message=_string(status, "message"),
-            attributes=_read_attributes(span),
-            events=tuple(
-                (_string(event, "name"), _read_attributes(event))
-                for _, event in _objects(span, "events")
-            ),
+            status_code=status_code,
+            status_message=status_message,
+            attributes=_read_pairs(span),
+            events=tuple(_read_each(span, "events", _read_event)),
             resource=resource,
             scope_name=scope_name,
             scope_version=version,
         )
 
 
-def _read_attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        _string(pair, "key"): _read_value(_object(pair, "value"), 0)
-        for _, pair in _objects(holder, "attributes")
-    }
+def _read_scope(scope: Mapping[str, Any]) -> tuple[str, str]:
+    return _string(scope, "name"), _string(scope, "version")
+
+
+def _read_status(status: Mapping[str, Any]) -> tuple[int, str]:
+    return _integer(status, "code", *_INT32), _string(status, "message")
+
+
+def _read_event(event: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return _string(event, "name"), _read_pairs(event)
+
+
+def _read_pairs(
+    holder: Mapping[str, Any], name: str = "attributes", depth: int = 0
+) -> dict[str, Any]:
+    return dict(_read_each(holder, name, _read_pair, depth))
+
+
+def _read_pair(pair: Mapping[str, Any], depth: int) -> tuple[str, Any]:
+    return _string(pair, "key"), _read_in(pair, "value", _read_value, depth)
 
 
 def _read_value(value: Mapping[str, Any], depth: int) -> Any:
@@ -95,18 +108,39 @@ def _read_value(value: Mapping[str, Any], depth: int) -> Any:
         return _double(value, "doubleValue")
     if value.get("arrayValue") is not None:
         check_depth(depth)
-        parts = _objects(_object(value, "arrayValue"), "values")
-        return [_read_value(part, depth + 1) for _, part in parts]
+        return _read_in(value, "arrayValue", _read_each, "values", _read_value, depth + 1)
     if value.get("kvlistValue") is not None:
         check_depth(depth)
-        pairs = _objects(_object(value, "kvlistValue"), "values")
-        return {
-            _string(pair, "key"): _read_value(_object(pair, "value"), depth + 1)
-            for _, pair in pairs
-        }
+        return _read_in(value, "kvlistValue", _read_pairs, "values", depth + 1)
     if value.get("bytesValue") is not None:
         return _base64(value, "bytesValue")
     return None
+
+
+def _read_in(
+    holder: Mapping[str, Any], name: str, read: Callable[..., Value], *further: Any
+) -> Value:
+    """Read the object of that name; what is wrong in it is told as within it."""
+    inner = _object(holder, name)
+    try:
+        return read(inner, *further)
+    except OtlpError as error:
+        raise error.inside(name) from error
+
+
+def _read_each(
+    holder: Mapping[str, Any], name: str, read: Callable[..., Value], *further: Any
+) -> list[Value]:
+    """Read the objects of an array; what is wrong in one is told as within it."""
+    made = []
+    for place, value in enumerate(_list(holder, name)):
+        try:
+            if not isinstance(value, dict):
+                raise OtlpError("", "must be an object")
+            made.append(read(value, *further))
+        except OtlpError as error:
+            raise error.inside(f"{name}[{place}]") from error
+    return made
 
 
 def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ def check_depth(depth: int) -> None:
         OtlpError: Those are more than `MAX_VALUE_DEPTH`.
     """
     if depth >= MAX_VALUE_DEPTH:
-        raise OtlpError("attributes", f"a value is nested more than {MAX_VALUE_DEPTH} deep")
+        raise OtlpError("", f"a value is nested more than {MAX_VALUE_DEPTH} deep")
 
 
 def storable(text: str) -> str:

@@ -146,7 +146,10 @@ def _span_of(
 
 
 def _attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {storable(pair.key): _value_of(pair.value, 0) for pair in pairs}
+    try:
+        return {storable(pair.key): _value_of(pair.value, 0) for pair in pairs}
+    except OtlpError as error:
+        raise error.inside("attributes") from error
 
 
 def _value_of(value: AnyValue, depth: int) -> Any:

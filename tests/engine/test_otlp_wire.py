@@ -228,18 +228,43 @@ def _items(node: Any) -> list[tuple[Any, Any]]:
         ("startTimeUnixNano", "18446744073709551616", "startTimeUnixNano: must be an integer of 0"),
         ("attributes", {"a": 1}, "attributes: must be an array"),
         ("attributes", ["a"], "attributes[0]: must be an object"),
-        ("attributes", [{"key": "a", "value": "b"}], "value: must be an object"),
-        ("attributes", [{"value": {"boolValue": 1}}], "boolValue: must be true or false"),
-        ("attributes", [{"value": {"doubleValue": "x"}}], "doubleValue: must be a number"),
-        ("attributes", [{"value": {"bytesValue": "é"}}], "bytesValue: must be base64"),
-        ("status", {"code": "STATUS_CODE_ERROR"}, "code: must be an integer of -2147483648 to"),
+        ("attributes", [{"key": "a", "value": "b"}], "attributes[0].value: must be"),
+        ("attributes", [{}, {"key": 5}], "attributes[1].key: must be a string"),
+        ("attributes", [{"value": {"boolValue": 1}}], "attributes[0].value.boolValue: must be tr"),
+        ("attributes", [{"value": {"doubleValue": "x"}}], "attributes[0].value.doubleValue: must"),
+        ("attributes", [{"value": {"bytesValue": "é"}}], "attributes[0].value.bytesValue: must"),
+        ("attributes", [{"value": {"arrayValue": {"values": [{}, {"intValue": "x"}]}}}],
+         "attributes[0].value.arrayValue.values[1].intValue: must be an integer of"),
+        ("attributes", [{"value": {"kvlistValue": {"values": [{"value": {"intValue": 0.5}}]}}}],
+         "attributes[0].value.kvlistValue.values[0].value.intValue: must be an integer of"),
+        ("events", [{}, {"name": 5}], "events[1].name: must be a string"),
+        ("events", [{"attributes": [5]}], "events[0].attributes[0]: must be an object"),
+        ("status", 5, "status: must be an object"),
+        ("status", {"code": "STATUS_CODE_ERROR"}, "status.code: must be an integer of -2147483648"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_in_json_is_named(name: str, value: Any, told: str) -> None:
     body = json.dumps(json_request({**SPAN_JSON, name: value})).encode()
     with pytest.raises(OtlpError) as refused:
         decode(body, JSON)
     assert str(refused.value).startswith(f"resourceSpans[0].scopeSpans[0].spans[0].{told}")
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "told"),
+    [
+        ("resource", {"attributes": [{"value": {"intValue": {}}}]},
+         "resource.attributes[0].value.intValue: must be an integer of"),
+        ("resource", [], "resource: must be an object"),
+        ("scopeSpans", [{"scope": {"name": 5}}], "scopeSpans[0].scope.name: must be a string"),
+        ("scopeSpans", [{"spans": {}}], "scopeSpans[0].spans: must be an array"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_around_spans_is_named(of: str, value: Any, told: str) -> None:
+    body = json.dumps({"resourceSpans": [{}, {of: value}]}).encode()
+    with pytest.raises(OtlpError) as refused:
+        decode(body, JSON)
+    assert str(refused.value).startswith(f"resourceSpans[1].{told}")
 
 
 def deep_value(depth: int) -> AnyValue:
