@@ -114,12 +114,7 @@ async def call_model(
         if stopped is not None and stopped.is_set():
             raise CallStoppedError
         attempts += 1
-        try:
-            outcome = await _ask(chat, target, messages, params, attempts, meter, progress)
-        except BaseException:
-            if endpoint is not None:
-                endpoint.leave()
-            raise
+        outcome = await _ask(chat, target, messages, params, attempts, endpoint, meter, progress)
         error = outcome.error
         if endpoint is not None and not (error is None and endpoint.is_clear()):
             await endpoint.note(error)
@@ -147,6 +142,7 @@ async def _ask(
     messages: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     attempts: int,
+    endpoint: EndpointHealth | None,
     meter: CallMeter | None,
     progress: CallProgress | None,
 ) -> CallOutcome:
@@ -161,9 +157,11 @@ async def _ask(
         error = failure
     finally:
         seconds = time.perf_counter() - began
+        if answer is None and error is None:  # its caller went away meanwhile
+            error = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
+            if endpoint is not None:
+                endpoint.leave()
         if meter is not None:
-            if answer is None and error is None:  # its caller went away meanwhile
-                error = ProviderError(ProviderErrorCode.CANCELLED, "nobody waits for it")
             meter.note(target, answer, error, seconds)
     if progress is not None and error is not None and error.code not in MAY_HAVE_GENERATED:
         progress.is_asking = False

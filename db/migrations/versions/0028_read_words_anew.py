@@ -8,8 +8,8 @@ Locks: trace_words for an instant. Going down does the same, for the words of be
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
