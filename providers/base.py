@@ -7,6 +7,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+# By either name: the most tokens that are generated.
+LENGTHS = (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens"))
+
 
 class ProviderErrorCode(StrEnum):
     """Why a call to the outside failed."""
@@ -86,6 +89,18 @@ class ChatTarget:
     input_price_per_million_usd: Decimal | None
     output_price_per_million_usd: Decimal | None
     first_byte_timeout_seconds: float | None = None
+
+    def merge(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return its own parameters, and the caller's in their place.
+
+        Two names are of one bound: a caller's figure by the one also takes the place of its own
+        by the other.
+        """
+        merged = {**self.params, **params}
+        for name, other in LENGTHS:
+            if name not in params and params.get(other) is not None:
+                merged.pop(name, None)
+        return merged
 
 
 CostSource = Literal["provider", "computed", "unknown"]

@@ -95,7 +95,7 @@ class HttpChatProvider:
         if not response.is_success:
             told = response.headers.get("retry-after")
             raise failure(response.status, told, content, sent=headers)
-        return read_answer(content, target)
+        return read_answer(content, target, response.headers.get("content-type"))
 
     @asynccontextmanager
     async def open_stream(
@@ -137,7 +137,7 @@ class HttpChatProvider:
 def _body(
     target: ChatTarget, messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    body: dict[str, Any] = {**target.params, **params, "messages": list(messages)}
+    body: dict[str, Any] = {**target.merge(params), "messages": list(messages)}
     if target.model_id is not None:
         body["model"] = target.model_id
     if target.url is None:

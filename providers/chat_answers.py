@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import orjson
-
+from providers.answer_json import load_json
 from providers.base import ChatAnswer, ChatTarget, CostSource, ProviderError, ProviderErrorCode
+from providers.event_stream import BYTE_ORDER_MARK
 from providers.http_failures import find_stated_failure, read_answered, shown_text
 
 PLAIN_OUTPUT_FIELDS = ("output", "text", "generated_text", "response", "content")
@@ -15,23 +15,29 @@ MICRO = Decimal("0.000000000001")
 MILLION = Decimal(1_000_000)
 
 
-def read_answer(content: bytes, target: ChatTarget) -> ChatAnswer:
+def read_answer(content: bytes, target: ChatTarget, media_type: str | None = None) -> ChatAnswer:
     """Take output, usage and cost from a 2xx body.
+
+    Args:
+        content: The body.
+        target: Who answered.
+        media_type: What it says that it is.
 
     Raises:
         ProviderError: No output can be found in it, or it says that the call failed.
     """
-    output, fields = _read(content, target)
+    output, fields = _read(content, target, media_type)
     return build_answer(output, fields if "choices" in fields else None, fields, target)
 
 
-def read_as_chunk(content: bytes, target: ChatTarget) -> dict[str, Any]:
+def read_as_chunk(
+    content: bytes, target: ChatTarget, media_type: str | None = None
+) -> dict[str, Any]:
     """Return a whole answer as the one `chat.completion.chunk` of a stream, usage included.
 
-    Raises:
-        ProviderError: As `read_answer`.
+    Takes and raises what `read_answer` does.
     """
-    output, fields = _read(content, target)
+    output, fields = _read(content, target, media_type)
     if "choices" in fields:
         choices = [_as_delta(each) for each in fields["choices"] if isinstance(each, dict)]
         return {**fields, "object": CHUNK, "choices": choices}
@@ -52,21 +58,33 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
     return {**{name: choice[name] for name in choice if name != "message"}, "delta": delta}
 
 
-def _read(content: bytes, target: ChatTarget) -> tuple[str, dict[str, Any]]:
+def _read(content: bytes, target: ChatTarget, media_type: str | None) -> tuple[str, dict[str, Any]]:
     """Return the output of a 2xx body, and its fields when it is an object."""
-    value = _parse(content)
+    try:
+        value = _parse(content, may_be_text=(media_type or "").lower().startswith("text/"))
+    except ValueError as error:
+        reason = f"the answer is not the JSON that it begins as: {error}"
+        raise _invalid(reason, content, target) from error
     output = _find_output(value)
     fields = value if isinstance(value, dict) else {}
-    if output is None:
+    if output is None or fields.get("object") == "error" or _find_choice(fields).get("error"):
         stated = find_stated_failure(fields, content, sent=target.headers)
-        raise stated or ProviderError(
-            ProviderErrorCode.INVALID_RESPONSE,
+        raise stated or _invalid(
             "no output in the answer: expected an OpenAI chat completion, one of the fields "
             f"{', '.join(PLAIN_OUTPUT_FIELDS)}, a list with 'generated_text', or a text",
-            body=shown_text(content, target.headers),
-            answered=read_answered(content, target.headers),
+            content,
+            target,
         )
     return output, fields
+
+
+def _invalid(message: str, content: bytes, target: ChatTarget) -> ProviderError:
+    return ProviderError(
+        ProviderErrorCode.INVALID_RESPONSE,
+        message,
+        body=shown_text(content, target.headers),
+        answered=read_answered(content, target.headers),
+    )
 
 
 def build_answer(
@@ -90,15 +108,23 @@ def build_answer(
     return ChatAnswer(output, completion, prompt_tokens, completion_tokens, cost_usd, cost_source)
 
 
-def _parse(content: bytes) -> object:
-    try:
-        parsed: object = orjson.loads(content)
-    except orjson.JSONDecodeError:
+def _parse(content: bytes, *, may_be_text: bool) -> object:
+    """Return the JSON value that a body is, else its text; None when it is neither.
+
+    Raises:
+        ValueError: It begins as an object or array, and is none.
+    """
+    is_container = content.lstrip().removeprefix(BYTE_ORDER_MARK).startswith((b"{", b"["))
+    if is_container or content.lstrip().startswith(b'"'):
         try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    return parsed
+            return load_json(content)
+        except ValueError:
+            if is_container and not may_be_text:
+                raise
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _find_output(value: object) -> str | None:
@@ -109,16 +135,27 @@ def _find_output(value: object) -> str | None:
         return _text(first.get("generated_text")) if isinstance(first, dict) else None
     if not isinstance(value, dict):
         return None
-    choices = value.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        if isinstance(message, dict):
-            content = _text(message.get("content"))
-            if content is not None:
-                return content
-            return "" if message.get("tool_calls") or message.get("refusal") else None
-        return None
+    if choice := _find_choice(value):
+        message = choice.get("message")
+        return _output_of(message, choice) if isinstance(message, dict) else None
     return next((text for name in PLAIN_OUTPUT_FIELDS if (text := _text(value.get(name)))), None)
+
+
+def _find_choice(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = fields.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _output_of(message: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
+    """Return what a message says, which is nothing where it calls a tool, speaks or has thought."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) or "" for part in content if isinstance(part, dict))
+    says_else = any(value for name, value in message.items() if name not in {"role", "content"})
+    return "" if content is None and (says_else or choice.get("finish_reason")) else None
 
 
 def _text(value: object) -> str | None:

@@ -5,11 +5,10 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-import orjson
-
+from providers.answer_json import load_json
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from providers.chat_answers import read_as_chunk
-from providers.event_stream import EventParser, EventTooLargeError
+from providers.event_stream import ErrorData, EventParser, EventTooLargeError
 from providers.http import HttpResponse, too_large
 from providers.http_failures import find_stated_failure, read_answered, shown_text
 
@@ -43,6 +42,7 @@ class HttpChatStream:
         self._is_known = False
         self._is_over = False
         self._has_begun = False
+        self._is_finished = False
 
     def __aiter__(self) -> "HttpChatStream":
         return self
@@ -74,23 +74,39 @@ class HttpChatStream:
             self._is_known = True
             whole = await self._find_out()
             if whole is not None:
-                self._is_over = True
-                return read_as_chunk(whole, self._target)
+                self._is_over = self._is_finished = True
+                media_type = self._response.headers.get("content-type")
+                return read_as_chunk(whole, self._target, media_type)
         while True:
             while self._events:
-                data = self._events.popleft().strip()
-                if data == DONE:
+                data = self._events.popleft()
+                if data.strip() == DONE:
                     self._events.clear()
-                    self._is_over = True
-                elif data:
+                    self._is_over = self._is_finished = True
+                elif data.strip():
                     return self._read_event(data)
             if self._is_over:
-                if not self._has_begun:
-                    raise ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the stream was empty")
+                self._check_end()
                 return None
             piece = await self._read()
             self._is_over = not piece
             self._take(piece)
+
+    def _check_end(self) -> None:
+        """Check that the answer was at its end when the stream was.
+
+        Not every end of a body is marked, so that a server that dies may look as if it were done.
+
+        Raises:
+            ProviderError: Nothing has come, or nothing that tells of the end.
+        """
+        if not self._has_begun:
+            raise ProviderError(ProviderErrorCode.INVALID_RESPONSE, "the stream was empty")
+        if not self._is_finished:
+            raise ProviderError(
+                ProviderErrorCode.CONNECTION_LOST,
+                "the stream ended without a finish_reason, its usage or [DONE]",
+            )
 
     async def _find_out(self) -> bytes | None:
         """Return the whole answer of an endpoint that does not stream; None when it does."""
@@ -127,8 +143,8 @@ class HttpChatStream:
 
     def _read_event(self, data: bytes) -> dict[str, Any]:
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            chunk = load_json(data)
+        except ValueError:
             chunk = None
         if not isinstance(chunk, dict):
             raise ProviderError(
@@ -137,7 +153,18 @@ class HttpChatStream:
                 body=shown_text(data, self._target.headers),
                 answered=read_answered(data, self._target.headers),
             )
+        if isinstance(data, ErrorData) and not chunk.get("error"):
+            chunk = {"error": chunk}
         failure = find_stated_failure(chunk, data, sent=self._target.headers)
         if failure is not None:
             raise failure
+        self._is_finished = self._is_finished or _ends(chunk)
         return chunk
+
+
+def _ends(chunk: dict[str, Any]) -> bool:
+    """Tell whether a chunk comes at the end: with a reason to finish, or the usage and no more."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return isinstance(chunk.get("usage"), dict)
+    return any(isinstance(each, dict) and each.get("finish_reason") for each in choices)

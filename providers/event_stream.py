@@ -8,11 +8,15 @@ class EventTooLargeError(Exception):
     """One event is over the limit."""
 
 
+class ErrorData(bytes):
+    """The data of an event that is called an error."""
+
+
 class EventParser:
     """Turns the bytes of an event stream into the data of its events.
 
-    Only `data` is read: chat completions have no other field. Work is proportional to the bytes,
-    also when they come one by one.
+    Of their names only that of errors counts. Work is proportional to the bytes, also when they
+    come one by one.
 
     Args:
         max_event_bytes: Of one event, its line ends and other fields included.
@@ -25,6 +29,7 @@ class EventParser:
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
+        self._is_error = False
         self._after_return = False
         self._is_first_line = True
 
@@ -74,6 +79,9 @@ class EventParser:
             name, _, value = line.partition(b":")
             if name == b"data":
                 self._data.append(value.removeprefix(b" "))
+            elif name == b"event":
+                self._is_error = value.strip() == b"error"
             return None
         data, self._data, self._size = self._data, [], 0
-        return b"\n".join(data) if data else None
+        kind, self._is_error = ErrorData if self._is_error else bytes, False
+        return kind(b"\n".join(data)) if data else None

@@ -61,22 +61,20 @@ def failure(
 def find_stated_failure(
     fields: Mapping[str, Any], content: bytes, *, sent: Mapping[str, str]
 ) -> ProviderError | None:
-    """Return the failure that a 200 tells of in an `error` field, as OpenRouter does; else None.
+    """Return the failure that a 200 tells of, in itself or in its first choice; else None.
 
     Args:
         fields: The answer, or one event of it.
         content: The same, as it came.
         sent: As for `failure`.
 
-    Source: https://openrouter.ai/docs/api/reference/errors-and-debugging.
+    Source: https://openrouter.ai/docs/api/reference/errors-and-debugging; vLLM's `ErrorResponse`.
     """
-    error = fields.get("error")
+    error = fields if fields.get("object") == "error" else fields.get("error")
     if not error:
-        return None
-    details = error if isinstance(error, dict) else {"message": error}
-    said = _cleaner(sent)(str(details.get("message") or "no message"))[:SHOWN_CHARACTERS]
-    message = f"the endpoint answered an error: {said}"
-    code = details.get("code")
+        return _find_failed_choice(fields, content, sent)
+    message = f"the endpoint answered an error: {_said(error, sent)}"
+    code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and 400 <= code < 600:  # noqa: PLR2004 - the failures
         return failure(code, None, content, sent=sent, message=message)
     # Of what has no status nobody knows whether it may be asked again.
@@ -86,6 +84,28 @@ def find_stated_failure(
         body=shown_text(content, sent),
         answered=read_answered(content, sent),
     )
+
+
+def _find_failed_choice(
+    fields: Mapping[str, Any], content: bytes, sent: Mapping[str, str]
+) -> ProviderError | None:
+    """Return the failure of an answer that had begun, which is not to be asked for again."""
+    choices = fields.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    error = first.get("error") if isinstance(first, dict) else None
+    if not error:
+        return None
+    return ProviderError(
+        ProviderErrorCode.INVALID_RESPONSE,
+        f"the answer broke off: {_said(error, sent)}",
+        body=shown_text(content, sent),
+        answered=read_answered(content, sent),
+    )
+
+
+def _said(error: object, sent: Mapping[str, str]) -> str:
+    details = error if isinstance(error, dict) else {"message": error}
+    return _cleaner(sent)(str(details.get("message") or "no message"))[:SHOWN_CHARACTERS]
 
 
 def read_retry_after(header: str | None) -> float | None:

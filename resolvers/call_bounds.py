@@ -108,7 +108,7 @@ def size_call(
     Raises:
         InvalidInputError: A bound is not a number that bounds.
     """
-    merged = {**target.params, **params}
+    merged = target.merge(params)
     longest, choices = 0, 1
     if not BOUNDS.keys().isdisjoint(merged):
         longest, choices = _read_bounds(merged)

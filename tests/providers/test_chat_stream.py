@@ -265,6 +265,49 @@ async def test_an_error_in_place_of_the_first_chunk_is_as_one_with_a_status(
     assert (error.has_begun, error.answered) == (False, value)
 
 
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (event({"object": "error", "message": "no room", "code": 400}), CODE.REJECTED),
+        (b"event: error\n" + event({"message": "no room"}), CODE.SERVER_ERROR),
+        (b"event: error\n" + event({"error": {"message": "no room"}}), CODE.SERVER_ERROR),
+        (
+            event(
+                {
+                    "choices": [
+                        {"delta": {}, "finish_reason": "error", "error": {"message": "no room"}}
+                    ]
+                }
+            ),
+            CODE.INVALID_RESPONSE,
+        ),
+    ],
+)
+async def test_an_error_is_found_in_each_form_that_endpoints_give_it(
+    told: bytes, code: str
+) -> None:
+    error, chunks = await failure_from(streaming(event(HELLO[0]), told + DONE))
+    assert (error.code, error.has_begun, error.is_retryable) == (code, True, False)
+    assert str(error).endswith(": no room")
+    assert chunks == HELLO[:1]
+
+
+async def test_a_stream_that_ends_before_its_answer_is_lost() -> None:
+    error, chunks = await failure_from(streaming(*map(event, HELLO[:2])))
+    assert (error.code, error.has_begun, error.is_retryable) == (CODE.CONNECTION_LOST, True, False)
+    assert str(error) == "the stream ended without a finish_reason, its usage or [DONE]"
+    assert chunks == HELLO[:2]
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    assert await read_from(streaming(event(HELLO[0]), event(last))) == [HELLO[0], last]
+
+
+async def test_a_chunk_of_json_that_only_python_takes_is_read() -> None:
+    odd = b'data: {"choices": [{"delta": {"content": "\\ud83d"}, "logprob": -Infinity}]}\n\n'
+    assert await read_from(streaming(odd, DONE)) == [
+        {"choices": [{"delta": {"content": "\ufffd"}, "logprob": None}]}
+    ]
+
+
 async def test_a_status_that_is_no_success_fails_on_entering() -> None:
     told = {"error": {"message": "no such model"}}
     answer = answering(orjson.dumps(told), "Retry-After: 3", status="429 Too Many Requests")

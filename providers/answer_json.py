@@ -1,0 +1,50 @@
+"""JSON as endpoints write it, which is not always JSON."""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_DIGITS = 18  # of what surely is an integer of 64 bits
+_DEEPEST = 250  # levels that can be written again
+
+
+def load_json(content: bytes) -> Any:
+    """Parse *content*, also where it has what the standard leaves out and Python's `json` takes.
+
+    Halves of characters become U+FFFD, numbers that are none become null, and integers of more
+    than 64 bits floats: whatever is returned can be written as JSON again.
+
+    Raises:
+        ValueError: It is no JSON, is cut off, or is nested too deeply.
+    """
+    try:
+        try:
+            value = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            value = _whole(json.loads(content, parse_int=_number, parse_constant=_nothing))
+        if content.count(b"{") + content.count(b"[") > _DEEPEST:
+            orjson.dumps(value)
+    except (RecursionError, orjson.JSONEncodeError):
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _nothing(_name: str) -> None:
+    return None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    return value
