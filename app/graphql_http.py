@@ -34,7 +34,7 @@ from resolvers.errors import (
 )
 from resolvers.failures import explain_failure
 from rest_compat.deps import authenticate, build_context
-from rest_compat.problems import problem_response
+from rest_compat.problems import GRAPHQL_PATH, problem_response
 from schema.context import GraphQLContext
 from schema.operations import Answer, Asked, Operations
 from schema.persisted import read_hash
@@ -111,7 +111,7 @@ class GraphQLEndpoint:
             raise
         except Exception as error:  # noqa: BLE001 - every other failure has an answer
             failure = explain_failure(error, scope.get("request_id", ""))
-            response = problem_response(failure, graphql=True)
+            response = problem_response(failure, GRAPHQL_PATH)
             if isinstance(failure, MethodNotAllowedError):
                 response.headers["Allow"] = "POST" if request.method == "GET" else "GET, POST"
             await response(scope, receive, send)

@@ -341,7 +341,9 @@ class ServingCall:
     def input(self) -> str:
         """What is asked, as text."""
         text = self.request.text
-        return text_of_messages(self.messages) if text is None else text
+        if text is None or self.request.messages is not None:  # which are what is sent
+            return text_of_messages(self.messages)
+        return text
 
     def _observation(self, outcome: CallOutcome) -> Observation | None:
         """Return what counts of it in the leaderboard's rollout."""

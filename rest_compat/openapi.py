@@ -190,7 +190,7 @@ INFERENCE_HEADERS: Final = [
     name for name in HEADERS if name.startswith(("X-Dr.Gero-", "X-RateLimit-"))
 ]
 SERVED: Final = {"infer", "inferAlias", "createChatCompletion"}
-OPENAI: Final = {"createChatCompletion"}
+OPENAI: Final = {"createChatCompletion", "listServedModels", "getServedModel"}
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -26,6 +26,20 @@ from resolvers.failures import explain_failure
 from resolvers.inputs import invalid_input
 
 GRAPHQL_PATH = "/graphql"
+CHAT_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models"
+# OpenAI's kinds of errors, by status; of any other it is `api_error`.
+KINDS: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
 NOT_AN_OBJECT = {"missing", "model_attributes_type", "model_type", "dict_type"}
 
 STATUS: Final[dict[ErrorCode, HTTPStatus]] = {
@@ -60,15 +74,41 @@ def error_body(error: AppError) -> dict[str, Any]:
     return {"error": str(error), "code": error.code.value, "details": error.details}
 
 
-def problem_response(error: AppError, *, graphql: bool = False) -> Response:
-    """Return *error* as an answer, in GraphQL's own form where that is spoken."""
-    status = STATUS[error.code]
-    body: dict[str, Any] = error_body(error)
-    if graphql:
-        extensions = {"code": error.code, "status": int(status), "details": error.details}
-        body = {"errors": [{"message": str(error), "extensions": extensions}]}
+def graphql_body(error: AppError) -> dict[str, Any]:
+    """Return *error* as GraphQL tells one of a whole request."""
+    status = int(STATUS[error.code])
+    extensions = {"code": error.code, "status": status, "details": error.details}
+    return {"errors": [{"message": str(error), "extensions": extensions}]}
+
+
+def openai_body(error: AppError) -> dict[str, Any]:
+    """Return *error* as OpenAI's API tells one."""
+    status = int(STATUS[error.code])
+    fields = error.details.get("fields") or [{}]
+    field = error.details.get("field") or fields[0].get("field")
+    return {
+        "error": {
+            "message": str(error),
+            "type": KINDS.get(status, "api_error"),
+            "param": field if isinstance(field, str) else None,
+            "code": error.code.value,
+            "details": error.details,
+        }
+    }
+
+
+def problem_response(error: AppError, path: str = "") -> Response:
+    """Return *error* as an answer, in the form that is spoken at *path*."""
+    body_of = error_body
+    if path == GRAPHQL_PATH:
+        body_of = graphql_body
+    elif path in {CHAT_PATH, MODELS_PATH} or path.startswith(f"{MODELS_PATH}/"):
+        body_of = openai_body
     return Response(
-        orjson.dumps(body), status, problem_headers(error), media_type="application/json"
+        orjson.dumps(body_of(error)),
+        STATUS[error.code],
+        problem_headers(error),
+        media_type="application/json",
     )
 
 
@@ -94,37 +134,33 @@ def not_an_object() -> InvalidInputError:
     )
 
 
-def _of_request(request: Request) -> tuple[str, bool]:
-    return request.scope.get("request_id", ""), request.url.path == GRAPHQL_PATH
-
-
 async def _on_error(request: Request, error: Exception) -> Response:
-    request_id, graphql = _of_request(request)
-    return problem_response(explain_failure(error, request_id), graphql=graphql)
+    request_id: str = request.scope.get("request_id", "")
+    return problem_response(explain_failure(error, request_id), request.url.path)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return await _on_error(request, error)
+    path = request.url.path
     problems: list[Any] = []
     for problem in error.errors():
         if problem["type"] == "json_invalid":
             reason = problem.get("ctx", {}).get("error", "")
-            return problem_response(not_json(reason))
+            return problem_response(not_json(reason), path)
         problems.append(problem)
     if any(
         problem["loc"] == ("body",) and problem["type"] in NOT_AN_OBJECT for problem in problems
     ):
-        return problem_response(not_an_object())
+        return problem_response(not_an_object(), path)
     # The first part of a place says where it was read: body, query or path.
     placed: list[Any] = [{**problem, "loc": problem["loc"][1:]} for problem in problems]
-    return problem_response(invalid_input(placed))
+    return problem_response(invalid_input(placed), path)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return await _on_error(request, error)
-    _, graphql = _of_request(request)
     path, method = request.url.path, request.method
     translated: AppError
     if error.status_code == HTTPStatus.NOT_FOUND:
@@ -135,7 +171,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         translated = BodyTooLargeError(str(error.detail))
     else:
         translated = InvalidInputError(str(error.detail))
-    response = problem_response(translated, graphql=graphql)
+    response = problem_response(translated, path)
     if error.headers:
         response.headers.update(error.headers)
     if "Allow" in response.headers and (allowed := _documented_methods(request)):

@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from providers.base import ProviderError
 from resolvers import inference
 from resolvers.answer_streams import AnswerStream
 from resolvers.errors import (
-    AppError,
     NotFoundError,
     UnsupportedOptionError,
 )
@@ -28,24 +27,12 @@ from rest_compat.completions import (
 )
 from rest_compat.deps import Ctx
 from rest_compat.direct import DirectAnswer, DirectRoute, EventStream, Posted
-from rest_compat.problems import STATUS, problem_headers
+from rest_compat.problems import CHAT_PATH, MODELS_PATH, openai_body
 from rest_compat.shapes import InferenceShape
 
 router = APIRouter(tags=["openai"])
 direct = APIRouter(tags=["openai"], route_class=DirectRoute)
-CHAT = "/v1/chat/completions"
-PATHS = re.escape(CHAT)
-# OpenAI's kinds of errors, by status; of any other it is `api_error`.
-KINDS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "insufficient_quota",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+PATHS = re.escape(CHAT_PATH)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -55,6 +42,10 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     include_usage: bool = Field(default=False, description="Tell the usage in a last chunk.")
+
+
+def _false_if_null(value: object) -> object:
+    return False if value is None else value
 
 
 class ChatRequest(InferenceRequest):
@@ -68,7 +59,12 @@ class ChatRequest(InferenceRequest):
     messages: Messages = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - it is frozen
         description="OpenAI chat messages, sent as they are."
     )
-    stream: Annotated[bool, Field(description="Answer in parts, as server-sent events.")] = False
+    stream: Annotated[
+        bool,
+        BeforeValidator(_false_if_null),
+        WithJsonSchema({"type": ["boolean", "null"]}),
+        Field(description="Answer in parts, as server-sent events."),
+    ] = False
     stream_options: StreamOptions | None = None
 
 
@@ -103,7 +99,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 @direct.post(
-    CHAT,
+    CHAT_PATH,
     operation_id="createChatCompletion",
     name="chat",
     responses=STREAMED,
@@ -112,7 +108,7 @@ async def create_chat_completion(body: ChatRequest) -> InferenceShape:  # type: 
     """Answer with a leaderboard's model in production, whole or as a stream."""
 
 
-@router.get("/v1/models", operation_id="listServedModels")
+@router.get(MODELS_PATH, operation_id="listServedModels")
 async def list_served_models(ctx: Ctx) -> ModelListShape:
     """List the leaderboards whose production can be called."""
     boards = await inference.list_served(ctx)
@@ -128,7 +124,7 @@ async def list_served_models(ctx: Ctx) -> ModelListShape:
     )
 
 
-@router.get("/v1/models/{model:path}", operation_id="getServedModel")
+@router.get(f"{MODELS_PATH}/{{model:path}}", operation_id="getServedModel")
 async def get_served_model(ctx: Ctx, model: str) -> ModelShape:
     """Return one of them."""
     reference = read_reference(model)
@@ -199,28 +195,3 @@ def _plain(chunk: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
 
 def _event(body: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
-
-
-def openai_body(error: AppError) -> dict[str, Any]:
-    """Return *error* as OpenAI's API tells one."""
-    status = int(STATUS[error.code])
-    field = error.details.get("field")
-    return {
-        "error": {
-            "message": str(error),
-            "type": KINDS.get(status, "api_error"),
-            "param": field if isinstance(field, str) else None,
-            "code": error.code.value,
-            "details": error.details,
-        }
-    }
-
-
-def refuse_openai(error: AppError) -> Response:
-    """Return *error* as an answer that OpenAI's clients understand."""
-    return Response(
-        orjson.dumps(openai_body(error)),
-        int(STATUS[error.code]),
-        problem_headers(error),
-        media_type="application/json",
-    )

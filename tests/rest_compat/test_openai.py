@@ -256,6 +256,40 @@ async def test_streams_that_an_open_circuit_refuses_tell_nothing_of_the_endpoint
     assert left_alone == ["openrouter:sandbox/fault-500"]
 
 
+async def test_every_failure_has_openai_s_form(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    board, _ = await serve(process, tenant, {"model_id": "sandbox/careful-large"})
+    huge: Any = [{"role": "user", "content": "x" * 11_000_000}]
+    with pytest.raises(openai.APIStatusError) as too_large:
+        await sdk.chat.completions.create(model=MODEL, messages=huge)
+    assert (too_large.value.status_code, too_large.value.code) == (413, "body_too_large")
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await sdk.models.retrieve("leaderboard/nothing")
+    assert (unknown.value.code, unknown.value.type) == ("not_found", "not_found_error")
+    with pytest.raises(openai.APIStatusError) as not_taken:
+        await sdk.post("/models", cast_to=object)
+    assert (not_taken.value.status_code, not_taken.value.code) == (405, "method_not_allowed")
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await sdk.chat.completions.create(model=MODEL, messages=SUM, max_tokens=0)
+    assert (wrong.value.code, wrong.value.param) == ("invalid_input", "max_tokens")
+    asked = {"model": MODEL, "messages": SUM, "stream": None}
+    answer: Any = await sdk.post("/chat/completions", cast_to=object, body=asked)
+    assert answer["object"] == "chat.completion"
+    trace = await the_trace(process)
+    assert (trace.leaderboard_id, trace.input) == (board.id, SUM[0]["content"])
+
+
+async def test_the_input_of_a_trace_is_what_the_model_was_sent(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board, _ = await serve(process, tenant, {"model_id": "sandbox/careful-large"})
+    both = {"input": "What is 7 + 8?", "messages": SUM}
+    answer = await client.post(f"/v1/leaderboard/{board.id}/inference", json=both)
+    assert answer.status_code == 200
+    assert (await the_trace(process)).input == SUM[0]["content"]
+
+
 async def test_streams_that_break_off_open_a_circuit_as_other_failures_do(
     sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
 ) -> None:
