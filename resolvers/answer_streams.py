@@ -43,7 +43,6 @@ class AnswerStream:
         self._first_byte_ms: float | None = None
         self._tally = ChatTally(self.model.target)
         self._chunk_count = 0
-        self._attempts = 0
         self._meter = call.ctx.services.meters.calls(CallSource.INFERENCE)
         self._is_noted = False
 
@@ -72,12 +71,11 @@ class AnswerStream:
     async def _open(self, model: ServingModel, params: Mapping[str, Any]) -> ProviderError | None:
         """Ask a model, again after a failure in which nothing was generated."""
         health = model.health
-        self._attempts = 0
         while True:
             began: float | None = None
             try:
                 await health.wait()
-                self._attempts += 1
+                self.call.attempts += 1
                 self.call.asked_at = began = perf_counter()
                 self.call.is_asking = True
                 await self._receive_first(model, params)
@@ -94,9 +92,9 @@ class AnswerStream:
                 await self._stack.aclose()
                 if began is not None:  # it was asked, and not refused by us
                     await health.note(error)
-                wait = wait_seconds(error, self._attempts)
-                is_over = self._attempts > RETRIES or wait > LONGEST_WAIT_SECONDS
-                if is_over or not error.is_retryable or not self._attempts:
+                wait = wait_seconds(error, self.call.attempts)
+                is_over = self.call.attempts > RETRIES or wait > LONGEST_WAIT_SECONDS
+                if is_over or not error.is_retryable or not self.call.attempts:
                     return error
                 await asyncio.sleep(wait)
             else:
@@ -156,7 +154,7 @@ class AnswerStream:
 
     def _outcome(self, answer: ChatAnswer | None, error: ProviderError | None) -> CallOutcome:
         latency_ms = (perf_counter() - self.call.asked_at) * 1000
-        return CallOutcome(answer, error, latency_ms, self._attempts, self._first_byte_ms)
+        return CallOutcome(answer, error, latency_ms, self.call.attempts, self._first_byte_ms)
 
     async def _end(self, outcome: CallOutcome) -> EndedCall:
         """Count the answer, once, and have what it leaves stored."""

@@ -55,20 +55,22 @@ class CallOutcome:
         """What it cost in US dollars; None when that is not known."""
         if self.answer is not None:
             return self.answer.cost_usd
-        asked_in_vain = self.error is not None and self.error.code in MAY_HAVE_GENERATED
-        if asked_in_vain and self.attempts:
-            return None
-        return Decimal(0)
+        error = self.error
+        if error is None or not self.attempts or error.is_retryable:
+            return Decimal(0)
+        return None if error.code in MAY_HAVE_GENERATED else Decimal(0)
 
 
 class CallProgress(Protocol):
     """Where somebody can see how far a call has come.
 
     Attributes:
+        attempts: How often the model was asked.
         is_asking: A model is being asked, or may have generated something; between two attempts
             it is not.
     """
 
+    attempts: int
     is_asking: bool
 
 
@@ -149,6 +151,7 @@ async def _ask(
     answer: ChatAnswer | None = None
     error: ProviderError | None = None
     if progress is not None:
+        progress.attempts = attempts
         progress.is_asking = True
     began = time.perf_counter()
     try:

@@ -64,6 +64,7 @@ class ServingCall:
         held_usd: What is held for it, in US dollars.
         asked: Who was asked last.
         asked_at: When that was, by the performance counter.
+        attempts: How often that model was asked.
         is_asking: Whether that model is being asked: between two attempts it is not.
         is_repeatable: Whether a repeat of the request finds its answer by its id.
         is_ended: Whether what it leaves is on its way to be stored.
@@ -85,6 +86,7 @@ class ServingCall:
     held_usd: Decimal = ZERO
     asked: ServingModel | None = None
     asked_at: float = 0.0
+    attempts: int = 0
     is_asking: bool = False
     is_repeatable: bool = False
     is_ended: bool = False
@@ -221,6 +223,7 @@ class ServingCall:
                 raise
             return await self.next_turn()
         self._turns += 1
+        self.attempts = 0
         self.asked, self.asked_at = model, perf_counter()
         return model, params
 
@@ -266,10 +269,13 @@ class ServingCall:
         Args:
             answer: What had come of it.
         """
-        error = ProviderError(ProviderErrorCode.CANCELLED, "the caller went away")
+        is_between = answer is None and not self.is_asking
+        error = ProviderError(
+            ProviderErrorCode.CANCELLED, "the caller went away", is_retryable=is_between
+        )
         if self.is_repeatable:
             self.id = new_id()  # a repeat shall not find that nobody waited, but ask anew
-        return self._interrupted(answer, error, attempts=int(self.is_asking))
+        return self._interrupted(answer, error, attempts=self.attempts)
 
     def given_up(self) -> Served:
         """Return how the call ends when a fault that is not the model's keeps it from going on."""

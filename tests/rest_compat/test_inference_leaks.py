@@ -201,6 +201,7 @@ async def test_who_leaves_between_two_attempts_owes_nothing(
         writer.transport.abort()
         (trace,) = await scene.settles()
     assert (trace.status, trace.cost_usd) == ("cancelled", Decimal(0))
+    assert trace.trace_metadata["attempts"] == 1
 
 
 CANCELLATIONS = 120
