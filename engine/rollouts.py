@@ -61,7 +61,7 @@ class Guardrails:
         max_error_rate_increase: Share of requests that fail, or are left unanswered, less
             production's.
         max_latency_ratio: Of answered requests' geometric mean latencies.
-        max_cost_ratio: Of requests' mean costs.
+        max_cost_ratio: Of answered requests' mean costs.
         min_score_difference: Mean judge score, 0 to 1, less production's; 0 or below.
         judge_share: Share of answers that are judged.
     """
@@ -146,7 +146,7 @@ class Observation:
     Attributes:
         step: The rollout's when the request was assigned.
         latency_ms: Until it was answered, or its caller left.
-        cost_usd: None when it is not known.
+        cost_usd: None when it is not known, or was not answered.
     """
 
     rollout_id: UUID
@@ -188,7 +188,7 @@ class ArmSums:
         requests: How many there were.
         errors: Of these, how many failed.
         log_latency: Natural logarithms of milliseconds, of those that were answered.
-        cost_usd: Of those whose cost is known, failed ones too.
+        cost_usd: Of answered requests whose cost is known.
         score: Judge scores, 0 to 1.
     """
 

@@ -10,6 +10,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -69,13 +70,20 @@ class _Endpoint:
         failures: In a row.
         openings: How often in a row its circuit has opened.
         probed_until: By that clock; somebody is finding out whether it works again.
+        prober: Who that is.
     """
 
     closed_until: float = 0.0
     failures: int = 0
     openings: int = 0
     probed_until: float = 0.0
+    prober: "asyncio.Task[Any] | None" = None
     reason: str = ""
+
+    def probe(self, seconds: float) -> None:
+        """Have the running task find out, within *seconds*, whether the endpoint works again."""
+        self.probed_until = time.monotonic() + seconds
+        self.prober = asyncio.current_task()
 
 
 def endpoints_of(target: ChatTarget) -> tuple[str, str]:
@@ -188,10 +196,10 @@ class ProviderHealth:
         return known is not None and known.openings > 0
 
     def leave(self, workspace_id: UUID, target: ChatTarget) -> None:
-        """Note that a call of *target* was given up before anything was known of its end."""
+        """Note that this task gives a call of *target* up before anything is known of its end."""
         known = self._endpoints.get((workspace_id, endpoints_of(target)[1]))
-        if known is not None:
-            known.probed_until = 0.0
+        if known is not None and known.prober is asyncio.current_task():
+            known.probed_until, known.prober = 0.0, None
 
     @property
     def open_count(self) -> int:
@@ -234,7 +242,7 @@ class ProviderHealth:
             if seconds <= 0 and closed.probed_until < now:
                 # Of those who wait for an open circuit, one goes first.
                 if closed.openings:
-                    closed.probed_until = now + target.timeout_seconds
+                    closed.probe(target.timeout_seconds)
                 return
             await wait_for_event(stopped, min(max(seconds, 0.05), READ_SECONDS))
 
@@ -263,7 +271,7 @@ class ProviderHealth:
                 retry_after_seconds=seconds,
             )
         if closed.openings:  # one call finds out whether it works again
-            closed.probed_until = now + target.timeout_seconds
+            closed.probe(target.timeout_seconds)
 
     async def note(
         self, workspace_id: UUID, target: ChatTarget, error: ProviderError | None
@@ -273,7 +281,7 @@ class ProviderHealth:
         if error is None and (workspace_id, circuit) not in self._endpoints:
             return
         known = self._endpoint(workspace_id, circuit)
-        known.probed_until = 0.0
+        known.probed_until, known.prober = 0.0, None
         if error is not None and error.retry_after_seconds:
             seconds = min(error.retry_after_seconds, LONGEST_CLOSED_SECONDS)
             said = await self._said(workspace_id, str(error))

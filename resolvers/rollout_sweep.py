@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from db.models import Rollout, Shadow
+from db.models import Leaderboard, Rollout, Shadow
 from db.session import ReadSession
 from engine.guardrails import Action, Decision, decide
 from engine.rollouts import read_settings
@@ -79,7 +79,7 @@ async def look_at(session: ReadSession, rollout: Rollout) -> Decision:
 
 @requires(SYSTEM)
 async def end_shadows(ctx: Context) -> None:
-    """Charge what servers that died had held, and end the shadows whose time is over."""
+    """Charge what servers that died had held, and end shadows that are over."""
     async with ctx.database.write() as session:
         await charge_expired_holds(session)
     now = datetime.now(UTC)
@@ -88,4 +88,10 @@ async def end_shadows(ctx: Context) -> None:
             update(Shadow)
             .where(Shadow.status == "running", Shadow.ends_at <= now)
             .values(status="ended", reason="its time is over", finished_at=now)
+        )
+        deleted = select(Leaderboard.id).where(Leaderboard.deleted_at.is_not(None))
+        await session.execute(
+            update(Shadow)
+            .where(Shadow.status == "running", Shadow.leaderboard_id.in_(deleted))
+            .values(status="stopped", reason="the leaderboard was deleted", finished_at=now)
         )

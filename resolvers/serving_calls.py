@@ -31,7 +31,7 @@ from resolvers.meters import CallSource, Refusal
 from resolvers.model_calls import CallOutcome, call_model, trace_values
 from resolvers.reservations import Reservation
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
-from resolvers.token_room import reserve
+from resolvers.token_room import is_lasting, reserve
 
 log = logging.getLogger("gero.calls")
 
@@ -58,12 +58,13 @@ class ServingCall:
         reservations: What is reserved for it so far.
         arm: Of the leaderboard's rollout, who serves the request.
         models: Who serves it, and then who stands in for it, in this order.
-        unaffordable: The canary that the token's budget had no room for, and why.
+        passed_over: Why the canary was not asked, which the token had no room for.
         failed: The models that failed before another was asked, with the reason.
         owed_usd: What those may have cost, in US dollars.
         held_usd: What is held for it, in US dollars.
         asked: Who was asked last.
         asked_at: When that was, by the performance counter.
+        began_at: When that model was asked first, by `perf_counter`.
         attempts: How often that model was asked.
         is_asking: Whether that model is being asked: between two attempts it is not.
         is_repeatable: Whether a repeat of the request finds its answer by its id.
@@ -80,12 +81,13 @@ class ServingCall:
     reservations: list[Reservation] = field(default_factory=list)
     arm: Arm | None = None
     models: Sequence[ServingModel] = ()
-    unaffordable: Mapping[str, str] | None = None
+    passed_over: AppError | None = None
     failed: list[tuple[ServingModel, ProviderError]] = field(default_factory=list)
     owed_usd: Decimal = ZERO
     held_usd: Decimal = ZERO
     asked: ServingModel | None = None
     asked_at: float = 0.0
+    began_at: float = 0.0
     attempts: int = 0
     is_asking: bool = False
     is_repeatable: bool = False
@@ -156,6 +158,7 @@ class ServingCall:
                 tokens,
                 into=self.reservations,
                 seconds=self.board.longest_seconds + self.ctx.services.limits.hold_seconds,
+                is_trial=self._is_canary(model),
             )
             self.held_usd += max(further_usd, ZERO)
         return params
@@ -225,18 +228,22 @@ class ServingCall:
         self._turns += 1
         self.attempts = 0
         self.asked, self.asked_at = model, perf_counter()
+        self.began_at = self.asked_at
         return model, params
 
-    def _passes_canary_over(self, model: ServingModel, refusal: AppError) -> bool:
-        """Have production serve at once where the token's budget has no room for the canary.
+    def _is_canary(self, model: ServingModel) -> bool:
+        """Tell whether *model* is tried on the caller, for whom production does what it can't."""
+        return self.arm is Arm.CANARY and model is self.board.canary
 
-        It is a failure of the canary, which in production would leave this caller without an
-        answer. What production has no room for either is refused in both arms, and counts in none.
+    def _passes_canary_over(self, model: ServingModel, refusal: AppError) -> bool:
+        """Have production serve at once where the token has no room for the canary.
+
+        What production has no room for either is refused in both arms, and counts in none. Nor
+        does a request count that other calls kept from the canary: production's would have waited.
         """
-        is_canarys = self.arm is Arm.CANARY and self.unaffordable is None
-        if not is_canarys or isinstance(refusal, RateLimitedError):
+        if not self._is_canary(model) or refusal.details.get("limit") == "requests":
             return False
-        self.unaffordable = {"model": model.name, "error": f"{refusal.code}: {refusal}"}
+        self.passed_over = refusal
         self.models = self.models[1:]
         return True
 
@@ -244,7 +251,9 @@ class ServingCall:
         """Tell whether another model is to be asked, and note what this one may have cost."""
         error = served.outcome.error
         is_last = len(self.failed) + 1 == len(self.models)
-        if error is None or is_last or error.code in NO_OTHER_WOULD_DO:
+        if error is None or is_last:
+            return False
+        if error.code in NO_OTHER_WOULD_DO and not self._is_canary(served.model):
             return False
         self.failed.append((served.model, error))
         cost_usd = served.outcome.cost_usd
@@ -356,11 +365,14 @@ class ServingCall:
         rollout, error = self.board.rollout, outcome.error
         if rollout is None or self.arm is None:
             return None
-        is_failed = bool(self.failed) or self.unaffordable is not None
+        if self.passed_over is not None and not is_lasting(self.passed_over):
+            return None
+        is_failed = bool(self.failed) or self.passed_over is not None
         is_error: bool | None = is_failed or error is not None
         if error is not None and error.code is ProviderErrorCode.CANCELLED and not is_failed:
             is_error = observe_leaver(
-                waited_ms=outcome.latency_ms, has_begun=outcome.answer is not None
+                waited_ms=(perf_counter() - self.began_at) * 1000,
+                has_begun=outcome.answer is not None and _says_something(outcome.answer),
             )
         if is_error is None:
             return None
@@ -368,7 +380,8 @@ class ServingCall:
             self.arm,
             is_error=is_error,
             latency_ms=outcome.latency_ms,
-            cost_usd=None if is_failed else outcome.cost_usd,
+            # Of a failure it is known in one arm and not in the other, which has stand-ins.
+            cost_usd=None if is_error else outcome.cost_usd,
         )
 
     def _metadata(self) -> dict[str, Any]:
@@ -377,10 +390,21 @@ class ServingCall:
             noted["user"] = self.request.user
         if self.board.rollout is not None and self.arm is not None:
             noted |= self.board.rollout.note(self.arm)
-        if self.failed or self.unaffordable is not None:
-            failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
-            noted["failed"] = [*filter(None, [self.unaffordable]), *failed]
+        failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
+        if self.passed_over is not None and self.board.canary is not None:
+            why = f"{self.passed_over.code}: {self.passed_over}"
+            failed.insert(0, {"model": self.board.canary.name, "error": why})
+        if failed:
+            noted["failed"] = failed
         return noted
+
+
+def _says_something(answer: ChatAnswer) -> bool:
+    """Tell whether more has come than who is speaking."""
+    choices = (answer.completion or {}).get("choices")
+    message = choices[0].get("message") if choices else None
+    fields = message if isinstance(message, dict) else {}
+    return bool(answer.output) or any(fields[name] for name in fields if name != "role")
 
 
 def _log_lost(stored: "asyncio.Future[None]") -> None:

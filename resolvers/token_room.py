@@ -37,6 +37,7 @@ async def reserve(
     *,
     into: list[Reservation],
     seconds: float,
+    is_trial: bool = False,
 ) -> None:
     """Reserve what a call may use of its token's limits.
 
@@ -50,6 +51,8 @@ async def reserve(
         into: What the call has reserved before, to which this is added, also when the caller is
             cancelled meanwhile.
         seconds: After so long without a settlement, the hold is given back.
+        is_trial: Another model is asked if there is no room for this one: it is not waited for,
+            and nobody is refused.
 
     Raises:
         BudgetExceededError: The budget has less left.
@@ -62,8 +65,7 @@ async def reserve(
         return
     give_up_at = time.monotonic() + ctx.services.limits.budget_wait_seconds
     while True:
-        requests = 0 if into else 1
-        asked = _reservation(ctx, amount_usd, requests, tokens, seconds)
+        asked = _reservation(ctx, amount_usd, 0 if into else 1, tokens, seconds)
         await _decide(ctx, asked, into)
         if asked.state is None:
             raise UnauthenticatedError("the API token was deleted")
@@ -71,9 +73,10 @@ async def reserve(
             if may_borrow:
                 ctx.services.leases.note(asked, seconds)
             return
+        if is_trial:
+            raise _refusal(asked, asked.state)
         ctx.services.leases.close(asked.token_id)
-        is_late = time.monotonic() > give_up_at
-        if is_late or not _may_wait(asked, asked.state):
+        if time.monotonic() > give_up_at or not _may_wait(asked, asked.state):
             ctx.services.meters.refused(REFUSALS[asked.refused])
             raise _refusal(asked, asked.state)
         await asyncio.sleep(ROOM_SECONDS)
@@ -141,6 +144,14 @@ def _may_wait(asked: Reservation, state: TokenState) -> bool:
     if asked.refused != "budget" or state.limit_usd is None:
         return False
     return asked.amount_usd <= state.limit_usd - state.used_usd
+
+
+def is_lasting(refusal: AppError) -> bool:
+    """Tell whether a call would be refused also if its token had no other under way."""
+    told = refusal.details
+    if isinstance(refusal, BudgetExceededError):
+        return bool(told["needed_usd"] > told["limit_usd"] - told["used_usd"])
+    return refusal.retry_after_seconds is None
 
 
 def _refusal(asked: Reservation, state: TokenState) -> AppError:

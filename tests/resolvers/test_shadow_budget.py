@@ -16,7 +16,7 @@ from db.models import Leaderboard, Shadow, ShadowHold
 from resolvers.candidates import remove_candidate
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
 from resolvers.inputs import LeaderboardChanges, NewShadow
-from resolvers.leaderboards import update_leaderboard
+from resolvers.leaderboards import delete_leaderboard, update_leaderboard
 from resolvers.rollout_plan import ShadowPlan, load_plans
 from resolvers.rollout_sweep import end_shadows
 from resolvers.shadow_budget import hold_shadow, settle_shadow
@@ -192,6 +192,15 @@ async def test_another_one_takes_its_place_and_a_challenger_that_leaves_ends_it(
     assert (await read_shadow(process, first)).reason == f"shadow {second.id} took its place"
     await remove_candidate(ctx, first.leaderboard_id, first.challenger_id)
     assert (await read_shadow(process, second)).reason == "the model has left the leaderboard"
+
+
+async def test_a_shadow_ends_with_its_leaderboard(process: Process, tenant: Tenant) -> None:
+    shadow = await make_shadow(process, tenant)
+    await delete_leaderboard(process.system_context(tenant.workspace_id), shadow.leaderboard_id)
+    await end_shadows(process.system_context())
+    async with process.database.read() as session:
+        ended = await session.get_one(Shadow, shadow.id)
+    assert (ended.status, ended.reason) == ("stopped", "the leaderboard was deleted")
 
 
 async def test_a_challenger_that_goes_into_production_ends_it(

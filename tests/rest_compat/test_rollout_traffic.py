@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
+from starlette.responses import JSONResponse, Response
 
 from app.services import Process
-from db.models import Candidate, Charge, Leaderboard, Rollout, Shadow, Trace
+from db.models import ApiToken, Candidate, Charge, Leaderboard, Rollout, Shadow, Trace
 from resolvers.inputs import NewShadow, RolloutSettings
 from resolvers.rollout_sums import read_step_sums
 from resolvers.rollout_sweep import advance_rollouts
@@ -18,6 +19,7 @@ from resolvers.rollouts import start_rollout
 from resolvers.shadows import start_shadow
 from tests.conftest import LONGEST_WAIT_SECONDS
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
+from tests.model_peer import model_peer
 from tests.providers.http_peer import Exchange, http_peer
 
 PRICES: dict[str, Any] = {
@@ -158,6 +160,75 @@ async def test_production_serves_whom_the_canary_is_too_dear_for(
     assert refused.json()["details"]["needed_usd"] < 0.01
 
 
+async def test_a_canary_waits_for_no_room_that_other_calls_hold(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    dear: Any = dict.fromkeys(PRICES, Decimal(400))
+    models = [await make_candidate(process, board, **PRICES),
+              await make_candidate(process, board, model_id=CANARY, **dear)]  # fmt: skip
+    await make_ranked_run(process, board, models)
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.999999, 1]))
+    token = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal(1), name="busy")
+    async with process.database.write() as session:
+        held = update(ApiToken).where(ApiToken.name == "busy")
+        await session.execute(held.values(budget_held_usd=Decimal("0.9")))
+    client.headers["Authorization"] = f"Bearer {token}"
+    assert (await infer(client, board)).status_code == 200
+    async with process.database.read() as session:
+        trace = (await session.scalars(select(Trace).where(Trace.source == "inference"))).one()
+        sums = await read_step_sums(session, rollout.id, 0)
+    assert trace.trace_metadata["failed"][0]["model"] == CANARY
+    assert [arm.requests for arm in sums] == [0, 0]
+
+
+async def test_a_canary_that_takes_more_tokens_than_there_are_is_passed_over(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    models = [await make_candidate(process, board, params={"max_tokens": most})
+              for most in (50, 5_000)]  # fmt: skip
+    await make_ranked_run(process, board, models)
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.999999, 1]))
+    token = await make_token(process, tenant.workspace_id, tokens_per_minute=3_000)
+    client.headers["Authorization"] = f"Bearer {token}"
+    assert (await infer(client, board)).status_code == 200
+    async with process.database.read() as session:
+        _, tried = await read_step_sums(session, rollout.id, 0)
+    assert (tried.requests, tried.errors) == (1, 1)
+
+
+async def test_what_fails_costs_nothing_in_either_arm(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    """Only a canary has stand-ins: its failures would weigh otherwise than production's."""
+
+    def refuse_some(_model: str, question: str) -> Response | str:
+        if "odd" in question:
+            return JSONResponse({"error": {"message": "too odd"}}, status_code=400)
+        return question
+
+    async with model_peer(1) as peer:
+        peer.answer = refuse_some
+        board = await make_leaderboard(process, tenant.workspace_id)
+        models = [await make_candidate(process, board, endpoint_url=peer.endpoint(name))
+                  for name in ("first", "second")]  # fmt: skip
+        await make_ranked_run(process, board, models)
+        ctx = process.system_context(tenant.workspace_id)
+        rollout = await start_rollout(ctx, board.id, models[1].id, settings(steps=[0.5, 1]))
+        for number in range(40):
+            asked = "odd" if number % 2 else "even"
+            answer = await infer(client, board, input=asked, user=str(number // 2))
+            assert answer.status_code == (502 if number % 2 else 200)
+        async with process.database.read() as session:
+            arms = await read_step_sums(session, rollout.id, 0)
+    for arm in arms:
+        assert (arm.requests, arm.errors) == (2 * arm.errors, arm.cost_usd.count)
+        assert arm.cost_usd.mean == pytest.approx(peer.cost_usd)
+
+
 PART = b'data: {"choices": [{"index": 0, "delta": {"content": "2 + 3"}}]}\n\n'
 
 
@@ -165,7 +236,9 @@ async def hang(exchange: Exchange) -> None:
     """Answer nothing, or, as a stream, no more than the beginning."""
     if exchange.json().get("stream"):
         await exchange.begin_stream()
-        await exchange.send_chunks(PART)
+        is_mute = "mute" in exchange.json()["messages"][-1]["content"]
+        await exchange.send_chunks(PART.replace(b'"content": "2 + 3"', b'"role": "assistant"')
+                                   if is_mute else PART)  # fmt: skip
     await exchange.wait_until_left()
 
 
@@ -183,20 +256,23 @@ async def test_callers_who_leave_a_canary_that_hangs_count(
             await client.post(
                 f"/v1/leaderboard/{board.id}/inference", json={"input": "2 + 3?"}, timeout=1.5
             )
-        body = {
-            "model": f"leaderboard/{board.id}", "stream": True,
-            "messages": [{"role": "user", "content": "What is 2 + 3?"}],
-        }  # fmt: skip
-        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            await anext(answer.aiter_bytes())
+        for question, seconds in (("What is 2 + 3?", 0), ("Be mute", 1.2)):
+            body = {
+                "model": f"leaderboard/{board.id}", "stream": True,
+                "messages": [{"role": "user", "content": question}],
+            }  # fmt: skip
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                parts = answer.aiter_bytes()
+                await anext(parts)
+                await asyncio.sleep(seconds)
         async with asyncio.timeout(LONGEST_WAIT_SECONDS):
             while True:
                 async with process.database.read() as session:
                     _, tried = await read_step_sums(session, rollout.id, 0)
-                if tried.requests == 2:
+                if tried.requests == 3:
                     break
                 await asyncio.sleep(0.02)
-    assert (tried.errors, tried.log_latency.count) == (1, 1)
+    assert (tried.errors, tried.log_latency.count) == (2, 1)
 
 
 @pytest.mark.parametrize("fallback_models", [0, 2])
