@@ -145,8 +145,9 @@ class Redactor:
         return self._redact_number(value, counts, depth)
 
     def _redact_number(self, value: float, counts: Counter[str], depth: int) -> Any:
-        forms = [repr(value)]
-        if type(value) is float and value.is_integer():
+        is_float = type(value) is float
+        forms = [orjson.dumps(value).decode() if is_float else str(value)]
+        if is_float and value.is_integer():
             forms.append(str(int(value)))  # a card's, say, that lost its digits to an exponent
         for written in forms:
             redacted = self._redact_text(written, counts, depth)
@@ -183,7 +184,7 @@ class Redactor:
     def _redact_once(self, text: str, counts: Counter[str], depth: int) -> str:
         encoded = text.encode(*_ENCODING)
         has_match = self._has_match(encoded)
-        if _may_be_json(text) and (has_match or self._keys or "\\u" in text):
+        if _may_be_json(text) and (has_match or self._keys or self.rules.patterns or "\\" in text):
             inside = self._redact_inside(text, counts, depth)
             if inside is not text:
                 text, encoded = inside, inside.encode(*_ENCODING)

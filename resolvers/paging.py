@@ -217,7 +217,14 @@ def cut_page(rows: Iterable[T], request: PageRequest) -> Page[T]:
 
 def by_number(column: str, *, descending: bool) -> Order:
     """Order by a numeric column that is never null."""
-    return Order(column=column, parse=Decimal, descending=descending)
+    return Order(column=column, parse=_read_number, descending=descending)
+
+
+def _read_number(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError(text)
+    return number
 
 
 def by_place(column: str, *, descending: bool = False) -> Order:

@@ -47,7 +47,7 @@ STORE_WORDS = text(f"""
 INSERT INTO trace_words (id, workspace_id, words)
 SELECT id, workspace_id, {WORDS} FROM trace_text
 WHERE id = ANY(:ids) AND id >= :first AND id <= :last
-ON CONFLICT DO NOTHING
+ON CONFLICT (id) DO UPDATE SET words = EXCLUDED.words
 """)  # noqa: S608 - of our own constants
 DELETE_FEEDBACK = text("""
 DELETE FROM trace_feedback WHERE id IN (

@@ -51,7 +51,7 @@ def sought(search: str) -> str:
     Args:
         search: As web search engines take it: every other part is in quotation marks.
     """
-    parts = search.split('"')
+    parts = re.sub(r"\s", " ", search).split('"')  # PostgreSQL knows those of ASCII alone
     parts[::2] = (MINUS_IN_A_WORD.sub(END_OF_WORD, part) for part in parts[::2])
     parts[::2] = (re.sub(SIGNS.replace("-", ""), END_OF_WORD, part) for part in parts[::2])
     parts[1::2] = (re.sub(SIGNS, END_OF_WORD, part) for part in parts[1::2])

@@ -221,6 +221,36 @@ def test_values_of_redacted_keys_are_replaced_whole_at_any_depth() -> None:
             r"""1: {"\u043a\u041b\u042e\u0427": "x"}""",
             r"""1: {"\u043a\u041b\u042e\u0427": "[redacted:key]"}""",
         ),
+        (
+            "{'password': b'hunter2', 'n': 1}",
+            "{'password': [redacted:key], 'n': 1}",
+        ),
+        (
+            "{'password': (b'a', 'hunter2'), 'p': PosixPath('/x')}",
+            "{'password': [redacted:key], 'p': PosixPath('/x')}",
+        ),
+        ("{'password': PosixPath('/hunter2'), 'n': 1}", "{'password': [redacted:key], 'n': 1}"),
+        (
+            "x = {'password': '''hunter2''', 'n': 1}",
+            "x = {'password': '''[redacted:key]''', 'n': 1}",
+        ),
+        (
+            r'"{\"password\":\n\t\"hunter2\"}" ok',
+            r'"{\"password\":\n\t\"[redacted:key]\"}" ok',
+        ),
+        ('in "password":\u00a0"hunter2"', 'in "password":\u00a0"[redacted:key]"'),
+        (
+            'x {"password": {\n  # don\'t log this\n  "required": true}, "n": 1}\ny = 2',
+            'x {"password": [redacted:key], "n": 1}\ny = 2',
+        ),
+        (
+            r'1: {"a": "{\"password\": \"hunt", "status": 200}',
+            r'1: {"a": "{\"password\": \"[redacted:key]", "status": 200}',
+        ),
+        (
+            r'1: {"a": "{\"password\": {\"a\": \"hunt\"", "status": 200}',
+            r'1: {"a": "{\"password\": [redacted:key]", "status": 200}',
+        ),
         ('\ufeff{"password": NaN, "b": {}}', '\ufeff{"password": [redacted:key], "b": {}}'),
     ],
 )
@@ -253,6 +283,24 @@ def test_patterns_of_ones_own_see_numbers_of_every_kind() -> None:
         "[redacted:id]",
     ]
     assert own.redact_json([77310, 1.5, True, None, 1e300]) == [77310, 1.5, True, None, 1e300]
+
+
+def test_patterns_of_ones_own_see_json_as_it_says_and_not_as_it_is_escaped() -> None:
+    own = compile_redactor(
+        RedactionRules(
+            patterns=(
+                NamedPattern("customer", r"^CUST-\d+$"), NamedPattern("path", r"C:\\Users\\\w+"),
+                NamedPattern("word", r"\bsecret\b"), NamedPattern("tiny", r"^1\.5e-7$"),
+            )
+        )
+    )  # fmt: skip
+    text = json.dumps(
+        {"path": r"C:\Users\jane", "id": "CUST-7731", "note": "a\nsecret", "n": 1.5e-7}
+    )
+    assert own.redact_text(text) == (
+        '{"path":"[redacted:path]","id":"[redacted:customer]","note":"a\\n[redacted:word]",'
+        '"n":"[redacted:tiny]"}'
+    )
 
 
 def test_a_card_that_is_written_as_a_float_is_replaced() -> None:

@@ -1,6 +1,8 @@
 """Slices of lists that are not in the database."""
 
 from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -9,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolvers.errors import InvalidInputError
-from resolvers.paging import PageRequest, by_place, cut_places, read_page, write_cursor
+from resolvers.paging import (
+    PageRequest,
+    by_number,
+    by_place,
+    cut_places,
+    read_page,
+    write_cursor,
+)
 
 ORDER = replace(by_place("position"), of="Row")
 ID = UUID(int=7)
@@ -72,3 +81,13 @@ def test_a_cursor_without_a_place_is_refused() -> None:
     for request in (PageRequest(after=(None, ID)), PageRequest(before=(None, ID))):
         with pytest.raises(InvalidInputError):
             cut_places([1, 2], request)
+
+
+@pytest.mark.parametrize("number", ["sNaN", "NaN", "Infinity"])
+def test_a_cursor_at_no_number_is_none(number: str) -> None:
+    order = by_number("position", descending=False)
+    item: Any = Item(0)
+    item.position = Decimal(number)
+    cursor = write_cursor(item, replace(order, of="Row"))
+    with pytest.raises(InvalidInputError, match="is not a cursor of this list"):
+        read_page(first=1, after=cursor, last=None, before=None, of="Row", order=order)

@@ -85,6 +85,23 @@ async def test_words_are_found_whatever_stands_between_them(
             assert found == expected, search
 
 
+async def test_words_that_are_read_anew_take_the_place_of_those_before(
+    client: httpx2.AsyncClient, process: Process, board: Leaderboard, candidate: Candidate
+) -> None:
+    async with process.database.write() as session:
+        trace = trace_of(board, candidate, board.created_at, model="m", input="a/b", output="c")
+        await store_traces(session, [trace])
+    await find_words(process.system_context())
+    async with process.database.write() as session:
+        await session.execute(text("UPDATE trace_words SET words = '''a/b'''"))
+        await session.execute(
+            text("INSERT INTO trace_unsearched SELECT workspace_id, id FROM trace_text")
+        )
+    assert await find_words(process.system_context()) == 1
+    answer = await ask(client, LIST, filter={"search": "b c"})
+    assert answer["data"]["traces"]["nodes"] == [{"model": "m"}]
+
+
 @pytest.mark.parametrize(
     ("search", "wanted"),
     [
@@ -97,6 +114,7 @@ async def test_words_are_found_whatever_stands_between_them(
         ("a.b//c <d> @e ~/f", "a_b_c _d> _e _f"),
         ("a -", "a -"),
         ('"open -5', '"open _5'),
+        ("late\u3000-refund\u00a0OR x", "late -refund OR x"),
     ],
 )
 def test_a_minus_before_a_word_stays_and_other_signs_end_words(search: str, wanted: str) -> None:

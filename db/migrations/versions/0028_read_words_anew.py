@@ -2,8 +2,9 @@
 
 Why: signs that PostgreSQL makes one word with, of an address or a path, end words now, and the
 input's last word is not followed by the output's first. Until a worker has read a trace's text
-again, some 6,000 a second, it is found among the newest alone.
-Locks: trace_words for an instant. Going down does the same, for the words of before.
+again, some 6,000 a second, it is found by its words of before.
+Locks: none that readers or writers wait for. A worker of the version before that still runs reads
+what it takes in the old way. Going down does the same, for the words of before.
 """
 
 from alembic import op
@@ -24,7 +25,6 @@ def downgrade() -> None:
 
 def _read_anew() -> None:
     op.execute("SET LOCAL statement_timeout = 0")
-    op.execute("TRUNCATE trace_words")
     op.execute(
         "INSERT INTO trace_unsearched SELECT workspace_id, id FROM trace_text "
         "ON CONFLICT DO NOTHING"
