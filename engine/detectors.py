@@ -48,6 +48,7 @@ _IBAN_LENGTHS: Mapping[str, int] = {
 }
 
 
+_ESCAPES = frozenset({rb"\n", rb"\r", rb"\t"})
 _DIGIT = re.compile(rb"[0-9]")
 _LETTER_VALUES = {ord(letter): str(int(letter, 36)) for letter in string.ascii_uppercase}
 _IBANS = {
@@ -153,7 +154,7 @@ def _is_in_hash(text: bytes, start: int, end: int) -> bool:
 def _ibans(text: bytes, start: int, _end: int) -> Iterator[Span]:
     """Find account numbers by their first four characters; the country says where they end."""
     written = _IBANS[text[start : start + 2]].match(text, start)
-    if written is None or text[max(0, start - 1) : start].isalpha():
+    if written is None or _byte_before(text, start).isalpha():
         return
     if _passes_mod_97(written.group().replace(b" ", b"").decode()):
         yield written.span()
@@ -181,7 +182,7 @@ def _phones(text: bytes, start: int, end: int) -> Iterator[Span]:
     shortest, longest = _PHONE_DIGITS
     digit_count = len(_DIGIT.findall(text, start, end))
     if shortest <= digit_count <= longest and not (
-        text[max(0, start - 1) : start].isalnum() or text[end : end + 1].isdigit()
+        _byte_before(text, start).isalnum() or text[end : end + 1].isdigit()
     ):
         yield start, end
 
@@ -193,7 +194,7 @@ def _ipv4(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 def _ipv6(text: bytes, start: int, end: int) -> Iterator[Span]:
     """Find an address that has a digit: `A::B` is a name in several languages."""
-    if any(_is_of_a_word(text[at : at + 1]) for at in (start - 1, end) if at >= 0):
+    if any(map(_is_of_a_word, (_byte_before(text, start), text[end : end + 1]))):
         return
     written = text[start:end].decode()
     if _DIGIT.search(text, start, end):
@@ -204,13 +205,19 @@ def _ipv6(text: bytes, start: int, end: int) -> Iterator[Span]:
         yield start, end
 
 
+def _byte_before(text: bytes, start: int) -> bytes:
+    """Return the byte before; none where it ends an escape, as JSON has in the place of a line."""
+    before = text[max(0, start - 2) : start]
+    return b"" if before in _ESCAPES else before[-1:]
+
+
 def _is_of_a_word(character: bytes) -> bool:
     return character.isalnum() or character in {b":", b"_"}
 
 
 def _api_keys(text: bytes, start: int, end: int) -> Iterator[Span]:
     """Find keys; `sk-` is also the end of words, such as `task-`."""
-    if text.startswith(b"sk-", start) and text[max(0, start - 1) : start].isalpha():
+    if text.startswith(b"sk-", start) and _byte_before(text, start).isalpha():
         longest = max(text[start:end].replace(b"_", b"-").split(b"-"), key=len)
         if len(longest) < _BEARER_CHARACTERS or longest.isalpha():
             return

@@ -264,6 +264,13 @@ def test_what_is_escaped_in_json_inside_a_string_is_found() -> None:
     )
 
 
+def test_a_secret_at_the_begin_of_a_line_is_found_where_json_is_part_of_a_text() -> None:
+    secrets = "+14155550123", "DE89370400440532013000", "2001:db8::7", f"sk-{'a1' * 10}"
+    text = "1: " + json.dumps({"t": "call\n" + "\n".join(secrets)})
+    redacted = ALL.redact_text(text)
+    assert not any(secret in redacted for secret in secrets)
+
+
 def test_names_of_keys_are_redacted_without_losing_one() -> None:
     value = {"a@example.com": 1, "b@example.com": 2}
     assert ALL.redact_json(value) == {"[redacted:email]": 1, "[redacted:email][redacted:1]": 2}
