@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -30,6 +31,13 @@ def load_json(content: bytes) -> Any:
     except (RecursionError, orjson.JSONEncodeError):
         raise ValueError("it is nested too deeply") from None
     return value
+
+
+def first_choice(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first choice of a completion or a chunk; an empty one where there is none."""
+    choices = fields.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
 
 
 def _number(digits: str) -> int | float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from providers.answer_json import load_json
+from providers.answer_json import first_choice, load_json
 from providers.base import ChatAnswer, ChatTarget, CostSource, ProviderError, ProviderErrorCode
 from providers.event_stream import BYTE_ORDER_MARK
 from providers.http_failures import find_stated_failure, read_answered, shown_text
@@ -67,7 +67,7 @@ def _read(content: bytes, target: ChatTarget, media_type: str | None) -> tuple[s
         raise _invalid(reason, content, target) from error
     output = _find_output(value)
     fields = value if isinstance(value, dict) else {}
-    if output is None or fields.get("object") == "error" or _find_choice(fields).get("error"):
+    if output is None or fields.get("object") == "error" or first_choice(fields).get("error"):
         stated = find_stated_failure(fields, content, sent=target.headers)
         raise stated or _invalid(
             "no output in the answer: expected an OpenAI chat completion, one of the fields "
@@ -135,16 +135,10 @@ def _find_output(value: object) -> str | None:
         return _text(first.get("generated_text")) if isinstance(first, dict) else None
     if not isinstance(value, dict):
         return None
-    if choice := _find_choice(value):
+    if choice := first_choice(value):
         message = choice.get("message")
         return _output_of(message, choice) if isinstance(message, dict) else None
     return next((text for name in PLAIN_OUTPUT_FIELDS if (text := _text(value.get(name)))), None)
-
-
-def _find_choice(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = fields.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
 
 
 def _output_of(message: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:

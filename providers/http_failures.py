@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from providers.answer_json import first_choice
 from providers.base import ProviderError, ProviderErrorCode
 
 SHOWN_CHARACTERS = 500
@@ -90,9 +91,7 @@ def _find_failed_choice(
     fields: Mapping[str, Any], content: bytes, sent: Mapping[str, str]
 ) -> ProviderError | None:
     """Return the failure of an answer that had begun, which is not to be asked for again."""
-    choices = fields.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    error = first.get("error") if isinstance(first, dict) else None
+    error = first_choice(fields).get("error")
     if not error:
         return None
     return ProviderError(

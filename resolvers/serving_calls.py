@@ -14,6 +14,7 @@ from uuid import UUID
 from db.base import new_id
 from engine.prompts import text_of_messages
 from engine.rollouts import Arm, Observation, observe_leaver
+from providers.answer_json import first_choice
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
@@ -401,8 +402,7 @@ class ServingCall:
 
 def _says_something(answer: ChatAnswer) -> bool:
     """Tell whether more has come than who is speaking."""
-    choices = (answer.completion or {}).get("choices")
-    message = choices[0].get("message") if choices else None
+    message = first_choice(answer.completion or {}).get("message")
     fields = message if isinstance(message, dict) else {}
     return bool(answer.output) or any(fields[name] for name in fields if name != "role")
 

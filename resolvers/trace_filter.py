@@ -21,6 +21,9 @@ from resolvers.paging import AnySelect
 from resolvers.trace_words import holds_words, sought
 from resolvers.where import PREFIX, Where
 
+TraceSource = Literal["run", "inference", "shadow", "dataset", "manual"]
+"""What traces are made for."""
+
 # Fields that ids tell, and how the same bound of texts is named.
 INSTANTS: Final = {"since": "texts_from", "until": "texts_to"}
 # Whatever their values are, the traces are read in their order, up to the end of the page.
@@ -55,7 +58,7 @@ class TraceFilter(Where):
 
     TEXT: ClassVar[frozenset[str]] = frozenset({"source", "status", "has_error"})
 
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None
+    source: TraceSource | None = None
     status: Literal["ok", "error", "cancelled"] | None = None
     provider: str | None = None
     model: str | None = None

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from engine.instants import rfc3339
+from resolvers.trace_filter import TraceSource
 
 Instant = Annotated[
     datetime,
@@ -306,7 +307,7 @@ class TraceShape(Shape):
     id: UUID
     leaderboard_id: UUID | None
     run_id: UUID | None
-    source: Literal["run", "inference", "shadow", "dataset", "manual"]
+    source: TraceSource
     status: Literal["ok", "error", "cancelled"]
     provider: str | None
     model: str | None
@@ -344,7 +345,7 @@ class TraceStatsPointShape(Shape):
 
     begins_at: Instant
     model: str | None = Field(description="Whose, by model; empty when it is not known.")
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None
+    source: TraceSource | None
     count: int
     error_count: int
     latency_ms_p50: float = Field(description="Within 2.5% of the true one, as the others.")

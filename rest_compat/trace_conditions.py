@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Query
 
 from resolvers.inputs import TraceConditions, WrittenInstant
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, TraceSource
 
 
 def _parameter(description: str) -> object:
@@ -15,7 +15,7 @@ def _parameter(description: str) -> object:
 
 
 def read_trace_filter(
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None,
+    source: TraceSource | None = None,
     run_id: UUID | None = None,
     status: Annotated[
         Literal["ok", "error", "cancelled"] | None, _parameter("Ended like this.")

@@ -29,7 +29,8 @@ from app.serving import listen, serving, url_of, working
 from app.settings import Settings, load_settings
 from app.worker import create_worker
 from db.migrations.runner import migrate_url
-from tests.factories import Tenant, make_tenant
+from db.models import Candidate, Leaderboard
+from tests.factories import Tenant, make_candidate, make_leaderboard, make_tenant
 
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 JWT_SECRET = "a secret of the tests, long enough for HS256"
@@ -200,6 +201,16 @@ async def worker(settings: Settings, process: Process) -> AsyncIterator[None]:
 @pytest.fixture
 async def tenant(process: Process) -> Tenant:
     return await make_tenant(process)
+
+
+@pytest.fixture
+async def board(process: Process, tenant: Tenant) -> Leaderboard:
+    return await make_leaderboard(process, tenant.workspace_id)
+
+
+@pytest.fixture
+async def candidate(process: Process, board: Leaderboard) -> Candidate:
+    return await make_candidate(process, board)
 
 
 @pytest.fixture

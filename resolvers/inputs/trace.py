@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from resolvers.inputs.base import Input, WrittenInstant
-from resolvers.trace_filter import TraceFilter
+from resolvers.trace_filter import TraceFilter, TraceSource
 
 MAX_ROWS = 10_000
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
@@ -57,7 +57,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 class TraceConditions(Input):
     """Which traces are asked for; what is left out does not matter."""
 
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None
+    source: TraceSource | None = None
     status: Literal["ok", "error", "cancelled"] | None = None
     provider: Word | None = None
     model: Word | None = None

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from resolvers.inputs.base import Input, WrittenInstant
+from resolvers.trace_filter import TraceSource
 
 
 class TraceStatsQuery(Input):
@@ -24,7 +25,5 @@ class TraceStatsQuery(Input):
     by: Literal["none", "model", "source"] = Field(
         default="none", description="What else points are told apart by."
     )
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = Field(
-        default=None, description="Of traces made for this alone."
-    )
+    source: TraceSource | None = Field(default=None, description="Of traces made for this alone.")
     model: str | None = Field(default=None, description="Of traces of this model alone.")

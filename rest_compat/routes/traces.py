@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 
 from resolvers import trace_stats, trace_streams
 from resolvers.inputs import TraceStatsQuery, WrittenInstant
+from resolvers.trace_filter import TraceSource
 from resolvers.trace_streams import TraceListing, WholeTrace
 from rest_compat.deps import Ctx, Offset
 from rest_compat.shapes import TraceList, TraceShape, TraceStatsPointShape, TraceStatsShape
@@ -119,7 +120,7 @@ async def get_stats(
     by: Annotated[
         Literal["none", "model", "source"], Query(description="What else tells points apart.")
     ] = "none",
-    source: Literal["run", "inference", "shadow", "dataset", "manual"] | None = None,
+    source: TraceSource | None = None,
     model: str | None = None,
 ) -> TraceStatsShape:
     """Return what a leaderboard's traces come to, by the hour or the day."""

@@ -24,7 +24,7 @@ from resolvers.redactors import Redactors
 from resolvers.trace_storage import TraceStore
 from resolvers.trace_upkeep import find_words, index_past_days, make_next_days
 from tests.conftest import ON_OLDEST_TOO
-from tests.factories import Tenant, make_candidate, make_leaderboard, trace_of
+from tests.factories import trace_of
 
 TODAY = day_of(datetime.now(UTC))
 LONGEST_WAIT_SECONDS = 10
@@ -46,16 +46,6 @@ async def other(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
     yield connection
     await connection.close()
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 def days_from(first: int, last: int) -> list[date]:

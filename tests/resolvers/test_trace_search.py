@@ -18,7 +18,7 @@ from resolvers.trace_filter import TraceFilter
 from resolvers.trace_search import read_in_spans
 from resolvers.trace_upkeep import find_words
 from tests.conftest import SqlLog, ask
-from tests.factories import Tenant, make_candidate, make_leaderboard, store_traces, trace_of
+from tests.factories import Tenant, make_leaderboard, store_traces, trace_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 OLDEST = NOW - timedelta(days=90)
@@ -27,16 +27,6 @@ query($filter: TraceFilterInput, $first: Int, $after: String, $last: Int, $befor
   traces(filter: $filter, first: $first, after: $after, last: $last, before: $before) {
     nodes { output } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }
 """
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 instants = st.integers(0, 90 * 86_400).map(lambda ago: NOW - timedelta(seconds=ago))

@@ -54,16 +54,6 @@ SUMS = ("trace_count", "error_count", "prompt_tokens", "completion_tokens", "cos
         "unpriced_count")  # fmt: skip
 
 
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
-
-
 async def rows_of(process: Process, statement: str) -> list[dict[str, Any]]:
     async with process.database.read() as session:
         return [dict(row) for row in (await session.execute(text(statement))).mappings()]

@@ -14,7 +14,7 @@ from db.models import Candidate, Leaderboard
 from resolvers.trace_upkeep import find_words
 from resolvers.trace_words import BETWEEN, SIGNS, sought
 from tests.conftest import ON_OLDEST_TOO, ask
-from tests.factories import Tenant, make_candidate, make_leaderboard, store_traces, trace_of
+from tests.factories import store_traces, trace_of
 
 LIST = "query ($filter: TraceFilterInput) { traces(filter: $filter) { nodes { model } } }"
 TEXTS = {
@@ -49,16 +49,6 @@ FOUND: list[tuple[set[str], tuple[str, ...]]] = [
     ({"number", "address"}, ("covid-19 OR shop.example",)),
     (set(), ("late.orders", "12.3", '"the parcel"', BETWEEN)),
 ]  # fmt: skip
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 @ON_OLDEST_TOO

@@ -27,11 +27,6 @@ WHOLE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
 def ago(**delta: float) -> str:
     return rfc3339(datetime.now(UTC) - timedelta(**delta))
 

@@ -69,11 +69,6 @@ def setting_overrides() -> dict[str, Any]:
     return {"allow_private_endpoints": False}
 
 
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
 async def add(client: httpx2.AsyncClient, board: Leaderboard, url: str) -> httpx2.Response:
     return await client.post(
         f"/api/leaderboards/{board.id}/models", json={"provider": "custom", "endpoint_url": url}

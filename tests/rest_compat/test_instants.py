@@ -11,7 +11,7 @@ from app.services import Process
 from db.models import Candidate, Leaderboard
 from resolvers.trace_upkeep import find_words
 from tests.conftest import ask
-from tests.factories import Tenant, make_candidate, make_leaderboard, make_trace
+from tests.factories import make_candidate, make_trace
 
 SAID = "must be in the years 1970 to 9999 of UTC"
 UNTOLD = (
@@ -39,11 +39,6 @@ STATS = """query ($since: DateTime, $until: DateTime, $interval: StatsInterval!)
   workspace { traceStats(since: $since, until: $until, interval: $interval) { count } } }"""
 ADD = "mutation ($input: AddTraceInput!) { addTrace(input: $input) { isNew } }"
 SHADOW = "mutation ($input: StartShadowInput!) { startShadow(input: $input) { shadow { id } } }"
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
 
 
 @pytest.fixture

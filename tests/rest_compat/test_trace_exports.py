@@ -17,8 +17,6 @@ from resolvers.trace_filter import TraceFilter
 from resolvers.trace_streams import STREAMED_TEXT_BYTES, STREAMED_TRACES, open_trace_export
 from tests.conftest import ON_OLDEST_TOO, SqlLog
 from tests.factories import (
-    Tenant,
-    make_candidate,
     make_leaderboard,
     make_tenant,
     store_traces,
@@ -26,16 +24,6 @@ from tests.factories import (
 )
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 async def store(

@@ -6,14 +6,12 @@ from operator import itemgetter
 from typing import Any
 
 import httpx2
-import pytest
 
 from app.services import Process
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Run
 from tests.conftest import ON_OLDEST_TOO
 from tests.factories import (
-    Tenant,
     make_candidate,
     make_leaderboard,
     make_ranked_run,
@@ -30,16 +28,6 @@ COLUMNS = [
     "created_at",
 ]  # fmt: skip
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 async def make_days(

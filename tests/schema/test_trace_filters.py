@@ -18,8 +18,6 @@ from resolvers.trace_upkeep import find_words
 from resolvers.trace_words import READ_AS_THEY_ARE
 from tests.conftest import ON_OLDEST_TOO, ask
 from tests.factories import (
-    Tenant,
-    make_candidate,
     make_leaderboard,
     make_tenant,
     store_traces,
@@ -100,16 +98,6 @@ FOUND: list[tuple[dict[str, Any], set[str]]] = [
     ({"since": (NOW - timedelta(days=4, hours=1)).isoformat(),
       "until": (NOW - timedelta(days=1, hours=1)).isoformat()}, {"old", "token", "words"}),
 ]  # fmt: skip
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from app.services import Process
 from db.models import Candidate, Leaderboard
 from tests.conftest import LONGEST_WAIT_SECONDS, ask, session_token
-from tests.factories import Tenant, make_candidate, make_leaderboard, store_traces, trace_of
+from tests.factories import Tenant, store_traces, trace_of
 
 UPDATE = """
 mutation($days: Int) { updateWorkspace(input: {traceRetentionDays: $days}) {
@@ -28,16 +28,6 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def setting_overrides() -> dict[str, Any]:
     return {"trace_retention_days": 30}
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 @pytest.fixture

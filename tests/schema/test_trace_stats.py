@@ -14,7 +14,6 @@ from resolvers.trace_upkeep import put_hours_together
 from tests.conftest import ON_OLDEST_TOO, SqlLog, ask, session_token
 from tests.factories import (
     Tenant,
-    make_candidate,
     make_leaderboard,
     make_tenant,
     store_traces,
@@ -32,16 +31,6 @@ query($since: DateTime, $until: DateTime, $interval: StatsInterval! = HOUR,
   leaderboards {{ nodes {{ id traceStats(since: $since, until: $until, interval: $interval, by: $by,
                                    source: $source, model: $model) {{ {POINT} }} }} }} }}
 """
-
-
-@pytest.fixture
-async def board(process: Process, tenant: Tenant) -> Leaderboard:
-    return await make_leaderboard(process, tenant.workspace_id)
-
-
-@pytest.fixture
-async def candidate(process: Process, board: Leaderboard) -> Candidate:
-    return await make_candidate(process, board)
 
 
 def call(board: Leaderboard, candidate: Candidate, hour: float, **given: Any) -> dict[str, Any]:
