@@ -23,7 +23,10 @@ MAX_DEPTH = 100
 _RULE_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _OWN_NAMES = (*DETECTORS, KEY_RULE, DEPTH_RULE)
 _ROUNDS = 4
-# A user's pattern may look to the end of the text for each of its matches (`a.*b|a` does).
+# A user's pattern may look to the end of the text for each of its matches (`a.*b|a` does), of which
+# there may be so many: of long texts fewer, so that one text does not take a second.
+_MATCHES = 1_000
+_LEAST_MATCHES = 100
 _PATTERN_BYTES = 300_000_000
 _ENCODING = "utf-8", "surrogatepass"
 _SINGLE_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
@@ -73,7 +76,7 @@ class _Rule:
                     yield start, end
                     found_to = end
             return
-        matches_left = max(100, _PATTERN_BYTES // (len(text) + 1))
+        matches_left = max(_LEAST_MATCHES, min(_MATCHES, _PATTERN_BYTES // (len(text) + 1)))
         for found in self.compiled.finditer(text):
             start, end = found.span()
             if matches_left == 0:  # too costly to tell apart what is left

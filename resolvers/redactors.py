@@ -19,8 +19,10 @@ from resolvers.inputs import Redaction
 from resolvers.paging import AnySelect
 
 REMEMBERED_REDACTORS = 10_000
-# Texts of so many characters take about a millisecond; longer ones go to a thread.
+# Texts of so many characters take some milliseconds at most; longer ones go to a thread.
 SMALL_CHARACTERS = 64 * 1024
+# By patterns of a workspace's own, which may look through all of a text for each match.
+SMALL_CHARACTERS_BY_PATTERNS = 4 * 1024
 NOTHING: Final = compile_redactor(RedactionRules())
 TEXTS = ("input", "output", "expected", "error")
 VALUES = ("messages", "trace_metadata")
@@ -81,8 +83,12 @@ class Redactors:
         if all(redactor is NOTHING for redactor in redactors.values()):
             return [StorableTrace(trace) for trace in traces]
         pairs = [(redactors[trace["workspace_id"]], trace) for trace in traces]
-        size = sum(count_characters(trace) for redactor, trace in pairs if redactor is not NOTHING)
-        if size > SMALL_CHARACTERS:
+        loads = [
+            _load(redactor, count_characters(trace))
+            for redactor, trace in pairs
+            if redactor is not NOTHING
+        ]
+        if sum(loads) > 1:
             return await asyncio.to_thread(_redact_all, pairs)
         return _redact_all(pairs)
 
@@ -100,9 +106,15 @@ async def redact_text(redactor: Redactor, text: str, counts: Counter[str] | None
         text: Any text.
         counts: What was replaced is added here, by the rule.
     """
-    if len(text) > SMALL_CHARACTERS:
+    if _load(redactor, len(text)) > 1:
         return await asyncio.to_thread(redactor.redact_text, text, counts)
     return redactor.redact_text(text, counts)
+
+
+def _load(redactor: Redactor, characters: int) -> float:
+    """Return how much of what is done at once, without a thread, so many characters are."""
+    small = SMALL_CHARACTERS_BY_PATTERNS if redactor.rules.patterns else SMALL_CHARACTERS
+    return characters / small
 
 
 def _write_rules() -> AnySelect:

@@ -385,6 +385,15 @@ def test_a_pattern_that_looks_far_ahead_for_each_match_is_bounded() -> None:
     assert counts["far"] < 1_000
 
 
+def test_a_pattern_that_looks_far_ahead_is_bounded_in_many_short_texts_too() -> None:
+    far = compile_redactor(RedactionRules(patterns=(NamedPattern("far", "a[^b]*b|a"),)))
+    counts: Counter[str] = Counter()
+    texts = ["a" * 17_000] * 3
+    redacted = far.redact_json(texts, counts)
+    assert set("".join(redacted).split("[redacted:far]")) == {""}
+    assert counts["far"] <= 3 * 1_001
+
+
 @pytest.mark.parametrize("redactor", [ALL, OWN], ids=["detectors", "own patterns"])
 @given(value=JSON)
 @example(value={"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
