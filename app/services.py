@@ -212,7 +212,9 @@ class Process:
 
     def _calls(self, settings: Settings, traces: TraceStore) -> GroupCommit[EndedCall]:
         return GroupCommit(
-            partial(store_calls, self.writers[1], traces), max_waiting=settings.max_inferences
+            partial(store_calls, self.writers[1], traces),
+            max_waiting=settings.max_inferences,
+            keeps=True,
         )
 
     def _trace_batches(self, traces: TraceStore) -> GroupCommit[TraceBatch]:

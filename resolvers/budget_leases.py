@@ -253,7 +253,7 @@ class BudgetLeases:
 
     async def _move_all(self, lease: Lease) -> None:
         try:
-            await retry_outage(partial(self._move, lease, MOVE_ALL))
+            await retry_outage(partial(self._move, lease, MOVE_ALL), is_awaited=True)
         except (asyncpg.PostgresError, *OUTAGES) as error:
             log.warning("a lease's money moves when it expires, since now: %s", describe(error))
 

@@ -183,7 +183,7 @@ async def store_calls(
 
     Raises:
         asyncpg.PostgresError: The database refused them.
-        OSError: It did not come back in time.
+        OSError: It did not come back in time; they are to be stored later.
     """
 
     async def store() -> Sequence[Row]:
@@ -196,7 +196,7 @@ async def store_calls(
         return await writer.fetch(*_settling(calls, storable))
 
     began_at = datetime.now(UTC)
-    rows = await retry_outage(store)
+    rows = await retry_outage(store, is_awaited=True)
     _tell_leases(calls)
     observed = [call.observation for call in calls if call.observation is not None]
     if observed:

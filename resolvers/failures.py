@@ -23,7 +23,7 @@ from resolvers.inputs import invalid_input
 
 log = logging.getLogger("gero")
 
-# What SQLAlchemy, asyncpg and the network raise when there is no server to answer.
+# What SQLAlchemy, asyncpg and the network raise when there is no server to answer, or to store.
 OUTAGES = (
     InterfaceError,
     OperationalError,
@@ -34,6 +34,7 @@ OUTAGES = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
     OSError,
     TimeoutError,
 )
@@ -107,7 +108,7 @@ def explain_failure(error: BaseException, request_id: str) -> AppError:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether *error* means that the database can't be reached."""
+    """Tell whether *error* means that the database can't be reached, or has no room."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True

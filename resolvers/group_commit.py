@@ -1,12 +1,15 @@
 """Sharing commits: what concurrent callers bring while one commit runs goes into the next."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from resolvers.failures import is_outage
+from resolvers.failures import describe, is_outage
+
+log = logging.getLogger("gero")
 
 T = TypeVar("T")
 
@@ -22,6 +25,8 @@ class GroupCommit(Generic[T]):
         max_waiting: Items held at most, whether they wait or are being stored.
         size_of: Of an item, in bytes.
         max_batch_bytes: From which size on the next items wait for the next batch.
+        keeps: Whether items outlast an outage that *store* has no patience for: whoever waits is
+            told of it then, and the items are stored once that is over.
 
     Attributes:
         watchers: Told of every batch: its items, and how long storing it took in seconds.
@@ -34,8 +39,10 @@ class GroupCommit(Generic[T]):
         max_waiting: int,
         size_of: Callable[[T], int] = lambda _: 0,
         max_batch_bytes: int = 1,
+        keeps: bool = False,
     ) -> None:
         self._store = store
+        self._keeps = keeps
         self._size_of = size_of
         self._max_batch_bytes = max_batch_bytes
         self._max_waiting = max_waiting
@@ -87,24 +94,41 @@ class GroupCommit(Generic[T]):
 
     async def _store_batch(self, batch: Sequence[tuple[T, "asyncio.Future[None]"]]) -> None:
         """Store *batch*; when one of its items can't be stored, the others still are."""
-        error: Exception | None = None
         began = time.perf_counter()
-        try:
-            await self._store([item for item, _ in batch])
-        except Exception as failed:  # noqa: BLE001 - it is the callers' to handle
-            if len(batch) > 1 and not is_outage(failed):
+        while (error := await self._attempt(batch)) is not None:
+            is_away = is_outage(error)
+            if is_away and self._keeps:
+                log.warning("%d wait for the database: %s", self._held, describe(error))
+                _tell([*batch, *self._waiting], error)
+            elif is_away or len(batch) == 1:
+                break
+            if len(batch) > 1:
                 for each in batch:
                     await self._store_batch([each])
                 return
-            error = failed
         for watch in self.watchers:
             watch(len(batch), time.perf_counter() - began)
         self._held -= len(batch)
         self._has_room.set()
-        for _, stored in batch:
-            if stored.done():
-                continue  # its caller was cancelled
-            if error is None:
+        _tell(batch, error)
+
+    async def _attempt(self, batch: Sequence[tuple[T, "asyncio.Future[None]"]]) -> Exception | None:
+        """Store *batch*; returns why that failed, if it did."""
+        try:
+            await self._store([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+            return error
+        return None
+
+
+def _tell(items: Sequence[tuple[T, "asyncio.Future[None]"]], error: Exception | None) -> None:
+    """Tell those who wait for *items* that they are stored, or why not."""
+    for _, stored in items:
+        is_awaited = not stored.done()  # or its caller was cancelled, or told before
+        if error is None:
+            if is_awaited:
                 stored.set_result(None)
-            else:
-                stored.set_exception(error)
+        elif is_awaited:
+            stored.set_exception(error)
+        elif not is_outage(error):
+            log.error("what nobody waits for could not be stored: %s", describe(error))

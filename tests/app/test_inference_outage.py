@@ -15,6 +15,7 @@ from app.services import Process
 from app.serving import listen, serving, url_of
 from app.settings import Settings
 from db.models import ApiToken, BudgetHold, Charge, Leaderboard, Trace
+from resolvers import patience
 from tests.conftest import NO_TLS
 from tests.database_proxy import DatabaseProxy, database_proxy
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
@@ -32,7 +33,11 @@ PRICES = {"input_price_per_million_usd": 1, "output_price_per_million_usd": 1}
 
 @pytest.fixture
 def setting_overrides() -> dict[str, Any]:
-    return {"max_inferences": MAX_INFERENCES, "database_timeout_seconds": TIMEOUT_SECONDS}
+    return {
+        "max_inferences": MAX_INFERENCES,
+        "database_timeout_seconds": TIMEOUT_SECONDS,
+        "idempotency_claim_seconds": TIMEOUT_SECONDS,
+    }
 
 
 @pytest.fixture
@@ -83,8 +88,14 @@ async def caller(
         yield client
 
 
-async def ask(client: httpx2.AsyncClient, board: Leaderboard) -> httpx2.Response:
-    return await client.post(f"/v1/leaderboard/{board.id}/inference", json={"input": "hello"})
+async def ask(
+    client: httpx2.AsyncClient, board: Leaderboard, key: str | None = None
+) -> httpx2.Response:
+    return await client.post(
+        f"/v1/leaderboard/{board.id}/inference",
+        json={"input": "hello"},
+        headers={} if key is None else {"Idempotency-Key": key},
+    )
 
 
 def asking(
@@ -149,6 +160,32 @@ async def test_answers_are_held_for_a_silent_database_and_stored_once_when_it_sp
         answers = await asyncio.gather(*first)
     assert told(answers) == {(200, None): MAX_INFERENCES}
     assert served.services.admission.count == 0
+    await check_books(process, before + MAX_INFERENCES)
+    assert peer.call_count == before + MAX_INFERENCES
+
+
+async def test_answers_that_nobody_could_wait_for_any_longer_are_stored_and_charged_once(
+    caller: httpx2.AsyncClient, board: Leaderboard, peer: ModelPeer, proxy: DatabaseProxy,
+    process: Process, served: Process, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(patience, "LONGEST_OUTAGE_SECONDS", 0)
+    before = await warm_up(caller, board)
+    peer.open.clear()
+    asked = asking(caller, board, MAX_INFERENCES - 1)
+    asked += [asyncio.create_task(ask(caller, board, key="paid once"))]
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while peer.under_way < MAX_INFERENCES:
+            await asyncio.sleep(0.01)
+    with proxy.silence():
+        peer.open.set()
+        async with asyncio.timeout(WITHIN_SECONDS):
+            answers = await asyncio.gather(*asked)
+        assert told(answers) == {(503, "1"): MAX_INFERENCES}
+        assert served.services.admission.count == MAX_INFERENCES
+    async with asyncio.timeout(WITHIN_SECONDS):
+        await served.services.admission.until_empty()
+    repeat = await ask(caller, board, key="paid once")
+    assert repeat.status_code == 200, repeat.text
     await check_books(process, before + MAX_INFERENCES)
     assert peer.call_count == before + MAX_INFERENCES
 

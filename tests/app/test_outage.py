@@ -17,9 +17,11 @@ from app.embedded_postgres import EmbeddedPostgres
 from app.services import Process
 from db.migrations.runner import migrate_url
 from db.models import RunResult
+from resolvers import patience
 from tests.app.test_up import servers_in
 from tests.conftest import FAST, ask, await_run, database_dir
 from tests.factories import Tenant, make_candidate, make_leaderboard
+from tests.model_peer import model_peer
 
 # Far above what the settings allow, and far below a hang.
 HUNG_SECONDS = 15
@@ -139,18 +141,22 @@ async def stored_results(process: Process, run_id: object) -> int:
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_a_run_under_way_goes_on_after_an_outage(
+async def test_a_run_under_way_goes_on_after_an_outage_and_pays_for_nothing_twice(
     client: httpx2.AsyncClient, own_server: OwnServer, tenant: Tenant, process: Process,
-    worker: None, how: str,
+    worker: None, how: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """However long it is: nobody waits for a run's answers who would have to be told."""
+    monkeypatch.setattr(patience, "LONGEST_OUTAGE_SECONDS", 0)
     board = await make_leaderboard(process, tenant.workspace_id)
-    await make_candidate(process, board)
-    started = (await client.post(f"/api/leaderboards/{board.id}/run")).json()
-    while await stored_results(process, started["id"]) == 0:
-        await asyncio.sleep(0.005)
-    async with own_server.away(how):
-        await asyncio.sleep(1)
-    run = await await_run(client, board.id, started["id"])
+    async with model_peer(1) as peer:
+        await make_candidate(process, board, endpoint_url=peer.endpoint("model"))
+        started = (await client.post(f"/api/leaderboards/{board.id}/run")).json()
+        while await stored_results(process, started["id"]) == 0:
+            await asyncio.sleep(0.005)
+        async with own_server.away(how):
+            await asyncio.sleep(4)  # longer than a worker may be silent
+        run = await await_run(client, board.id, started["id"])
     assert run["status"] == "completed", run["error"]
     assert run["progress"] == {"done": 288, "failed": 0, "total": 288}
     assert await stored_results(process, run["id"]) == 288
+    assert peer.call_count == 288

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from sqlalchemy.exc import DataError
 
 from resolvers.group_commit import GroupCommit
@@ -72,6 +73,37 @@ async def test_an_outage_fails_the_whole_batch_and_not_the_next() -> None:
     ended = await asyncio.gather(*await offer_all(commits, [1, 2]), return_exceptions=True)
     assert [str(each) for each in ended] == ["gone", "gone"]
     await (await commits.offer(3))
+
+
+async def test_what_is_to_be_kept_outlasts_an_outage_that_its_callers_are_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shelf = Shelf(refused=frozenset({2}))
+    shelf.open.set()
+    outages: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def store(batch: Sequence[int]) -> None:
+        if (outage := await outages.get()) is not None:
+            raise outage
+        await shelf.store(batch)
+
+    counts: list[int] = []
+    commits = GroupCommit(store, max_waiting=3, keeps=True)
+    commits.watchers.append(lambda count, _: counts.append(count))
+    told = await offer_all(commits, [1, 2])
+    outages.put_nowait(ConnectionError("gone"))
+    ended = await asyncio.gather(*told, return_exceptions=True)
+    third = await commits.offer(3)
+    fourth = asyncio.create_task(commits.offer(4))  # for which there is no room meanwhile
+    outages.put_nowait(ConnectionError("gone"))
+    ended += await asyncio.gather(third, return_exceptions=True)
+    assert [str(each) for each in ended] == ["gone"] * 3
+    for _ in range(10):
+        outages.put_nowait(None)
+    await (await fourth)
+    assert [item for batch in shelf.batches for item in batch] == [1, 3, 4]
+    assert sum(counts) == 4
+    assert "what nobody waits for could not be stored: ValueError" in caplog.text
 
 
 async def test_no_more_is_taken_than_there_is_room_for() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -33,6 +34,10 @@ async def test_a_server_that_starts_or_stops_is_away(tmp_path: Path) -> None:
                 await session.execute(text("SELECT 1"))
     await database.dispose()
     assert is_outage(failed.value)
+
+
+def test_a_server_whose_disk_is_full_is_waited_for_as_one_that_is_away() -> None:
+    assert is_outage(asyncpg.DiskFullError("could not extend file: No space left on device"))
 
 
 async def test_a_statement_that_is_wrong_is_no_outage(process: Process) -> None:
