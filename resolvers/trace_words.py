@@ -26,21 +26,33 @@ from sqlalchemy.types import Text
 from db.models import TraceText, TraceWords, UnsearchedTrace
 
 # PostgreSQL makes one word of an address, a path or a number with its sign, and none of a tag. The
-# signs that these are made with are mere ends of words, in texts and in what is looked for.
-SIGNS: Final = "[-/.@<&+~]+"
+# signs that these are made with are mere ends of words, in texts and in what is looked for; so are
+# spaces without width, and the T between a day and its time.
+_SIGNS: Final = "/.@<&+~\u200b\u2060\ufeff"
+_BEFORE_TIME: Final = r"(?<=[0-9])[Tt](?=[0-9]{2}:)"
+ENDS: Final = f"[-{_SIGNS}]+|{_BEFORE_TIME}"
 END_OF_WORD: Final = "_"
+# Of what is written without spaces, Chinese and Japanese, each letter is a word: their dictionaries
+# are nowhere here, and words of several letters are found as phrases. Kana, the unified ideographs
+# with their extensions, and half-width kana.
+LETTERS: Final = (
+    "([\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff])"
+)
+A_WORD_EACH: Final = rf"{END_OF_WORD}\1{END_OF_WORD}"
 # Between input and output, so that no phrase goes from the one into the other; itself not found.
 BETWEEN: Final = "endofinput5b0e7a"
 # No more of a text fits into an index's entry. The workspace is one of the words: else the entries
 # of all workspaces are read for one.
 WORDS: Final = (
-    "ts_delete(to_tsvector('simple', regexp_replace("
+    "ts_delete(to_tsvector('simple', regexp_replace(regexp_replace("
     f"left(coalesce(input, ''), 50000) || ' {BETWEEN} ' || left(coalesce(output, ''), 50000),"
-    f" '{SIGNS}', '{END_OF_WORD}', 'g')), '{BETWEEN}')"
+    f" '{ENDS}', '{END_OF_WORD}', 'g'), '{LETTERS}', '{A_WORD_EACH}', 'g')), '{BETWEEN}')"
     " || array_to_tsvector(ARRAY[trace_text.workspace_id::text])"
 )
-# It says that a word must not be there where one may begin; elsewhere it is a sign as others are.
-MINUS_IN_A_WORD: Final = re.compile(r"(?<=[^\s!|()&])-")
+# It says that a word must not be there where one may begin; elsewhere it is a sign as others are,
+# and so are several: a program's options have names with two.
+MINUS_IN_A_WORD: Final = re.compile(r"(?<=[^\s!|()&])-|(?<![^\s!|()&])--+")
 # Of a workspace, when it is searched: a tenth of a second's work, as long texts go.
 READ_AS_THEY_ARE: Final = 200
 
@@ -53,9 +65,9 @@ def sought(search: str) -> str:
     """
     parts = re.sub(r"\s", " ", search).split('"')  # PostgreSQL knows those of ASCII alone
     parts[::2] = (MINUS_IN_A_WORD.sub(END_OF_WORD, part) for part in parts[::2])
-    parts[::2] = (re.sub(SIGNS.replace("-", ""), END_OF_WORD, part) for part in parts[::2])
-    parts[1::2] = (re.sub(SIGNS, END_OF_WORD, part) for part in parts[1::2])
-    return '"'.join(parts)
+    parts[::2] = (re.sub(f"[{_SIGNS}]+|{_BEFORE_TIME}", END_OF_WORD, part) for part in parts[::2])
+    parts[1::2] = (re.sub(ENDS, END_OF_WORD, part) for part in parts[1::2])
+    return re.sub(LETTERS, A_WORD_EACH, '"'.join(parts))
 
 
 def holds_words(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app.services import Process
 from db.models import Candidate, Leaderboard
 from resolvers.trace_upkeep import find_words
-from resolvers.trace_words import BETWEEN, SIGNS, sought
+from resolvers.trace_words import BETWEEN, ENDS, sought
 from tests.conftest import ON_OLDEST_TOO, ask
 from tests.factories import store_traces, trace_of
 
@@ -22,6 +22,11 @@ TEXTS = {
     "path": ("~/home and ./near and /var/log/app-error.log and C:\\dir\\file", None),
     "tag": ("<parcel>lost</parcel> <b class=wide>now</b> R&amp;D", None),
     "number": ("-17.25 +42 on 2026-11-27, of covid-19 v1.2.3", None),
+    "time": ("at 2031-12-30T08:15Z with --dry-run and --force=yes", "no\u200bwidth"),
+    "letters": (
+        "今日は東京の天気です。コーヒーはAPI_v2で" + "長" * 3_000,
+        "中文搜索測試 𠮷野家 ｶﾀｶﾅ",
+    ),
     "name": ("jane.roe@mail.example AT&T e-mail don't naïve-été 日本-語", None),
     "both": ("where is the", "parcel of mine"),
 }
@@ -41,13 +46,26 @@ FOUND: list[tuple[set[str], tuple[str, ...]]] = [
     (
         {"name"},
         ("jane", "roe", "jane.roe@mail.example", "AT&T", "mail e-mail", "don't", "été",
-         "naïve-été", "日本-語", "日本"),
+         "naïve-été", "日本-語", "日本", "本語"),
+    ),
+    (
+        {"time"},
+        ("30", "2031-12-30", "2031-12-30T08:15Z", "08", "--dry-run", "--force", '"--dry-run"',
+         "with --dry-run", "width", "no width", "no\u200bwidth"),
+    ),
+    (
+        {"letters"},
+        ("東京", "天気", "東京の天気", '"東京の天気"', "コーヒー", "api", "v2", "長長", "搜索",
+         "𠮷野家", "ｶﾅ", "東京 中文", "搜索 -大阪"),
     ),
     ({"tag", "both"}, ("parcel", "parcel -not-there")),
     ({"both"}, ("parcel -lost", "the parcel", '"is the" "parcel of"')),
     ({"tag"}, ("parcel -mine", 'parcel -"of mine"')),
     ({"number", "address"}, ("covid-19 OR shop.example",)),
-    (set(), ("late.orders", "12.3", '"the parcel"', BETWEEN)),
+    (
+        set(),
+        ("late.orders", "12.3", '"the parcel"', BETWEEN, "京東", "天気予報", "搜索 -中文", "時間"),
+    ),
 ]  # fmt: skip
 
 
@@ -104,6 +122,9 @@ async def test_words_that_are_read_anew_take_the_place_of_those_before(
         ("a.b//c <d> @e ~/f", "a_b_c _d> _e _f"),
         ("a -", "a -"),
         ('"open -5', '"open _5'),
+        ("--dry-run (--x -y --", "_dry_run (_x -y _"),
+        ("2026-11-27T10:00Z at T10", "2026_11_27_10:00Z at T10"),
+        ('日本 "本a"', '_日__本_ "_本_a"'),
         ("late\u3000-refund\u00a0OR x", "late -refund OR x"),
     ],
 )
@@ -127,6 +148,6 @@ async def test_no_text_has_a_word_with_a_sign_in_it(process: Process) -> None:
         " unnest(to_tsvector('simple', regexp_replace(told, :signs, '_', 'g')))"
     )
     async with process.database.read() as session:
-        lexemes = (await session.scalars(statement, {"texts": made, "signs": SIGNS})).all()
+        lexemes = (await session.scalars(statement, {"texts": made, "signs": ENDS})).all()
     assert len(lexemes) > len(made)
     assert {lexeme for lexeme in lexemes if not lexeme.isalnum()} == set()
