@@ -34,6 +34,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_CLOSED_SECONDS = 86_400.0
 # What has not been heard of for so long is no news of an endpoint.
 REMEMBERED = timedelta(minutes=10)
+# Before the names of circuits of calls that serve.
+SERVING = "serving"
 # After these the endpoint itself is in trouble, not the request.
 TROUBLE = {
     ProviderErrorCode.CONNECTION_FAILED,
@@ -86,14 +88,20 @@ class _Endpoint:
         self.prober = asyncio.current_task()
 
 
-def endpoints_of(target: ChatTarget) -> tuple[str, str]:
+def endpoints_of(target: ChatTarget, *, serves: bool) -> tuple[str, str]:
     """Return whose pause a call heeds, and whose circuit.
 
-    OpenRouter limits an account's calls as a whole, and the models behind it fail one by one.
+    Accounts are limited as a whole, and the models behind an endpoint fail one by one. Calls that
+    serve have circuits of their own: what runs, labels and judges do to a model is no reason to
+    refuse somebody who waits for it.
+
+    Args:
+        target: Who is called.
+        serves: Whether somebody waits for the answer.
     """
-    if target.url is not None:
-        return target.url, target.url
-    return target.provider, f"{target.provider}:{target.model_id}"
+    account = target.url or target.provider
+    circuit = account if target.model_id is None else f"{account} {target.model_id}"
+    return account, f"{SERVING} {circuit}" if serves else circuit
 
 
 def _shown(endpoint: str) -> str:
@@ -111,39 +119,41 @@ class EndpointHealth:
         target: ChatTarget,
         stopped: asyncio.Event | None,
         *,
-        is_patient: bool,
+        serves: bool,
     ) -> None:
         self._health = health
         self._workspace_id = workspace_id
         self._target = target
         self._stopped = stopped
-        self._is_patient = is_patient
+        self._serves = serves
 
     def is_clear(self) -> bool:
         """Tell whether nothing is known that speaks against calling it."""
-        return self._health.is_clear(self._workspace_id, self._target)
+        return self._health.is_clear(self._workspace_id, self._target, serves=self._serves)
 
     async def wait(self) -> None:
-        """Wait until it may be called; see `ProviderHealth.wait`, and `check` for the impatient."""
+        """Wait until it may be called; see `ProviderHealth.wait`, and `check` for who serves."""
         if self.is_clear():
             return
-        if self._is_patient:
-            await self._health.wait(self._workspace_id, self._target, self._stopped)
-        else:
+        if self._serves:
             await self._health.check(self._workspace_id, self._target)
+        else:
+            await self._health.wait(self._workspace_id, self._target, self._stopped)
 
     async def note(self, error: ProviderError | None) -> None:
         """Note how a call of it ended."""
-        await self._health.note(self._workspace_id, self._target, error)
+        await self._health.note(
+            self._workspace_id, self._target, error, serves=self._serves
+        )
 
     async def note_begun(self) -> None:
         """Note that the answer of a call has begun, which an open circuit waits for."""
-        if self._health.is_open(self._workspace_id, self._target):
+        if self._health.is_open(self._workspace_id, self._target, serves=self._serves):
             await self.note(None)
 
     def leave(self) -> None:
         """Let somebody else find out whether it works again: a call of it was given up."""
-        self._health.leave(self._workspace_id, self._target)
+        self._health.leave(self._workspace_id, self._target, serves=self._serves)
 
 
 class ProviderHealth:
@@ -170,7 +180,7 @@ class ProviderHealth:
         target: ChatTarget,
         stopped: asyncio.Event | None = None,
         *,
-        is_patient: bool = True,
+        serves: bool = False,
     ) -> EndpointHealth:
         """Return what is known of *target*.
 
@@ -178,26 +188,29 @@ class ProviderHealth:
             workspace_id: Whose calls.
             target: Who is called.
             stopped: Who waits for the endpoint waits no longer once this is set.
-            is_patient: Wait for one that is to be left alone; else calling it fails at once.
+            serves: Somebody waits for the answer: calling one whose circuit is open fails at once,
+                and what it asked others to leave it alone for is not heeded.
         """
-        return EndpointHealth(self, workspace_id, target, stopped, is_patient=is_patient)
+        return EndpointHealth(self, workspace_id, target, stopped, serves=serves)
 
-    def is_clear(self, workspace_id: UUID, target: ChatTarget) -> bool:
+    def is_clear(self, workspace_id: UUID, target: ChatTarget, *, serves: bool) -> bool:
         """Tell whether *target* may be called, as far as is known without asking."""
         age = time.monotonic() - self._read_at.get(workspace_id, float("-inf"))
         known = self._endpoints
         return age < READ_SECONDS and not (
-            known and any((workspace_id, name) in known for name in endpoints_of(target))
+            known and any(
+                (workspace_id, name) in known for name in endpoints_of(target, serves=serves)
+            )
         )
 
-    def is_open(self, workspace_id: UUID, target: ChatTarget) -> bool:
+    def is_open(self, workspace_id: UUID, target: ChatTarget, *, serves: bool) -> bool:
         """Tell whether the circuit of *target* is open, as far as is known without asking."""
-        known = self._endpoints.get((workspace_id, endpoints_of(target)[1]))
+        known = self._endpoints.get((workspace_id, endpoints_of(target, serves=serves)[1]))
         return known is not None and known.openings > 0
 
-    def leave(self, workspace_id: UUID, target: ChatTarget) -> None:
+    def leave(self, workspace_id: UUID, target: ChatTarget, *, serves: bool) -> None:
         """Note that this task gives a call of *target* up before anything is known of its end."""
-        known = self._endpoints.get((workspace_id, endpoints_of(target)[1]))
+        known = self._endpoints.get((workspace_id, endpoints_of(target, serves=serves)[1]))
         if known is not None and known.prober is asyncio.current_task():
             known.probed_until, known.prober = 0.0, None
 
@@ -220,7 +233,7 @@ class ProviderHealth:
             ProviderError: There is no use in waiting: it asked for a long pause, or its circuit
                 has been open for long.
         """
-        pause, circuit = endpoints_of(target)
+        pause, circuit = endpoints_of(target, serves=False)
         while stopped is None or not stopped.is_set():
             await self._read(workspace_id)
             closed = self._endpoints.get((workspace_id, circuit), _Endpoint())
@@ -247,37 +260,36 @@ class ProviderHealth:
             await wait_for_event(stopped, min(max(seconds, 0.05), READ_SECONDS))
 
     async def check(self, workspace_id: UUID, target: ChatTarget) -> None:
-        """Check that *target* may be called at this moment.
+        """Check that *target* may be called at this moment, for somebody who waits.
 
         Raises:
-            ProviderError: It asked to be left alone, or its circuit is open; it says for how long.
+            ProviderError: Its circuit is open; it says for how long.
         """
-        pause, circuit = endpoints_of(target)
+        _, circuit = endpoints_of(target, serves=True)
         await self._read(workspace_id)
+        closed = self._endpoints.get((workspace_id, circuit))
+        if closed is None or not closed.openings:
+            return
         now = time.monotonic()
-        closed = self._endpoints.get((workspace_id, circuit), _Endpoint())
-        paused = self._endpoints.get((workspace_id, pause), _Endpoint())
-        seconds = max(paused.closed_until, closed.closed_until) - now
-        if closed.openings and (seconds > 0 or closed.probed_until >= now):
+        seconds = closed.closed_until - now
+        if seconds > 0 or closed.probed_until >= now:
             raise ProviderError(
                 ProviderErrorCode.CIRCUIT_OPEN,
                 f"it failed {closed.failures} times in a row ({closed.reason}), and is left alone",
                 retry_after_seconds=max(seconds, READ_SECONDS),
             )
-        if seconds > 0:
-            raise ProviderError(
-                ProviderErrorCode.RATE_LIMITED,
-                f"it asked to be left alone for another {seconds:.0f} s",
-                retry_after_seconds=seconds,
-            )
-        if closed.openings:  # one call finds out whether it works again
-            closed.probe(target.timeout_seconds)
+        closed.probe(target.timeout_seconds)  # one call finds out whether it works again
 
     async def note(
-        self, workspace_id: UUID, target: ChatTarget, error: ProviderError | None
+        self,
+        workspace_id: UUID,
+        target: ChatTarget,
+        error: ProviderError | None,
+        *,
+        serves: bool = False,
     ) -> None:
         """Note how a call of *target* ended."""
-        pause, circuit = endpoints_of(target)
+        pause, circuit = endpoints_of(target, serves=serves)
         if error is None and (workspace_id, circuit) not in self._endpoints:
             return
         known = self._endpoint(workspace_id, circuit)

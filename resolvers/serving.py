@@ -200,7 +200,7 @@ async def _model(ctx: Context, candidate: Row) -> ServingModel:
         subject=subject,
         candidate=candidate,
         target=target,
-        health=ctx.services.health.of(ctx.workspace_id, target, is_patient=False),
+        health=ctx.services.health.of(ctx.workspace_id, target, serves=True),
     )
 
 

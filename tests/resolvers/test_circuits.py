@@ -16,21 +16,24 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 FAILED = ProviderError(ProviderErrorCode.SERVER_ERROR, "the endpoint answered 500", status=500)
 
 
+def target_of(url: str, model_id: str | None = None) -> ChatTarget:
+    return ChatTarget(
+        provider="custom", model_id=model_id, url=url, headers={}, params={}, timeout_seconds=600.0,
+        input_price_per_million_usd=None, output_price_per_million_usd=None,
+    )  # fmt: skip
+
+
 async def test_a_probe_that_is_given_up_leaves_the_endpoint_to_the_next_call(
     process: Process, tenant: Tenant
 ) -> None:
     async with model_peer(1) as peer:
-        target = ChatTarget(
-            provider="custom", model_id=None, url=peer.endpoint("one"), headers={}, params={},
-            timeout_seconds=600.0, input_price_per_million_usd=None,
-            output_price_per_million_usd=None,
-        )  # fmt: skip
+        target = target_of(peer.endpoint("one"))
         health = ProviderHealth(
             process.database,
             process.services.redactors,
             CircuitRule(failures=1, first_open_seconds=OPEN_SECONDS),
         )
-        endpoint = health.of(tenant.workspace_id, target, is_patient=False)
+        endpoint = health.of(tenant.workspace_id, target, serves=True)
         await endpoint.note(FAILED)
         await asyncio.sleep(OPEN_SECONDS)
         peer.open.clear()
@@ -51,3 +54,33 @@ async def test_a_probe_that_is_given_up_leaves_the_endpoint_to_the_next_call(
         )
     assert outcome.error is None
     assert health.open_count == 0
+
+
+async def test_what_others_do_to_an_endpoint_refuses_nobody_who_waits_for_an_answer(
+    process: Process, tenant: Tenant
+) -> None:
+    """Runs, judges and shadows share accounts and gateways with production."""
+    url = "https://gateway.example/v1/chat/completions"
+    health, other = (
+        ProviderHealth(process.database, process.services.redactors, CircuitRule(failures=2))
+        for _ in range(2)
+    )
+    served, shadowed = (target_of(url, name) for name in ("served", "shadowed"))
+    for_served = [each.of(tenant.workspace_id, served, serves=True) for each in (health, other)]
+    runs = health.of(tenant.workspace_id, served)
+    limited = ProviderError(
+        ProviderErrorCode.RATE_LIMITED, "too many", status=429, retry_after_seconds=86_400.0
+    )
+    await runs.note(limited)
+    for _ in range(2):
+        await runs.note(FAILED)
+        await health.of(tenant.workspace_id, shadowed, serves=True).note(FAILED)
+    for each in for_served:
+        await each.wait()
+    with pytest.raises(ProviderError, match="left alone"):
+        await runs.wait()
+    with pytest.raises(ProviderError, match="left alone"):
+        await other.of(tenant.workspace_id, shadowed, serves=True).wait()
+    await for_served[0].note(limited)  # which the others heed
+    for each in for_served:
+        await each.wait()
