@@ -142,9 +142,7 @@ class EndpointHealth:
 
     async def note(self, error: ProviderError | None) -> None:
         """Note how a call of it ended."""
-        await self._health.note(
-            self._workspace_id, self._target, error, serves=self._serves
-        )
+        await self._health.note(self._workspace_id, self._target, error, serves=self._serves)
 
     async def note_begun(self) -> None:
         """Note that the answer of a call has begun, which an open circuit waits for."""
@@ -198,9 +196,8 @@ class ProviderHealth:
         age = time.monotonic() - self._read_at.get(workspace_id, float("-inf"))
         known = self._endpoints
         return age < READ_SECONDS and not (
-            known and any(
-                (workspace_id, name) in known for name in endpoints_of(target, serves=serves)
-            )
+            known
+            and any((workspace_id, name) in known for name in endpoints_of(target, serves=serves))
         )
 
     def is_open(self, workspace_id: UUID, target: ChatTarget, *, serves: bool) -> bool:

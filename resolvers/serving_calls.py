@@ -370,9 +370,11 @@ class ServingCall:
             return None
         is_failed = bool(self.failed) or self.passed_over is not None
         is_error: bool | None = is_failed or error is not None
+        # With the attempts before, which the caller has waited for too.
+        waited_ms = (perf_counter() - self.began_at) * 1000
         if error is not None and error.code is ProviderErrorCode.CANCELLED and not is_failed:
             is_error = observe_leaver(
-                waited_ms=(perf_counter() - self.began_at) * 1000,
+                waited_ms=waited_ms,
                 has_begun=outcome.answer is not None and _says_something(outcome.answer),
             )
         if is_error is None:
@@ -380,7 +382,7 @@ class ServingCall:
         return rollout.observe(
             self.arm,
             is_error=is_error,
-            latency_ms=outcome.latency_ms,
+            latency_ms=waited_ms,
             # Of a failure it is known in one arm and not in the other, which has stand-ins.
             cost_usd=None if is_error else outcome.cost_usd,
         )

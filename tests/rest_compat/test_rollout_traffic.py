@@ -1,6 +1,7 @@
 """Rollouts and shadows under live traffic: who serves, what is counted, and the way back."""
 
 import asyncio
+import math
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -230,6 +231,50 @@ async def test_what_fails_costs_nothing_in_either_arm(
 
 
 PART = b'data: {"choices": [{"index": 0, "delta": {"content": "2 + 3"}}]}\n\n'
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_latency_counts_from_the_first_attempt(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, *, is_streamed: bool
+) -> None:
+    """A canary that has to be asked twice keeps its callers waiting twice."""
+    seen: set[str] = set()
+
+    async def fail_first(exchange: Exchange) -> None:
+        question = exchange.json()["messages"][-1]["content"]
+        if question not in seen:
+            seen.add(question)
+            await exchange.answer(b"{}", "Retry-After: 1", status="503 Busy")
+        elif is_streamed:
+            part = b'{"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}'
+            await exchange.begin_stream()
+            await exchange.send_chunks(b"data: " + part + b"\n\n", b"data: [DONE]\n\n")
+            await exchange.end_stream()
+        else:
+            await exchange.answer(b'{"choices": [{"message": {"content": "hello"}}]}')
+
+    async with http_peer(fail_first) as slow:
+        board = await make_leaderboard(process, tenant.workspace_id, system_prompt="{input}")
+        first = await make_candidate(process, board, **PRICES)
+        canary = await make_candidate(process, board, endpoint_url=f"{slow.url}/v1", **PRICES)
+        await make_ranked_run(process, board, [first, canary])
+        ctx = process.system_context(tenant.workspace_id)
+        rollout = await start_rollout(ctx, board.id, canary.id, settings(sticky_by="trace"))
+        requests = [
+            {
+                "model": f"leaderboard/{board.id}", "stream": is_streamed,
+                "messages": [{"role": "user", "content": f"question {number}"}],
+            }
+            for number in range(12)
+        ]  # fmt: skip
+        answers = await asyncio.gather(
+            *(client.post("/v1/chat/completions", json=each) for each in requests)
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    async with process.database.read() as session:
+        _, tried = await read_step_sums(session, rollout.id, 0)
+    assert (tried.errors, tried.requests) == (0, len(seen))
+    assert tried.log_latency.total / tried.log_latency.count > math.log(1_000)
 
 
 async def hang(exchange: Exchange) -> None:
