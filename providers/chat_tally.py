@@ -8,6 +8,8 @@ from providers.chat_answers import build_answer
 
 # These are said once, or again and again, and never in parts.
 WHOLE_TEXTS = frozenset({"id", "type", "role", "name", "format", "model", "finish_reason"})
+# Of these, what is no part of what a model says.
+_LABELS = WHOLE_TEXTS - {"name"}
 # Deeper than anything that is sent in parts: what lies below is replaced.
 DEEPEST = 8
 
@@ -56,6 +58,43 @@ class ChatTally:
         choices = [_as_message(self._choices[index]) for index in sorted(self._choices)]
         completion = {**self._fields, "object": "chat.completion", "choices": choices}
         return build_answer(self.text, completion, completion, self._target)
+
+
+def generated_bytes(answer: ChatAnswer) -> int:
+    """Return how many bytes of text a model has generated, as UTF-8.
+
+    All choices count, and in each what is said, thought, refused and called.
+    """
+    choices = (answer.completion or {}).get("choices")
+    messages = [
+        choice["message"]
+        for choice in (choices if isinstance(choices, list) else ())
+        if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+    ]
+    total = 0
+    for message in messages:
+        thoughts = [0]  # which many tell by two names, as a text and in detail
+        for name, value in message.items():
+            if name.startswith("reasoning"):
+                thoughts.append(_text_bytes(value))
+            elif name not in _LABELS:
+                total += _text_bytes(value)
+        total += max(thoughts)
+    return total
+
+
+def _text_bytes(value: Any) -> int:
+    total = 0
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            total += len(each.encode("utf-8", "surrogatepass"))
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, dict):
+            left += [part for name, part in each.items() if name not in _LABELS]
+    return total
 
 
 class _Parts(list[str]):

@@ -11,13 +11,16 @@ import orjson
 
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from providers.chat_answers import price_tokens
-from providers.chat_tally import ChatTally
+from providers.chat_tally import ChatTally, generated_bytes
 from resolvers.call_bounds import BYTES_A_TOKEN
 from resolvers.call_storage import EndedCall
 from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, wait_seconds
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingModel
 from resolvers.serving_calls import Served, ServingCall
+
+# Parameters that models read, beside the messages.
+IN_PROMPTS = ("tools", "functions", "response_format")
 
 
 class AnswerStream:
@@ -179,10 +182,12 @@ class AnswerStream:
         answer = self._tally.answer()
         if answer.cost_usd is not None:
             return answer
-        sent_bytes = len(orjson.dumps(list(self.call.messages)))
+        sent = self.model.target.merge(self.call.request.params)
+        prompt = [list(self.call.messages), *(sent[name] for name in IN_PROMPTS if sent.get(name))]
+        sent_bytes = sum(len(orjson.dumps(part)) for part in prompt)
         prompt_tokens = answer.prompt_tokens or -(-sent_bytes // BYTES_A_TOKEN)
-        output_bytes = len(answer.output.encode("utf-8", "replace"))
-        completion_tokens = max(self._chunk_count, -(-output_bytes // BYTES_A_TOKEN))
+        generated = -(-generated_bytes(answer) // BYTES_A_TOKEN)
+        completion_tokens = max(self._chunk_count, generated)
         cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
         if cost_usd is not None and answer.completion_tokens is None and self.call.held_usd:
             cost_usd = min(cost_usd, self.call.rest_usd)

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import openai
+import orjson
 import pytest
 from sqlalchemy import select
 
@@ -24,6 +25,7 @@ from db.models import (
 )
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 from tests.faulty_model import faulty_model
+from tests.providers.http_peer import Exchange, http_peer
 
 PRICES = {
     "input_price_per_million_usd": Decimal("0.8"),
@@ -329,6 +331,40 @@ async def test_a_stream_that_nobody_reads_any_longer_is_hung_up_and_settled(
         used = (await session.scalars(select(ApiToken).where(ApiToken.name == "leaver"))).one()
         assert list(await session.scalars(select(BudgetHold))) == []
     assert (used.budget_used_usd, used.budget_held_usd) == (trace.cost_usd, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "word " * 400},
+        {"reasoning": "word " * 400, "reasoning_details": [{"text": "word " * 400}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "word " * 400}}]},
+    ],
+    ids=["text", "thoughts", "tools"],
+)
+@pytest.mark.parametrize("index", [0, 1])
+async def test_all_that_a_broken_stream_has_said_is_counted(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant, delta: dict[str, Any], index: int
+) -> None:
+    async def say_and_wait(exchange: Exchange) -> None:
+        chunk = {"choices": [{"index": index, "delta": delta}]}
+        await exchange.begin_stream()
+        await exchange.send_chunks(b"data: " + orjson.dumps(chunk) + b"\n\n")
+        await exchange.wait_until_left()
+
+    tool: Any = {"type": "function", "function": {"name": "f", "description": "x" * 4_000}}
+    async with http_peer(say_and_wait) as model:
+        await serve(process, tenant, {"endpoint_url": f"{model.url}/v1"})
+        stream = await sdk.chat.completions.create(
+            model=MODEL, messages=SUM, stream=True, tools=[tool], n=2
+        )
+        async for _ in stream:
+            break
+        await stream.close()
+        trace = await the_trace(process)
+    assert trace.status == "cancelled"
+    assert trace.completion_tokens == 500
+    assert (trace.prompt_tokens or 0) > 1_000
 
 
 async def test_what_is_counted_of_a_broken_stream_costs_no_more_than_was_held(
