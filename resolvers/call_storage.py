@@ -172,8 +172,15 @@ class EndedCall:
 
     @property
     def freed_tokens(self) -> int:
-        """What it was allowed to send and generate, and did not."""
-        return sum(each.token_count for each in self.reservations) - self.used_tokens
+        """What it was allowed to send and generate, did not, and still keeps from others.
+
+        Less than none if it was more than it was allowed.
+        """
+        allowed = sum(each.token_count for each in self.reservations)
+        unused = allowed - self.used_tokens
+        if unused <= 0:
+            return unused
+        return min(unused, sum(each.tokens_to_free for each in self.reservations))
 
 
 async def store_calls(

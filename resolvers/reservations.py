@@ -7,6 +7,7 @@ Source: the generic cell rate algorithm, ITU-T I.371, annex A; with a burst of o
 """
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class Reservation:
         expires_at: When the hold of a server that died is given back.
         refused: What left no room, once that is decided.
         state: What that was decided on.
+        decided_at: When it was decided, by the monotonic clock.
         account: What the process knows of the token; None where it does not lend to it.
         lease: The hold that it is a part of, when it is no hold of its own.
         is_settled: Whether the lease knows that it is.
@@ -126,9 +128,23 @@ class Reservation:
     expires_at: datetime
     refused: Limit | None = None
     state: TokenState | None = None
+    decided_at: float = 0.0
     account: "Account | None" = None
     lease: "Lease | None" = None
     is_settled: bool = False
+
+    @property
+    def tokens_to_free(self) -> int:
+        """How many of its tokens can be given back by now, at most.
+
+        A rate frees what is taken of it as time goes by, whether it was used or not: what it has
+        freed by itself others may have taken, and is not to be given back to them again.
+        """
+        rate = self.state.tokens if self.state is not None else None
+        if rate is None:
+            return self.token_count
+        left_seconds = self.decided_at + rate.reset_seconds - time.monotonic()
+        return min(self.token_count, max(0, int(left_seconds * rate.limit / MINUTE_SECONDS)))
 
 
 async def store_reservations(writer: StatementWriter, reservations: Sequence[Reservation]) -> None:
@@ -192,11 +208,13 @@ def _rate(limit: int | None, seconds: float, taken: int) -> Rate | None:
 
 def _admit(row: Row, asked: Sequence[Reservation]) -> None:
     held_usd, requests, tokens = ZERO, 0, 0
+    now = time.monotonic()
     for each in asked:
         held_usd += each.amount_usd
         requests += each.request_count
         tokens += each.token_count
         each.state = _state(row, held_usd, requests, tokens)
+        each.decided_at = now
 
 
 def _refuse(row: Row, asked: Sequence[Reservation]) -> list[Reservation]:

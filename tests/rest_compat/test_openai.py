@@ -255,7 +255,7 @@ async def test_streams_that_an_open_circuit_refuses_tell_nothing_of_the_endpoint
             refused += "in a row" in str(failed.value)
     async with process.database.read() as session:
         left_alone = list(await session.scalars(select(ProviderState.endpoint)))
-    assert left_alone == ["openrouter:sandbox/fault-500"]
+    assert left_alone == ["serving openrouter sandbox/fault-500"]
 
 
 async def test_every_failure_has_openai_s_form(
