@@ -200,6 +200,25 @@ async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
 
 
 @credentialed
+async def keep_result(ctx: Context, claim: Claim, result: str) -> None:
+    """Remember, sealed, what the request's work has come to, for who takes over before it ends."""
+    sealed = ctx.services.vault.seal(result, owner=_owner(ctx, claim.key))
+    async with ctx.database.write() as session:
+        await session.execute(
+            update(IdempotencyKey).where(_held(ctx, claim)).values(answer_body=sealed.encode())
+        )
+
+
+@credentialed
+async def find_result(ctx: Context, claim: Claim) -> str | None:
+    """Return what the work of a claim of before has come to, if it got so far."""
+    row = await _find(ctx, claim.key)
+    if row is None or row.answer_body is None or row.answer_status is not None:
+        return None
+    return _opened(ctx, row).decode()
+
+
+@credentialed
 async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
     """Remember what the request was answered, sealed: an answer may show a new secret."""
     body = ctx.services.vault.seal(answer.body.decode(), owner=_owner(ctx, claim.key))

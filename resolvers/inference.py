@@ -1,12 +1,16 @@
 """Inference: requests served by the model in production."""
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Trace
@@ -23,10 +27,14 @@ from resolvers.errors import (
     UnsupportedOptionError,
     UpstreamError,
 )
+from resolvers.failures import describe
+from resolvers.idempotency import Claim, find_result, keep_result
 from resolvers.inference_request import InferenceRequest
 from resolvers.reservations import TokenState
 from resolvers.serving import ServingBoard
 from resolvers.serving_calls import Served, ServingCall
+
+log = logging.getLogger("gero.calls")
 
 MAX_LISTED = 1_000
 
@@ -66,7 +74,7 @@ async def infer(
     leaderboard: UUID | str,
     request: InferenceRequest,
     *,
-    id: UUID | None = None,
+    claim: Claim | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> InferenceAnswer:
     """Serve a request; its trace and its charge are stored before this returns.
@@ -77,7 +85,7 @@ async def infer(
         ctx: Who asks.
         leaderboard: Whose model in production serves: its id, or its slug.
         request: What is asked.
-        id: The trace's id, chosen by the caller.
+        claim: The right to do the work of a request that may be repeated; its id is the trace's.
         metadata: Kept on the trace.
 
     Raises:
@@ -96,14 +104,17 @@ async def infer(
         )
     board = await ctx.services.boards.get(ctx, leaderboard)
     messages = _messages(board, request)
-    if id is not None and (answered := await _answered_before(ctx, board.id, id)) is not None:
+    trace_id = new_id() if claim is None else claim.resource_id
+    if claim is not None and (answered := await _answered_before(ctx, board.id, claim)) is not None:
         return answered
-    async with ServingCall(ctx, board, request, messages, id or new_id(), metadata or {}) as call:
-        call.is_repeatable = id is not None
+    async with ServingCall(ctx, board, request, messages, trace_id, metadata or {}) as call:
+        call.is_repeatable = claim is not None
         served = await call.ask()
+        if claim is not None:
+            await _keep_for_repeats(ctx, claim, call, served)
         ended = await call.end(served)
-    if id is not None:  # whoever took over meanwhile may have stored another answer under it
-        other = await _answered_before(ctx, board.id, id, than=ended)
+    if claim is not None:  # whoever took over meanwhile may have stored another answer under it
+        other = await _answered_before(ctx, board.id, claim, than=ended)
         if other is not None:
             return other
     return _answer(call, served, ended)
@@ -144,20 +155,36 @@ async def open_answer_stream(
     raise _upstream_error(call.id, served.outcome.error)
 
 
+async def _keep_for_repeats(ctx: Context, claim: Claim, call: ServingCall, served: Served) -> None:
+    """Keep an answer, of which the trace has the text alone, and that without what is redacted."""
+    answer = served.outcome.answer
+    if answer is None:
+        return
+    kept = orjson.dumps({"output": answer.output, "completion": answer.completion}).decode()
+    try:
+        await keep_result(ctx, claim, kept)
+    except asyncio.CancelledError:
+        await call.end(served)  # it is paid for, and known
+        raise
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("call %s is not kept for its repeats: %s", call.id, describe(error))
+
+
 async def _answered_before(
-    ctx: Context, leaderboard_id: UUID, trace_id: UUID, *, than: EndedCall | None = None
+    ctx: Context, leaderboard_id: UUID, claim: Claim, *, than: EndedCall | None = None
 ) -> InferenceAnswer | None:
     """Return the answer of a call whose trace was stored before its server died.
 
     Args:
         ctx: Who asks.
         leaderboard_id: Whose production answered.
-        trace_id: The trace's id, which every repeat has.
+        claim: Its resource is the trace, for every repeat.
         than: The call that has ended since, whose own trace is no answer of before.
 
     Raises:
         UpstreamError: That call had failed.
     """
+    trace_id = claim.resource_id
     async with ctx.database.read() as session:
         trace = await session.scalar(
             select(Trace).where(Trace.id == trace_id, Trace.workspace_id == ctx.workspace_id)
@@ -172,14 +199,16 @@ async def _answered_before(
         ).one()
         token_id = ctx.principal.token_id
         budget = await find_budget(session, token_id) if token_id else None
+    result = await find_result(ctx, claim)
+    kept: dict[str, Any] = {} if result is None else orjson.loads(result)
     return InferenceAnswer(
         trace_id=trace_id,
         leaderboard_id=leaderboard_id,
         candidate=candidate,
         model=candidate.model_id or candidate.display_name,
         provider=candidate.provider,
-        output=trace.output or "",
-        completion=None,
+        output=kept.get("output", trace.output or ""),
+        completion=kept.get("completion"),
         prompt_tokens=trace.prompt_tokens,
         completion_tokens=trace.completion_tokens,
         cost_usd=trace.cost_usd,

@@ -187,13 +187,13 @@ async def answer_once(
     try:
         async with keeping_claim(ctx, claim):
             response = await answer(claim)
+        await _keep(ctx, claim, response)
     except REFUSALS:
         await release_key(ctx, claim)
         raise
     except BaseException:
         await yield_claim(ctx, claim)
         raise
-    await _keep(ctx, claim, response)
     return response
 
 

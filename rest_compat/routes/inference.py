@@ -37,7 +37,7 @@ async def answer_inference(posted: Posted) -> Response:
         posted.ctx,
         _read_id(posted.path["leaderboard_id"]),
         _read_request(posted.body),
-        id=posted.claim.resource_id if posted.claim else None,
+        claim=posted.claim,
         metadata={"request_id": posted.ctx.request_id},
     )
     body = completion_of(answer)

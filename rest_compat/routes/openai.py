@@ -157,7 +157,7 @@ async def answer_chat(posted: Posted) -> Response:
         posted.ctx,
         reference,
         request,
-        id=posted.claim.resource_id if posted.claim else None,
+        claim=posted.claim,
         metadata=metadata,
     )
     return DirectAnswer(orjson.dumps(completion_of(answer)), answer_headers(answer))

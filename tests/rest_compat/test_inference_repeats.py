@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 
 import httpx2
+import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.server import create_app
 from app.services import Process
@@ -27,6 +28,7 @@ from tests.conftest import NO_TLS
 from tests.database_proxy import database_proxy
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run
 from tests.model_peer import ModelPeer, model_peer
+from tests.providers.http_peer import Exchange, http_peer
 
 REPEATS = 50
 WITHIN_SECONDS = 10
@@ -138,6 +140,39 @@ async def test_a_server_whose_claim_was_taken_over_answers_what_was_stored(
     assert [answered.json()[name] for name in same] == [taken_over.json()[name] for name in same]
     assert peer.call_count == 2
     await check_books(process, taken_over.json()["trace_id"])
+
+
+async def test_a_repeat_is_given_all_of_an_answer_that_could_not_be_kept(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    """The trace has an answer's text, which is nothing where it calls a tool."""
+    call = {"id": "c1", "type": "function", "function": {"name": "pay", "arguments": "{}"}}
+    choice = {"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    asked = 0
+
+    async def call_a_tool(exchange: Exchange) -> None:
+        nonlocal asked
+        asked += 1
+        await exchange.answer(orjson.dumps({"choices": [choice], "cost_usd": 0.001}))
+
+    async with http_peer(call_a_tool) as peer:
+        board = await make_leaderboard(process, tenant.workspace_id)
+        candidate = await make_candidate(process, board, endpoint_url=f"{peer.url}/v1")
+        await make_ranked_run(process, board, [candidate])
+        async with process.database.write() as session:
+            await session.execute(
+                text("ALTER TABLE idempotency_key ADD CONSTRAINT no CHECK (answer_status IS NULL)")
+            )
+        first = await ask(client, board, "hello")
+        async with process.database.write() as session:
+            await session.execute(text("ALTER TABLE idempotency_key DROP CONSTRAINT no"))
+        async with asyncio.timeout(WITHIN_SECONDS):
+            repeat = await ask(client, board, "hello")
+    assert (first.status_code, repeat.status_code, asked) == (500, 200, 1)
+    (given,) = repeat.json()["choices"]
+    assert given == choice
+    assert (await ask(client, board, "hello")).json() == repeat.json()
+    await check_books(process, repeat.json()["trace_id"])
 
 
 async def statuses_of(process: Process) -> dict[str, str]:
