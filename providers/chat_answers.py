@@ -11,6 +11,9 @@ from providers.http_failures import find_stated_failure, read_answered, shown_te
 
 PLAIN_OUTPUT_FIELDS = ("output", "text", "generated_text", "response", "content")
 CHUNK = "chat.completion.chunk"
+# Of the tools that an answer calls, those whose names are told, and how much of them.
+MAX_TOLD_TOOLS = 20
+MAX_NAME_CHARACTERS = 100
 MICRO = Decimal("0.000000000001")
 MILLION = Decimal(1_000_000)
 
@@ -106,6 +109,18 @@ def build_answer(
     output = output.replace("\x00", "\ufffd")
     # By position: names cost as much again, of what is made for each call.
     return ChatAnswer(output, completion, prompt_tokens, completion_tokens, cost_usd, cost_source)
+
+
+def called_tools(completion: Mapping[str, Any]) -> list[str]:
+    """Return the names of the tools that the first choice of a completion calls, as stored."""
+    message = first_choice(completion).get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(calls, list):
+        return []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    names = [function.get("name") for function in functions if isinstance(function, dict)]
+    told = [name for name in names if isinstance(name, str)][:MAX_TOLD_TOOLS]
+    return [name[:MAX_NAME_CHARACTERS].replace("\x00", "\ufffd") for name in told]
 
 
 def _parse(content: bytes, *, may_be_text: bool) -> object:

@@ -71,9 +71,15 @@ async def _advance(ctx: Context, leaderboard_id: UUID, rollout_id: UUID) -> None
 
 
 async def look_at(session: ReadSession, rollout: Rollout) -> Decision:
-    """Decide by a rollout's sums of the step that it is at."""
+    """Decide by a rollout's sums of the step that it is at.
+
+    Where a judge scores answers, a step has lasted as long as there are some of which the judge
+    has had its share: they have to settle first, and a short step would pass unjudged.
+    """
     control, canary = await read_step_sums(session, rollout.id, rollout.step)
-    minutes = (datetime.now(UTC) - rollout.step_started_at).total_seconds() / 60
+    is_judged = rollout.judge is not None and rollout.judge_error is None
+    until = rollout.judged_until if is_judged else datetime.now(UTC)
+    minutes = max((until - rollout.step_started_at).total_seconds() / 60, 0.0)
     return decide(read_settings(rollout.settings), rollout.step, control, canary, minutes=minutes)
 
 

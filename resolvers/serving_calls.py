@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from db.base import new_id
@@ -16,6 +16,7 @@ from engine.prompts import text_of_messages
 from engine.rollouts import Arm, Observation, observe_leaver
 from providers.answer_json import first_choice
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
+from providers.chat_answers import called_tools
 from resolvers.budgets import ZERO, Budget, window_end
 from resolvers.call_bounds import CallSize, bound_call, size_call
 from resolvers.call_storage import EndedCall
@@ -38,6 +39,9 @@ log = logging.getLogger("gero.calls")
 
 # The request is wrong: it fails with any model.
 NO_OTHER_WOULD_DO = {ProviderErrorCode.REJECTED}
+
+# Of a trace's metadata: the names of the tools that the answer calls.
+TOOL_CALLS: Final = "tool_calls"
 
 
 @dataclass(slots=True)
@@ -330,7 +334,7 @@ class ServingCall:
             outcome,
             input=self.input,
             messages=self.messages,
-            metadata=self._metadata(),
+            metadata=self._metadata(answer),
         )
         trace["token_id"] = self.ctx.principal.token_id
         cost_usd = outcome.cost_usd
@@ -387,8 +391,10 @@ class ServingCall:
             cost_usd=None if is_error else outcome.cost_usd,
         )
 
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self, answer: ChatAnswer | None) -> dict[str, Any]:
         noted = dict(self.metadata)
+        if answer is not None and (names := called_tools(answer.completion or {})):
+            noted[TOOL_CALLS] = names
         if self.request.user is not None:
             noted["user"] = self.request.user
         if self.board.rollout is not None and self.arm is not None:

@@ -21,7 +21,7 @@ from engine.judge_prompts import (
 from engine.judging import ScoreVerdict, VerdictError, read_score
 from engine.prompts import text_of_messages
 from engine.rollouts import Arm, score_increment
-from providers.base import ChatTarget
+from providers.base import LENGTHS, ChatTarget
 from resolvers.auth import SYSTEM, requires
 from resolvers.catalogue import model_headers
 from resolvers.ceilings import release_costs
@@ -91,6 +91,10 @@ def _write_status() -> AnySelect:
     return select(Rollout.id, Rollout.status).where(Rollout.id == bindparam("id", type_=Uuid()))
 
 
+# Judges may think before they tell, and what a call may cost is set aside before it.
+JUDGE_MAX_TOKENS = 8_192
+
+
 class _Judging:
     """The judge's calls of one job; each score is stored as it comes back."""
 
@@ -102,6 +106,7 @@ class _Judging:
         self._judge = judge
         self._target: ChatTarget = judge_target(judge, headers)
         self._scale = read_scale(judge)
+        self._is_bounded = any(self._target.params.get(name) for name, _ in LENGTHS)
         self.work = ShardWork(self._is_running)
 
     async def _is_running(self) -> bool:
@@ -140,7 +145,11 @@ class _Judging:
             expected=trace.expected,
         )
         messages = score_messages(question, trace.output or "", self._scale)
-        params = {"temperature": 0.0, "response_format": score_response_format(self._scale)}
+        params = {
+            "temperature": 0.0,
+            "response_format": score_response_format(self._scale),
+            **({} if self._is_bounded else {"max_tokens": JUDGE_MAX_TOKENS}),
+        }
         call = call_for(
             self._ctx,
             self._rollout,

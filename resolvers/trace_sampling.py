@@ -11,6 +11,7 @@ from db.models import Rollout, Trace
 from db.session import ReadSession, WriteSession
 from engine.rollouts import Arm, is_judged
 from resolvers.context import Context
+from resolvers.serving_calls import TOOL_CALLS
 
 JUDGE_TRACES = "traces.judge"
 # A trace is of the instant when its call began, and stored when it ends. What takes longer than
@@ -61,6 +62,8 @@ async def _choose(session: ReadSession, rollout: Rollout, until: datetime) -> Se
             Trace.id >= first_id_at(rollout.judged_until),
             Trace.id < first_id_at(until),
             Trace.status == "ok",
+            # There is no text to judge, whichever arm it is.
+            Trace.trace_metadata[TOOL_CALLS].is_(None),
             # What another model answered, when that one had failed, says nothing of it.
             or_(
                 (arm == Arm.CANARY.value) & (Trace.candidate_id == rollout.to_candidate_id),

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app.services import Process
+from db.base import new_id
 from db.models import Candidate, Job, Leaderboard, Rollout, Trace, TraceScore
-from engine.rollouts import Arm
+from engine.rollouts import Arm, increments_of
 from resolvers.inputs import RolloutSettings
 from resolvers.rollout_plan import RolloutPlan, load_plans
-from resolvers.rollout_sums import read_step_sums
+from resolvers.rollout_sums import add_increments, read_step_sums
 from resolvers.rollout_sweep import advance_rollouts
 from resolvers.rollouts import cancel_rollout, start_rollout
 from resolvers.trace_judging import judge_traces
@@ -210,6 +212,47 @@ async def test_sampled_answers_of_both_arms_are_judged_once(
     assert calls == 30
     spent = sum((score.cost_usd or Decimal(0) for score in scores), Decimal(0))
     assert (await read_rollout(process, rollout)).committed_usd == spent > 0
+
+
+async def test_answers_that_call_tools_are_not_judged(process: Process, tenant: Tenant) -> None:
+    board, (_, canary) = await served_board(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    rollout = await start_rollout(ctx, board.id, canary.id, JUDGED)
+    made = [trace_id for trace_id, _ in await serve(process, board, rollout, 6, output="")]
+    async with process.database.write() as session:
+        noted = Trace.trace_metadata.op("||")(cast({"tool_calls": ["pay"]}, JSONB))
+        await session.execute(
+            update(Trace).where(Trace.id.in_(made[:4])).values(trace_metadata=noted)
+        )
+    await sweep(process)
+    (job,) = await jobs_of(process)
+    assert {UUID(each) for each in job.arguments["trace_ids"]} == set(made[4:])
+
+
+async def test_a_step_lasts_until_the_judge_has_had_its_share_of_it(
+    process: Process, tenant: Tenant
+) -> None:
+    """Answers settle for longer than this step is long."""
+    board, (_, canary) = await served_board(process, tenant)
+    ctx = process.system_context(tenant.workspace_id)
+    short = JUDGED.model_copy(update={"min_minutes_per_step": 2.0, "min_requests_per_step": 1})
+    rollout = await start_rollout(ctx, board.id, canary.id, short)
+    begun_at = datetime.now(UTC) - SETTLING - timedelta(minutes=1)
+    async with process.database.write() as session:
+        plan, _ = await load_plans(session, board.id)
+        assert isinstance(plan, RolloutPlan)
+        seen = [plan.observe(arm, is_error=False, latency_ms=9.0, cost_usd=None) for arm in Arm]
+        await add_increments(session, increments_of(seen), writer=new_id())
+        begun = {"step_started_at": begun_at, "judged_until": begun_at}
+        await session.execute(update(Rollout).values(begun))
+    for _ in range(2):
+        await sweep(process)
+        assert (await read_rollout(process, rollout)).status == "running"
+    async with process.database.write() as session:
+        before = begun_at - timedelta(minutes=1)
+        await session.execute(update(Rollout).values(step_started_at=before))
+    await sweep(process)
+    assert (await read_rollout(process, rollout)).status == "completed"
 
 
 async def test_a_job_that_is_done_again_judges_and_counts_nothing_again(
