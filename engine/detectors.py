@@ -180,10 +180,10 @@ def _stands_alone(text: bytes, start: int, end: int, joins: bytes) -> bool:
 
 def _phones(text: bytes, start: int, end: int) -> Iterator[Span]:
     shortest, longest = _PHONE_DIGITS
-    digit_count = len(_DIGIT.findall(text, start, end))
-    if shortest <= digit_count <= longest and not (
-        _byte_before(text, start).isalnum() or text[end : end + 1].isdigit()
-    ):
+    if text[end : end + 1].isdigit():  # it ran into the parentheses of the next one, perhaps
+        end = start + len(text[start:end].rpartition(b"(")[0].rstrip(b" ()./-"))
+    is_its_own = not (_byte_before(text, start).isalnum() or text[end : end + 1].isdigit())
+    if is_its_own and shortest <= len(_DIGIT.findall(text, start, end)) <= longest:
         yield start, end
 
 
