@@ -19,6 +19,8 @@ _CARD_BEGINS = frozenset(b"23456")  # its major industries that issue payment ca
 _DIGITS_PLAIN = bytes.maketrans(b"0123456789", bytes(range(10)))
 _DIGITS_DOUBLED = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))
 _PHONE_DIGITS = (8, 15)
+# As many digits as nearly all international numbers have, up to where a group of them ends.
+_WHOLE_PHONE = re.compile(rb"\+(?:[0-9][ ()./-]*){9,14}?[0-9](?![0-9])")
 _BEARER_CHARACTERS = 20  # without a digit, fewer are a word
 
 # Letters and digits that a country's account numbers have, its code and check digits included.
@@ -180,10 +182,14 @@ def _stands_alone(text: bytes, start: int, end: int, joins: bytes) -> bool:
 
 def _phones(text: bytes, start: int, end: int) -> Iterator[Span]:
     shortest, longest = _PHONE_DIGITS
-    if text[end : end + 1].isdigit():  # it ran into the parentheses of the next one, perhaps
-        end = start + len(text[start:end].rpartition(b"(")[0].rstrip(b" ()./-"))
-    is_its_own = not (_byte_before(text, start).isalnum() or text[end : end + 1].isdigit())
-    if is_its_own and shortest <= len(_DIGIT.findall(text, start, end)) <= longest:
+    if _byte_before(text, start).isalnum():
+        return
+    if text[end : end + 1].isdigit():  # it ran on into the next number
+        first = _WHOLE_PHONE.match(text, start)
+        if first is None:
+            return
+        end = first.end()
+    if shortest <= len(_DIGIT.findall(text, start, end)) <= longest:
         yield start, end
 
 
