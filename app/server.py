@@ -26,6 +26,7 @@ from app.request_log import RequestLog
 from app.services import Process
 from app.settings import Settings, SettingsError
 from app.version import VERSION
+from resolvers.failures import describe as describe_failure
 from resolvers.persisted_documents import DocumentStore
 from resolvers.trace_upkeep import make_next_days
 from rest_compat import problems
@@ -255,7 +256,8 @@ async def _make_next_days(process: Process) -> None:
         async with asyncio.timeout(START_SECONDS):
             await make_next_days(process.system_context())
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        log.warning("the partitions of the next days are made as they are needed: %s", error)
+        told = describe_failure(error)
+        log.warning("the partitions of the next days are made as they are needed: %s", told)
 
 
 def _serve_health(app: FastAPI, process: Process) -> None:

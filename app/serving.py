@@ -94,9 +94,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        raise PortInUseError(f"can't listen on {host}:{port}: {error.strerror}") from error
+        why = error.strerror if isinstance(error, OSError) else "a port is 0 to 65535"
+        raise PortInUseError(f"can't listen on {host}:{port}: {why}") from error
     listener.setblocking(False)  # noqa: FBT003 - positional only
     return listener
 

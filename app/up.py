@@ -54,6 +54,7 @@ class Connection:
     cron_secret: str
     workspace_id: str
     demo_leaderboard_id: str | None
+    sandbox_url: str | None
     pid: int
 
 
@@ -208,6 +209,7 @@ async def _connect(
         cron_secret=cron_secret,
         workspace_id=str(WORKSPACE_ID),
         demo_leaderboard_id=str(LEADERBOARD_ID) if demo else None,
+        sandbox_url=settings.sandbox_url,
         pid=os.getpid(),
     )
 

@@ -30,7 +30,8 @@ def read_answer(content: bytes, target: ChatTarget, media_type: str | None = Non
         ProviderError: No output can be found in it, or it says that the call failed.
     """
     output, fields = _read(content, target, media_type)
-    return build_answer(output, fields if "choices" in fields else None, fields, target)
+    completion = fields if isinstance(fields.get("choices"), list) else None
+    return build_answer(output, completion, fields, target)
 
 
 def read_as_chunk(
@@ -41,7 +42,7 @@ def read_as_chunk(
     Takes and raises what `read_answer` does.
     """
     output, fields = _read(content, target, media_type)
-    if "choices" in fields:
+    if isinstance(fields.get("choices"), list):
         choices = [_as_delta(each) for each in fields["choices"] if isinstance(each, dict)]
         return {**fields, "object": CHUNK, "choices": choices}
     told: dict[str, Any] = {name: fields[name] for name in ("usage", "cost_usd") if name in fields}

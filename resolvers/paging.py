@@ -96,8 +96,7 @@ def read_page(
         raise InvalidInputError("first and last can't be given together")
     name, size = ("last", last) if last is not None else ("first", first)
     size = DEFAULT_PAGE_SIZE if size is None else size
-    if not 0 <= size <= MAX_PAGE_SIZE:
-        raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
+    check_page_size(name, size)
     order = replace(order, of=of)
     return PageRequest(
         size=size,
@@ -106,6 +105,20 @@ def read_page(
         before=None if before is None else _read_cursor("before", before, order),
         backward=last is not None,
     )
+
+
+def check_page_size(name: str, size: int) -> None:
+    """Check the size of a page.
+
+    Args:
+        name: Of the argument.
+        size: Rows at most.
+
+    Raises:
+        InvalidInputError: It is out of bounds.
+    """
+    if not 0 <= size <= MAX_PAGE_SIZE:
+        raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
 
 
 def write_cursor(row: Any, order: Order) -> str:

@@ -156,6 +156,10 @@ def _check(
             f"budget_reset_interval: {budget_reset_interval!r} is not one of "
             f"{', '.join(RESET_INTERVALS)}"
         )
+    if budget_limit_usd is None and budget_reset_interval != "none":
+        raise InvalidInputError(
+            f"budget_reset_interval: {budget_reset_interval!r} needs a budget_limit"
+        )
     if budget_limit_usd is not None and not 0 <= budget_limit_usd <= MAX_BUDGET_USD:
         raise InvalidInputError(
             f"budget_limit: must be 0 to {MAX_BUDGET_USD} (got {budget_limit_usd})"

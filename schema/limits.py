@@ -18,13 +18,14 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
     VariableNode,
     get_named_type,
 )
 
-from resolvers.errors import QueryTooCostlyError
-from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from resolvers.errors import InvalidInputError, QueryTooCostlyError
+from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, check_page_size
 
 SIZE_ARGUMENTS = ("first", "last")
 # Each level of fragments that spread the next one twice doubles what a document amounts to.
@@ -119,14 +120,23 @@ class OperationCost:
         }
         self._variables = variables
         self._max_cost = self._left = max_cost
+        self._wrong_sizes: list[tuple[FieldNode, InvalidInputError]] = []
 
     def find_error(self, operation: OperationDefinitionNode) -> GraphQLError | None:
-        """Return the error of an operation that costs too much, or None."""
+        """Return the error of an operation that costs too much, or None.
+
+        A mutation is also refused for the size of a page that it would answer with: when the field
+        itself finds that, the work is done.
+        """
         root = self._schema.get_root_type(operation.operation)
         self._left = self._max_cost
+        self._wrong_sizes.clear()
         self._walk(operation.selection_set, root, 1, frozenset())
         if self._left >= 0:
-            return None
+            if not self._wrong_sizes or operation.operation is not OperationType.MUTATION:
+                return None
+            node, wrong = self._wrong_sizes[0]
+            return GraphQLError(str(wrong), node, original_error=wrong)
         error = QueryTooCostlyError(
             f"the operation may return more than {self._max_cost} fields; ask for smaller pages, "
             "or less below them",
@@ -172,6 +182,10 @@ class OperationCost:
             if argument.name.value in SIZE_ARGUMENTS:
                 size = self._value(argument.value)
                 if isinstance(size, int):
+                    try:
+                        check_page_size(argument.name.value, size)
+                    except InvalidInputError as error:
+                        self._wrong_sizes.append((node, error))
                     return min(max(size, 1), MAX_PAGE_SIZE)
         return DEFAULT_PAGE_SIZE
 

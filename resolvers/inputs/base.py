@@ -99,11 +99,14 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
 
 
 def _may_show(field: str, value: object) -> bool:
-    secret = any(word in field.casefold() for word in ("token", "secret", "key"))
-    return not secret and isinstance(value, str | int | float | bool | datetime | None)
+    if isinstance(value, str):
+        return not any(word in field.casefold() for word in ("token", "secret", "key"))
+    return isinstance(value, int | float | Decimal | datetime | None)  # which are no secrets
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     written = value.isoformat() if isinstance(value, datetime) else value
     text = URL_CREDENTIAL.sub("//***@", repr(written))
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."

@@ -113,7 +113,7 @@ async def test_up_ranks_the_demo_and_survives_being_killed(data_dir: Path) -> No
     up.wait_for("Three calls to try")
     assert set(connection) == {
         "base_url", "graphql_url", "api_token", "session_token", "cron_secret", "workspace_id",
-        "demo_leaderboard_id", "pid",
+        "demo_leaderboard_id", "sandbox_url", "pid",
     }  # fmt: skip
     assert (data_dir / "connection.json").stat().st_mode & 0o777 == 0o600
     headers = {"Authorization": f"Bearer {connection['api_token']}"}

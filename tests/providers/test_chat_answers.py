@@ -7,7 +7,7 @@ import pytest
 
 from providers.answer_json import load_json
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
-from providers.chat_answers import read_answer
+from providers.chat_answers import read_answer, read_as_chunk
 from tests.providers.http_peer import target_at
 
 CODE = ProviderErrorCode
@@ -106,3 +106,11 @@ def test_a_caller_s_bound_takes_the_place_of_the_candidate_s_by_either_name() ->
     assert target.merge({"max_completion_tokens": None}) == {
         "max_tokens": 400, "top_p": 1, "max_completion_tokens": None,
     }  # fmt: skip
+
+
+def test_an_answer_whose_choices_are_no_list_is_no_completion() -> None:
+    body = b'{"choices": "x", "output": "y"}'
+    answer = read_answer(body, TARGET)
+    assert (answer.output, answer.completion) == ("y", None)
+    (choice,) = read_as_chunk(body, TARGET)["choices"]
+    assert choice["delta"]["content"] == "y"

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text, update
 
 from app.services import Process
-from db.models import ApiToken
+from db.models import ApiToken, Leaderboard
 from tests.conftest import ask, session_token
 from tests.factories import (
     TWO_ROWS_URL,
@@ -127,6 +127,24 @@ async def test_a_wrong_operation_is_invalid_input_and_names_what_is_wrong(
         code, status, message = await fail(client, query)
         assert (code, status) == ("invalid_input", 400), message
         assert said in message
+
+
+async def test_a_mutation_that_would_answer_with_too_large_a_page_does_nothing(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    rename = """mutation($input: UpdateLeaderboardInput!, $size: Int = 1) {
+      updateLeaderboard(input: $input) { leaderboard {
+        runs(first: %s) { nodes { id } } others: runs(first: $size) { nodes { id } } } } }"""
+    given = {"id": str(board.id), "name": "renamed"}
+    for size, variables in (("500", {}), ("-1", {}), ("$size", {"size": 201})):
+        answer = await ask(client, rename % size, input=given, **variables)
+        assert answer["data"] is None
+        (error,) = answer["errors"]
+        assert error["message"].startswith("first: must be 0 to 200 (got ")
+        assert error["extensions"]["code"] == "invalid_input"
+    async with process.database.read() as session:
+        assert (await session.get_one(Leaderboard, board.id)).name == board.name
 
 
 async def test_a_cursor_is_of_one_list_alone(
