@@ -28,6 +28,7 @@ from resolvers.errors import (
     RateLimitedError,
     UnavailableError,
 )
+from resolvers.failures import is_outage
 from resolvers.inference_request import InferenceRequest
 from resolvers.meters import CallSource, Refusal
 from resolvers.model_calls import CallOutcome, call_model, trace_values
@@ -416,5 +417,7 @@ def _says_something(answer: ChatAnswer) -> bool:
 
 
 def _log_lost(stored: "asyncio.Future[None]") -> None:
-    if not stored.cancelled() and (error := stored.exception()) is not None:
+    if stored.cancelled() or (error := stored.exception()) is None:
+        return
+    if not is_outage(error):  # after one it is stored
         log.error("a call that was answered could not be stored", exc_info=error)
