@@ -118,7 +118,9 @@ def called_tools(completion: Mapping[str, Any]) -> list[str]:
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     if not isinstance(calls, list):
         return []
-    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    functions = [
+        call.get("function") or call.get("custom") for call in calls if isinstance(call, dict)
+    ]
     names = [function.get("name") for function in functions if isinstance(function, dict)]
     told = [name for name in names if isinstance(name, str)][:MAX_TOLD_TOOLS]
     return [name[:MAX_NAME_CHARACTERS].replace("\x00", "\ufffd") for name in told]

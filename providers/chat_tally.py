@@ -9,7 +9,7 @@ from providers.chat_answers import build_answer
 # These are said once, or again and again, and never in parts.
 WHOLE_TEXTS = frozenset({"id", "type", "role", "name", "format", "model", "finish_reason"})
 # Of these, what is no part of what a model says.
-_LABELS = WHOLE_TEXTS - {"name"}
+_LABELS = WHOLE_TEXTS - {"name"} | {"data", "url", "signature", "encrypted_content"}
 # Deeper than anything that is sent in parts: what lies below is replaced.
 DEEPEST = 8
 

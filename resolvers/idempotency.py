@@ -10,7 +10,6 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
 from db.models import IdempotencyKey, PushBatch
@@ -176,7 +175,7 @@ async def _renew(ctx: Context, claim: Claim) -> None:
                 .where(_held(ctx, claim))
                 .values(claimed_until=datetime.now(UTC) + _lease(ctx))
             )
-    except (SQLAlchemyError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - the work goes on without
         log.warning("request %s could not renew its claim: %s", ctx.request_id, describe(error))
 
 

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.base import new_id
 from db.models import Candidate, Leaderboard, Trace
@@ -160,13 +159,19 @@ async def _keep_for_repeats(ctx: Context, claim: Claim, call: ServingCall, serve
     answer = served.outcome.answer
     if answer is None:
         return
-    kept = orjson.dumps({"output": answer.output, "completion": answer.completion}).decode()
+    kept = {
+        "latency_ms": served.outcome.latency_ms,  # which tells whose it is
+        "output": answer.output,
+        "completion": answer.completion,
+    }
     try:
-        await keep_result(ctx, claim, kept)
-    except asyncio.CancelledError:
-        await call.end(served)  # it is paid for, and known
-        raise
-    except (SQLAlchemyError, OSError) as error:
+        await keep_result(ctx, claim, orjson.dumps(kept).decode())
+    except asyncio.CancelledError as left:
+        try:
+            await call.end(served)  # it is paid for, and known
+        finally:
+            raise left
+    except Exception as error:  # noqa: BLE001 - it is paid for, and is stored all the same
         log.warning("call %s is not kept for its repeats: %s", call.id, describe(error))
 
 
@@ -201,6 +206,8 @@ async def _answered_before(
         budget = await find_budget(session, token_id) if token_id else None
     result = await find_result(ctx, claim)
     kept: dict[str, Any] = {} if result is None else orjson.loads(result)
+    if kept.get("latency_ms") != trace.latency_ms:  # of another who held the claim
+        kept = {}
     return InferenceAnswer(
         trace_id=trace_id,
         leaderboard_id=leaderboard_id,

@@ -92,14 +92,11 @@ def read_page(
         InvalidInputError: A size is out of bounds, both sizes are given, or a
             cursor is not one of this list's.
     """
-    if first is not None and last is not None:
-        raise InvalidInputError("first and last can't be given together")
-    name, size = ("last", last) if last is not None else ("first", first)
-    size = DEFAULT_PAGE_SIZE if size is None else size
-    check_page_size(name, size)
+    check_page_sizes(first, last)
+    size = last if last is not None else first
     order = replace(order, of=of)
     return PageRequest(
-        size=size,
+        size=DEFAULT_PAGE_SIZE if size is None else size,
         order=order,
         after=None if after is None else _read_cursor("after", after, order),
         before=None if before is None else _read_cursor("before", before, order),
@@ -107,18 +104,21 @@ def read_page(
     )
 
 
-def check_page_size(name: str, size: int) -> None:
-    """Check the size of a page.
+def check_page_sizes(first: int | None = None, last: int | None = None) -> None:
+    """Check what says how large a page is.
 
     Args:
-        name: Of the argument.
-        size: Rows at most.
+        first: Rows at most, from the start.
+        last: Rows at most, from the end.
 
     Raises:
-        InvalidInputError: It is out of bounds.
+        InvalidInputError: One is out of bounds, or both are given.
     """
-    if not 0 <= size <= MAX_PAGE_SIZE:
-        raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
+    if first is not None and last is not None:
+        raise InvalidInputError("first and last can't be given together")
+    for name, size in (("first", first), ("last", last)):
+        if size is not None and not 0 <= size <= MAX_PAGE_SIZE:
+            raise InvalidInputError(f"{name}: must be 0 to {MAX_PAGE_SIZE} (got {size})")
 
 
 def write_cursor(row: Any, order: Order) -> str:

@@ -195,10 +195,11 @@ class ProviderHealth:
         """Tell whether *target* may be called, as far as is known without asking."""
         age = time.monotonic() - self._read_at.get(workspace_id, float("-inf"))
         known = self._endpoints
-        return age < READ_SECONDS and not (
-            known
-            and any((workspace_id, name) in known for name in endpoints_of(target, serves=serves))
-        )
+        if age >= READ_SECONDS or not known:
+            return age < READ_SECONDS
+        account, circuit = endpoints_of(target, serves=serves)
+        is_paused = not serves and (workspace_id, account) in known
+        return not is_paused and (workspace_id, circuit) not in known
 
     def is_open(self, workspace_id: UUID, target: ChatTarget, *, serves: bool) -> bool:
         """Tell whether the circuit of *target* is open, as far as is known without asking."""
@@ -292,9 +293,7 @@ class ProviderHealth:
         known = self._endpoint(workspace_id, circuit)
         known.probed_until, known.prober = 0.0, None
         if error is not None and error.retry_after_seconds:
-            seconds = min(error.retry_after_seconds, LONGEST_CLOSED_SECONDS)
-            said = await self._said(workspace_id, str(error))
-            await self._close(workspace_id, pause, seconds, f"it asked for that: {said}")
+            await self._pause(workspace_id, pause, error, error.retry_after_seconds)
         if error is None or error.code not in TROUBLE:
             if known.openings:
                 log.warning("%s answers again", _shown(circuit))
@@ -308,6 +307,18 @@ class ProviderHealth:
         # Once open, it has to succeed to be trusted again.
         if known.openings or known.failures >= self._rule.failures:
             await self._open(workspace_id, circuit, known)
+
+    async def _pause(
+        self, workspace_id: UUID, name: str, error: ProviderError, seconds: float
+    ) -> None:
+        """Let no background call go to an account for a while; of many who are told, one tells."""
+        seconds = min(seconds, LONGEST_CLOSED_SECONDS)
+        known = self._endpoints.get((workspace_id, name))
+        until = time.monotonic() + seconds
+        if known is not None and known.closed_until > until - READ_SECONDS:
+            return
+        said = await self._said(workspace_id, str(error))
+        await self._close(workspace_id, name, seconds, f"it asked for that: {said}")
 
     async def _said(self, workspace_id: UUID, text: str) -> str:
         """Return what an endpoint said as it may be stored."""

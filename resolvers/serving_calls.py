@@ -71,6 +71,7 @@ class ServingCall:
         asked: Who was asked last.
         asked_at: When that was, by the performance counter.
         began_at: When that model was asked first, by `perf_counter`.
+        answered_at: When it had answered whole, by `perf_counter`.
         attempts: How often that model was asked.
         is_asking: Whether that model is being asked: between two attempts it is not.
         is_repeatable: Whether a repeat of the request finds its answer by its id.
@@ -94,6 +95,7 @@ class ServingCall:
     asked: ServingModel | None = None
     asked_at: float = 0.0
     began_at: float = 0.0
+    answered_at: float | None = None
     attempts: int = 0
     is_asking: bool = False
     is_repeatable: bool = False
@@ -208,6 +210,7 @@ class ServingCall:
                 break
         if served is None:
             raise RuntimeError("a board has a model in production")
+        self.answered_at = perf_counter()
         return served
 
     async def next_turn(self) -> tuple[ServingModel, Mapping[str, Any]] | None:
@@ -369,14 +372,14 @@ class ServingCall:
     def _observation(self, outcome: CallOutcome) -> Observation | None:
         """Return what counts of it in the leaderboard's rollout."""
         rollout, error = self.board.rollout, outcome.error
-        if rollout is None or self.arm is None:
+        if rollout is None or self.arm is None or self.asked is None:
             return None
         if self.passed_over is not None and not is_lasting(self.passed_over):
             return None
         is_failed = bool(self.failed) or self.passed_over is not None
         is_error: bool | None = is_failed or error is not None
         # With the attempts before, which the caller has waited for too.
-        waited_ms = (perf_counter() - self.began_at) * 1000
+        waited_ms = ((self.answered_at or perf_counter()) - self.began_at) * 1000
         if error is not None and error.code is ProviderErrorCode.CANCELLED and not is_failed:
             is_error = observe_leaver(
                 waited_ms=waited_ms,

@@ -91,8 +91,9 @@ def _write_status() -> AnySelect:
     return select(Rollout.id, Rollout.status).where(Rollout.id == bindparam("id", type_=Uuid()))
 
 
-# Judges may think before they tell, and what a call may cost is set aside before it.
-JUDGE_MAX_TOKENS = 8_192
+# Judges may think before they tell, and what a call may cost is set aside before it. Many models
+# refuse to be asked for more.
+JUDGE_MAX_TOKENS = 4_096
 
 
 class _Judging:

@@ -177,7 +177,7 @@ class Documents:
         if document.node is None:
             return None
         sizes = {name: given_size(operation, name, variables) for name in document.sizes}
-        key = (id(operation), *map(str, sizes.values()))
+        key = (id(operation), *(size if type(size) is int else None for size in sizes.values()))
         if key not in document.costs:
             if len(document.costs) >= KEPT_COSTS:
                 document.costs.clear()

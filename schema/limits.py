@@ -25,7 +25,7 @@ from graphql import (
 )
 
 from resolvers.errors import InvalidInputError, QueryTooCostlyError
-from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, check_page_size
+from resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, check_page_sizes
 
 SIZE_ARGUMENTS = ("first", "last")
 # Each level of fragments that spread the next one twice doubles what a document amounts to.
@@ -178,16 +178,16 @@ class OperationCost:
     def _page_size(self, node: FieldNode, field: GraphQLField | None) -> int:
         if field is None or "first" not in field.args:
             return 1
+        sizes: dict[str, int] = {}
         for argument in node.arguments or ():
-            if argument.name.value in SIZE_ARGUMENTS:
-                size = self._value(argument.value)
-                if isinstance(size, int):
-                    try:
-                        check_page_size(argument.name.value, size)
-                    except InvalidInputError as error:
-                        self._wrong_sizes.append((node, error))
-                    return min(max(size, 1), MAX_PAGE_SIZE)
-        return DEFAULT_PAGE_SIZE
+            name, size = argument.name.value, self._value(argument.value)
+            if name in SIZE_ARGUMENTS and type(size) is int:
+                sizes[name] = size
+        try:
+            check_page_sizes(**sizes)
+        except InvalidInputError as error:
+            self._wrong_sizes.append((node, error))
+        return min(max([1, *sizes.values()]), MAX_PAGE_SIZE) if sizes else DEFAULT_PAGE_SIZE
 
     def _value(self, node: object) -> object:
         if isinstance(node, IntValueNode):

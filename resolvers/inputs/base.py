@@ -106,9 +106,10 @@ def _may_show(field: str, value: object) -> bool:
 
 def _shown(value: object) -> str:
     if isinstance(value, Decimal):
-        return f"{value:f}"
-    written = value.isoformat() if isinstance(value, datetime) else value
-    text = URL_CREDENTIAL.sub("//***@", repr(written))
+        text = str(value)  # never written out: an exponent stands for any number of digits
+    else:
+        written = value.isoformat() if isinstance(value, datetime) else value
+        text = URL_CREDENTIAL.sub("//***@", repr(written))
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[:SHOWN_VALUE_CHARACTERS]}..."
 
 

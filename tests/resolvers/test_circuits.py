@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
 from app.services import Process
+from db.models import ProviderState
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from resolvers.model_calls import call_model
 from resolvers.provider_health import CircuitRule, ProviderHealth
@@ -84,3 +86,19 @@ async def test_what_others_do_to_an_endpoint_refuses_nobody_who_waits_for_an_ans
     await for_served[0].note(limited)  # which the others heed
     for each in for_served:
         await each.wait()
+
+
+async def test_of_many_who_are_told_to_wait_one_tells_the_other_processes(
+    process: Process, tenant: Tenant
+) -> None:
+    target = target_of("https://gateway.example/v1/chat/completions", "served")
+    health = ProviderHealth(process.database, process.services.redactors)
+    limited = ProviderError(
+        ProviderErrorCode.RATE_LIMITED, "too many", status=429, retry_after_seconds=30.0
+    )
+    told = set()
+    for _ in range(3):
+        await health.note(tenant.workspace_id, target, limited, serves=True)
+        async with process.database.read() as session:
+            told |= set(await session.scalars(select(ProviderState.updated_at)))
+    assert len(told) == 1
