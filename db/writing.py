@@ -56,11 +56,13 @@ class StatementWriter:
                 connection = self._connection = await self._connect()
             try:
                 rows: list[Row] = await connection.fetch(sql, *values)
-            except asyncpg.PostgresError:
-                raise  # and it can be used again, unless it is closed
-            except BaseException:
-                connection.terminate()
-                self._connection = None
+            except BaseException as error:
+                # After a refusal it can be used again, unless it is closed; but not one to a server
+                # that another has taken the place of.
+                is_refused = isinstance(error, asyncpg.PostgresError)
+                if not is_refused or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                    connection.terminate()
+                    self._connection = None
                 raise
             return rows
 

@@ -35,6 +35,7 @@ OUTAGES = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
+    asyncpg.ReadOnlySQLTransactionError,  # as a server refuses that another takes the place of
     OSError,
     TimeoutError,
 )

@@ -87,3 +87,19 @@ async def test_a_connection_that_was_told_of_its_end_a_moment_ago_is_an_outage(
         ((three,),) = await writer.fetch("SELECT 3", [])
         assert three == 3
         await writer.aclose()
+
+
+async def test_a_server_that_takes_no_writes_is_away_until_one_does(
+    writer: StatementWriter, raw: asyncpg.Connection
+) -> None:
+    """As after another has taken its place."""
+    name = await raw.fetchval("SELECT quote_ident(current_database())")
+    await raw.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError) as refused:
+            await writer.fetch("CREATE TABLE written (id int)", [])
+    finally:
+        await raw.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert is_outage(refused.value)
+    await writer.fetch("CREATE TABLE written (id int)", [])
+    await writer.fetch("DROP TABLE written", [])
