@@ -53,6 +53,14 @@ class ChatTally:
             return "".join(content)
         return content if isinstance(content, str) else ""
 
+    @property
+    def generated_bytes(self) -> int:
+        """How many bytes of text the model has generated so far, as UTF-8.
+
+        All choices count, and in each what is said, thought, refused and called.
+        """
+        return sum(map(_generated_bytes, self._choices.values()))
+
     def answer(self) -> ChatAnswer:
         """Return what has come so far as an answer; the last chunk tells what it costs."""
         choices = [_as_message(self._choices[index]) for index in sorted(self._choices)]
@@ -60,27 +68,12 @@ class ChatTally:
         return build_answer(self.text, completion, completion, self._target)
 
 
-def generated_bytes(answer: ChatAnswer) -> int:
-    """Return how many bytes of text a model has generated, as UTF-8.
-
-    All choices count, and in each what is said, thought, refused and called.
-    """
-    choices = (answer.completion or {}).get("choices")
-    messages = [
-        choice["message"]
-        for choice in (choices if isinstance(choices, list) else ())
-        if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
-    ]
-    total = 0
-    for message in messages:
-        thoughts = [0]  # which many tell by two names, as a text and in detail
-        for name, value in message.items():
-            if name.startswith("reasoning"):
-                thoughts.append(_text_bytes(value))
-            elif name not in _LABELS:
-                total += _text_bytes(value)
-        total += max(thoughts)
-    return total
+def _generated_bytes(choice: dict[str, Any]) -> int:
+    message = _as_message(choice)["message"]
+    # Which many tell by two names, as a text and in detail.
+    thoughts = {name: message[name] for name in message if name.startswith("reasoning")}
+    others = {name: message[name] for name in message if name not in thoughts}
+    return _text_bytes(others) + max(map(_text_bytes, thoughts.values()), default=0)
 
 
 def _text_bytes(value: Any) -> int:

@@ -11,7 +11,7 @@ import orjson
 
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from providers.chat_answers import price_tokens
-from providers.chat_tally import ChatTally, generated_bytes
+from providers.chat_tally import ChatTally
 from resolvers.call_bounds import BYTES_A_TOKEN
 from resolvers.call_storage import EndedCall
 from resolvers.meters import CallSource
@@ -186,7 +186,7 @@ class AnswerStream:
         prompt = [list(self.call.messages), *(sent[name] for name in IN_PROMPTS if sent.get(name))]
         sent_bytes = sum(len(orjson.dumps(part)) for part in prompt)
         prompt_tokens = answer.prompt_tokens or -(-sent_bytes // BYTES_A_TOKEN)
-        generated = -(-generated_bytes(answer) // BYTES_A_TOKEN)
+        generated = -(-self._tally.generated_bytes // BYTES_A_TOKEN)
         completion_tokens = max(self._chunk_count, generated)
         cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
         if cost_usd is not None and answer.completion_tokens is None and self.call.held_usd:

@@ -124,11 +124,10 @@ class GroupCommit(Generic[T]):
 def _tell(items: Sequence[tuple[T, "asyncio.Future[None]"]], error: Exception | None) -> None:
     """Tell those who wait for *items* that they are stored, or why not."""
     for _, stored in items:
-        is_awaited = not stored.done()  # or its caller was cancelled, or told before
-        if error is None:
-            if is_awaited:
-                stored.set_result(None)
-        elif is_awaited:
+        if stored.done():  # its caller was cancelled, or told before
+            if error is not None and not is_outage(error):
+                log.error("what nobody waits for could not be stored: %s", describe(error))
+        elif error is None:
+            stored.set_result(None)
+        else:
             stored.set_exception(error)
-        elif not is_outage(error):
-            log.error("what nobody waits for could not be stored: %s", describe(error))

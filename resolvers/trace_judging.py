@@ -38,6 +38,10 @@ from resolvers.run_judging import judge_target
 from resolvers.run_storage import store_patiently
 from resolvers.shards import ShardWork
 
+# Judges may think before they tell, and what a call may cost is set aside before it. Many models
+# refuse to be asked for more.
+JUDGE_MAX_TOKENS = 4_096
+
 
 @requires(SYSTEM)
 async def judge_traces(ctx: Context, job: Job) -> None:
@@ -91,11 +95,6 @@ def _write_status() -> AnySelect:
     return select(Rollout.id, Rollout.status).where(Rollout.id == bindparam("id", type_=Uuid()))
 
 
-# Judges may think before they tell, and what a call may cost is set aside before it. Many models
-# refuse to be asked for more.
-JUDGE_MAX_TOKENS = 4_096
-
-
 class _Judging:
     """The judge's calls of one job; each score is stored as it comes back."""
 
@@ -107,7 +106,12 @@ class _Judging:
         self._judge = judge
         self._target: ChatTarget = judge_target(judge, headers)
         self._scale = read_scale(judge)
-        self._is_bounded = any(self._target.params.get(name) for name, _ in LENGTHS)
+        self._params: dict[str, Any] = {
+            "temperature": 0.0,
+            "response_format": score_response_format(self._scale),
+        }
+        if not any(self._target.params.get(name) for name, _ in LENGTHS):
+            self._params["max_tokens"] = JUDGE_MAX_TOKENS
         self.work = ShardWork(self._is_running)
 
     async def _is_running(self) -> bool:
@@ -146,17 +150,12 @@ class _Judging:
             expected=trace.expected,
         )
         messages = score_messages(question, trace.output or "", self._scale)
-        params = {
-            "temperature": 0.0,
-            "response_format": score_response_format(self._scale),
-            **({} if self._is_bounded else {"max_tokens": JUDGE_MAX_TOKENS}),
-        }
         call = call_for(
             self._ctx,
             self._rollout,
             self._target,
             messages,
-            params,
+            self._params,
             source=CallSource.JUDGE,
             stopped=self.work.stopped,
         )

@@ -129,6 +129,13 @@ async def read_token(process: Process) -> ApiToken:
         return (await session.scalars(select(ApiToken).where(ApiToken.name == "budgeted"))).one()
 
 
+async def until_all_wait(peer: ModelPeer) -> None:
+    """Wait until the model has as many calls as there may be."""
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while peer.under_way < MAX_INFERENCES:
+            await asyncio.sleep(0.01)
+
+
 async def warm_up(client: httpx2.AsyncClient, board: Leaderboard) -> int:
     """Have the server remember who asks and who serves; return how many calls that took."""
     for _ in range(5):
@@ -144,9 +151,7 @@ async def test_answers_are_held_for_a_silent_database_and_stored_once_when_it_sp
     before = await warm_up(caller, board)
     peer.open.clear()
     first = asking(caller, board, MAX_INFERENCES)
-    async with asyncio.timeout(WITHIN_SECONDS):
-        while peer.under_way < MAX_INFERENCES:
-            await asyncio.sleep(0.01)
+    await until_all_wait(peer)
     with proxy.silence():
         peer.open.set()
         async with asyncio.timeout(AT_ONCE_SECONDS):
@@ -173,9 +178,7 @@ async def test_answers_that_nobody_could_wait_for_any_longer_are_stored_and_char
     peer.open.clear()
     asked = asking(caller, board, MAX_INFERENCES - 1)
     asked += [asyncio.create_task(ask(caller, board, key="paid once"))]
-    async with asyncio.timeout(WITHIN_SECONDS):
-        while peer.under_way < MAX_INFERENCES:
-            await asyncio.sleep(0.01)
+    await until_all_wait(peer)
     with proxy.silence():
         peer.open.set()
         async with asyncio.timeout(WITHIN_SECONDS):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from providers.base import DatasetError, DatasetErrorCode
 from providers.json_lines import MAX_LINE_BYTES, PIECE_BYTES, gunzip, split_lines
+from tests.turns import other_turns
 
 MEBIBYTE = 1024 * 1024
 URL = "https://huggingface.co/datasets/o/n/resolve/main/f.jsonl.gz"
@@ -79,15 +80,6 @@ async def test_a_gzip_bomb_is_stopped_by_a_limit_of_time() -> None:
 async def test_others_have_their_turn_while_a_file_is_uncompressed() -> None:
     pieces = 40
     content = gzip.compress(b"\n" * (pieces * PIECE_BYTES))
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(count_turns())
-    assert await lines_of(gunzip(chunks_of(content), URL), 10**12) == []
-    other.cancel()
-    assert turns >= pieces
+    async with other_turns() as turns:
+        assert await lines_of(gunzip(chunks_of(content), URL), 10**12) == []
+    assert turns.count >= pieces

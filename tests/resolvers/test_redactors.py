@@ -1,23 +1,13 @@
 """What redacting holds up: not the event loop."""
 
-import asyncio
-
 from engine.redaction import NamedPattern, RedactionRules, compile_redactor
 from resolvers.redactors import redact_text
+from tests.turns import other_turns
 
 
 async def test_a_pattern_that_looks_far_leaves_the_event_loop_to_others() -> None:
     far = compile_redactor(RedactionRules(patterns=(NamedPattern("far", "a[^b]*b|a"),)))
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    others = asyncio.create_task(count_turns())
-    redacted = await redact_text(far, "a" * 10_000)
-    others.cancel()
+    async with other_turns() as turns:
+        redacted = await redact_text(far, "a" * 10_000)
     assert redacted.count("[redacted:far]") > 100
-    assert turns > 1
+    assert turns.count > 1

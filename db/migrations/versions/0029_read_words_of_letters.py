@@ -1,8 +1,8 @@
 """Have the words of all traces read anew.
 
 Why: each letter of Chinese and Japanese is a word now, and spaces without width and the T between a
-day and its time end words. Until a worker has read a trace's text
-again, some thousands a second, it is found by its words of before.
+day and its time end words. Until a worker has read a trace's text again, some thousands a second,
+it is found by its words of before.
 Locks: none that readers or writers wait for. A worker of the version before that still runs reads
 what it takes in the old way. Going down does the same, for the words of before.
 """
