@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from app.services import Process
 from db.models import ApiToken, Candidate, Charge, Leaderboard, Rollout, Shadow, Trace
 from resolvers.inputs import NewShadow, RolloutSettings
+from resolvers.provider_health import CircuitRule
 from resolvers.rollout_sums import read_step_sums
 from resolvers.rollout_sweep import advance_rollouts
 from resolvers.rollouts import start_rollout
@@ -237,7 +238,10 @@ PART = b'data: {"choices": [{"index": 0, "delta": {"content": "2 + 3"}}]}\n\n'
 async def test_a_latency_counts_from_the_first_attempt(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, *, is_streamed: bool
 ) -> None:
-    """A canary that has to be asked twice keeps its callers waiting twice."""
+    """A canary that has to be asked twice keeps its callers waiting twice.
+
+    Fewer calls than open its circuit: all of their first attempts may fail in a row.
+    """
     seen: set[str] = set()
 
     async def fail_first(exchange: Exchange) -> None:
@@ -259,13 +263,14 @@ async def test_a_latency_counts_from_the_first_attempt(
         canary = await make_candidate(process, board, endpoint_url=f"{slow.url}/v1", **PRICES)
         await make_ranked_run(process, board, [first, canary])
         ctx = process.system_context(tenant.workspace_id)
-        rollout = await start_rollout(ctx, board.id, canary.id, settings(sticky_by="trace"))
+        steps = settings(sticky_by="trace", steps=[0.999999, 1])
+        rollout = await start_rollout(ctx, board.id, canary.id, steps)
         requests = [
             {
                 "model": f"leaderboard/{board.id}", "stream": is_streamed,
                 "messages": [{"role": "user", "content": f"question {number}"}],
             }
-            for number in range(12)
+            for number in range(CircuitRule().failures - 1)
         ]  # fmt: skip
         answers = await asyncio.gather(
             *(client.post("/v1/chat/completions", json=each) for each in requests)
