@@ -29,6 +29,7 @@ from resolvers.trace_storage import (
     TraceStore,
     storing_values,
     storing_values_alone,
+    write_fresh,
     write_storing,
 )
 
@@ -45,18 +46,8 @@ CHARGE: Final = {
 FREEING: Final = """, freed AS (
     DELETE FROM budget_hold WHERE id = ANY($%d::text::uuid[]) RETURNING token_id, amount_usd
 )"""
-# What is spent of a lease stands in its own row, which no other server writes to. A lease that was
-# taken for a dead server's is gone: then the token is charged.
-SPENDING: Final = """, spent AS (
-    UPDATE budget_hold AS lease SET spent_usd = lease.spent_usd + lent.charged_usd
-    FROM (SELECT lease_id, sum(charged_usd) AS charged_usd FROM settled GROUP BY lease_id) AS lent
-    WHERE lease.id = lent.lease_id RETURNING lease.id
-)"""
-SPENDING_ALONE: Final = """, spent AS (
-    UPDATE budget_hold AS lease SET spent_usd = lease.spent_usd + charged_usd
-    FROM settled WHERE lease.id = lease_id RETURNING lease.id
-)"""
 UNSPENT: Final = " WHERE NOT EXISTS (SELECT FROM spent WHERE spent.id = lease_id)"
+UNSPENT_ALONE: Final = " WHERE NOT EXISTS (SELECT FROM spent)"
 # Tokens are locked in one order by everybody, so that nobody waits for who waits for him.
 LOCKING: Final = """, locked AS (
     SELECT owed.* FROM api_token AS token JOIN owed ON owed.token_id = token.id
@@ -64,34 +55,52 @@ LOCKING: Final = """, locked AS (
 )"""
 
 
-def _write_charging(*, alone: bool) -> str:
+def _write_charging(fresh: str, *, alone: bool) -> str:
     """Return the part of a statement that stores calls' traces, and what they are charged.
 
-    `settled` has what it takes of those whose tokens have limits.
-
     Args:
+        fresh: From `write_fresh`.
         alone: See `write_storing`.
     """
     telling = " ON CONFLICT DO NOTHING RETURNING id" * (not alone)
-    charged = "fresh" if alone else "fresh JOIN charges USING (id)"
     return f"""{write_storing(CHARGE, alone=alone)}, charges AS (
     INSERT INTO charge (id, workspace_id, leaderboard_id, candidate_id, token_id, amount_usd,
                         source, price_version)
     SELECT id, workspace_id, leaderboard_id, candidate_id, token_id, charged_usd, cost_source,
            price_version
-    FROM fresh{telling}
-), settled AS (
-    SELECT token_id, charged_usd, freed_tokens, window_start, lease_id
-    FROM {charged} WHERE freed_tokens IS NOT NULL
+    FROM {fresh}{telling}
 )"""  # noqa: S608 - made of our own columns' names
 
 
-def _write_owed(*, frees: bool, lends: bool) -> str:
-    """Return the query for what calls owe, token by token."""
-    settled = f"settled{UNSPENT * lends}"
-    changes = [
-        f"SELECT token_id, charged_usd, 0 AS freed_usd, freed_tokens, window_start FROM {settled}"  # noqa: S608 - made of our own parts
-    ]
+def _write_settled(fresh: str, *, alone: bool) -> str:
+    """Return a query for what it takes of the calls whose tokens have limits."""
+    return f"""
+    SELECT token_id, charged_usd, freed_tokens, window_start, lease_id
+    FROM {fresh}{" JOIN charges USING (id)" * (not alone)} WHERE freed_tokens IS NOT NULL
+    """  # noqa: S608 - as above
+
+
+def _write_spending(settled: str, *, alone: bool) -> str:
+    """Return the part that charges leases.
+
+    What is spent of a lease stands in its own row, which no other server writes to. A lease that
+    was taken for a dead server's is gone: then the token is charged.
+    """
+    lent = "SELECT lease_id, sum(charged_usd) AS charged_usd FROM settled GROUP BY lease_id"
+    return f""", spent AS (
+    UPDATE budget_hold AS lease SET spent_usd = lease.spent_usd + charged_usd
+    FROM {settled if alone else f"({lent}) AS lent"} WHERE lease.id = lease_id RETURNING lease.id
+)"""  # noqa: S608 - as above
+
+
+def _write_owed(settled: str, *, frees: bool) -> str:
+    """Return the query for what calls owe, token by token.
+
+    Args:
+        settled: Where what they are charged, and no lease is, comes from.
+        frees: See `write_settling`.
+    """
+    changes = [_write_owed_alone(settled, frees=False)]
     changes += ["SELECT token_id, 0, amount_usd, 0, NULL FROM freed"] * frees
     return f"""
     SELECT token_id, sum(charged_usd) AS charged_usd, sum(freed_usd) AS freed_usd,
@@ -100,12 +109,12 @@ def _write_owed(*, frees: bool, lends: bool) -> str:
     """  # noqa: S608 - as above
 
 
-def _write_owed_alone(*, frees: bool, lends: bool) -> str:
+def _write_owed_alone(settled: str, *, frees: bool) -> str:
     """Return the query for what one call owes."""
     freed_usd = "coalesce((SELECT sum(amount_usd) FROM freed), 0)" if frees else "0"
     return (
         f"SELECT token_id, charged_usd, {freed_usd} AS freed_usd, freed_tokens, window_start"  # noqa: S608 - as above
-        f" FROM settled{UNSPENT * lends}"
+        f" FROM {settled}"
     )
 
 
@@ -121,13 +130,22 @@ def write_settling(*, alone: bool, frees: bool, lends: bool, locks: bool) -> str
         lends: Some of the calls were lent from leases.
         locks: They are of several tokens, whose rows have to be locked in order.
     """
-    spending = SPENDING_ALONE if alone else SPENDING
+    fresh = write_fresh(CHARGE, alone=alone)
+    query = _write_settled(fresh, alone=alone)
+    settled = f"({query}) AS settled" if alone else "settled"
     # One that was lent, and has a hold of its own besides, owes in two ways.
     is_simple = alone and not (frees and lends)
     write_owed = _write_owed_alone if is_simple else _write_owed
-    freeing = FREEING % (2 + len(GIVEN) + len(CHARGE) if alone else 3)
-    return f"""{_write_charging(alone=alone)}{freeing * frees}{spending * lends}, owed AS (
-    {write_owed(frees=frees, lends=lends)}
+    parts = [_write_charging(fresh, alone=alone)]
+    if not alone:
+        parts.append(f", settled AS ({query})")
+    if frees:
+        parts.append(FREEING % (2 + len(GIVEN) + len(CHARGE) if alone else 3))
+    if lends:
+        parts.append(_write_spending(settled, alone=alone))
+        settled += UNSPENT_ALONE if alone else UNSPENT
+    return f"""{"".join(parts)}, owed AS (
+    {write_owed(settled, frees=frees)}
 ){LOCKING * locks}
 UPDATE api_token AS token SET
     budget_used_usd = charged_usd

@@ -56,33 +56,49 @@ GIVEN: Final = {
 JSON_COLUMNS: Final = frozenset(name for name, kind in GIVEN.items() if kind == "JSONB")
 
 
+def write_fresh(further: Mapping[str, str] = NOTHING_FURTHER, *, alone: bool = False) -> str:
+    """Return what to select the traces from that were not stored before, and their further columns.
+
+    They have their columns by their names in `Trace` and `TraceText`. Of one trace it is a query
+    of parameters, which the planner takes apart: each part of the statement is left with those
+    that it uses, where a row of all of them would be made, kept, and read by each.
+
+    Args:
+        further: See `write_storing`.
+        alone: As well.
+    """
+    if not alone:
+        return "fresh"
+    given = ", ".join(
+        f"${place}::{kind} AS {name}"
+        for place, (name, kind) in enumerate({**GIVEN, **further}.items(), 2)
+    )
+    return f"(SELECT {given}) AS fresh"
+
+
 def write_storing(further: Mapping[str, str] = NOTHING_FURTHER, *, alone: bool = False) -> str:
     """Return the part of a statement that stores traces.
 
-    Of those that were not stored before, `fresh` has their columns by their names in `Trace` and
-    `TraceText`: a repeat after a commit whose answer was lost changes nothing. The first
-    parameters are `storing_values`.
+    A repeat after a commit whose answer was lost changes nothing. The first parameters are
+    `storing_values`.
 
     Args:
-        further: Columns that they have beside those, with their types.
+        further: Columns that they have beside those of `GIVEN`, with their types.
         alone: It is one trace, taken for fresh: if it was stored before, that is an
             `asyncpg.UniqueViolationError`. To tell traces apart takes a third of the time. The
             first parameters are `storing_values_alone`.
     """
-    columns = {**GIVEN, **further}
     narrow = ", ".join(column.name for column in NARROW)
     insert = f"INSERT INTO trace ({narrow}) SELECT {', '.join(column.key for column in NARROW)}"
     texts = ", ".join(["id", "workspace_id", *(column.name for column in WIDE)])
     keys = ", ".join(column.name for column in _columns(TraceHour) if column.primary_key)
     added = ", ".join(value if alone else f"sum({value})" for value in SUMMED.values())
     sums = ", ".join(f"{name} = hour_of.{name} + excluded.{name}" for name in SUMS)
+    fresh = write_fresh(further, alone=alone)
     if alone:
-        given = ", ".join(
-            f"${place}::{kind} AS {name}" for place, (name, kind) in enumerate(columns.items(), 2)
-        )
-        storing = f"fresh AS (SELECT {given}), stored AS ({insert} FROM fresh)"  # noqa: S608 - of our own names
+        storing = f"stored AS ({insert} FROM {fresh})"
     else:
-        given = ", ".join(map(" ".join, columns.items()))
+        given = ", ".join(map(" ".join, {**GIVEN, **further}.items()))
         storing = f"""given AS (
         SELECT * FROM json_to_recordset($1::text::json) AS given({given})
     ), stored AS (
@@ -92,15 +108,15 @@ def write_storing(further: Mapping[str, str] = NOTHING_FURTHER, *, alone: bool =
     )"""  # noqa: S608 - as above
     return f"""
     WITH {storing}, texts AS (
-        INSERT INTO trace_text ({texts}) SELECT {texts} FROM fresh
+        INSERT INTO trace_text ({texts}) SELECT {texts} FROM {fresh}
     ), unsearched AS (
-        INSERT INTO trace_unsearched (workspace_id, id) SELECT workspace_id, id FROM fresh
+        INSERT INTO trace_unsearched (workspace_id, id) SELECT workspace_id, id FROM {fresh}
     ), hours AS (
         INSERT INTO trace_hour AS hour_of ({keys}, {", ".join(SUMS)})
         SELECT workspace_id, coalesce(leaderboard_id, '{NO_LEADERBOARD}'),
             date_trunc('hour', created_at, 'UTC'), source, coalesce(provider, ''),
             coalesce(model, ''), bucket, {"$1" if alone else "$2"}::uuid, {added}
-        FROM fresh {GROUPED * (not alone)}
+        FROM {fresh} {GROUPED * (not alone)}
         ON CONFLICT ({keys}) DO UPDATE SET {sums}
     )"""  # noqa: S608 - as above
 
