@@ -15,6 +15,8 @@ LOADS = (ALONE, WAITING, BUSY, STREAMING)
 LEAST_RATIO = 0.8
 MOST_ADDED_P50_MS = 2.0
 MOST_ADDED_P99_MS = 10.0
+# What a server like bare takes where these limits were set.
+LIMITS_CPU_MS = 0.17
 # A leak keeps an object for each request, and none is smaller with the slot that holds it.
 MOST_BYTES_A_REQUEST = 32.0
 P50, P99 = 0, 2  # among a burst's percentiles
@@ -76,6 +78,10 @@ class Report:
             )
         )
 
+    def cpu_ms(self, server: str) -> float:
+        """Return the processor time of an answer at full load, as the median over the rounds."""
+        return statistics.median(each.cpu_ms for each in self._rounds[BUSY][server])
+
     def table(self) -> Iterator[str]:
         """Yield the lines that show each server's figures."""
         heads = ("1 connection", "32, model 50 ms", "stream: 1st byte", "req/s at 64", "CPU ms")
@@ -97,8 +103,7 @@ class Report:
             shown = f"{speed:,.0f}"
             if server != BARE:
                 shown += f" ({self.ratio(server, BARE):.2f})"
-            cpu_ms = statistics.median(each.cpu_ms for each in rounds)
-            yield f"{server:10}{added}{shown:>19}{cpu_ms:>19.3f}"
+            yield f"{server:10}{added}{shown:>19}{self.cpu_ms(server):>19.3f}"
         yield "In milliseconds; req/s as a multiple of bare's in parentheses."
 
     @staticmethod
@@ -109,13 +114,23 @@ class Report:
         return "not served" if p50 is None or p99 is None else f"{p50:.2f} / {p99:.2f}"
 
     def verdicts(self) -> Iterator[str]:
-        """Yield a line for each target."""
+        """Yield a line for each target, and what is added in proportion to this machine's speed.
+
+        The proportion takes the waiting for others to grow no faster than the work itself, though
+        it does.
+        """
         ratio = self.ratio(PRODUCT, BARE)
+        slowness = self.cpu_ms(BARE) / LIMITS_CPU_MS
+        yield (
+            f"bare takes {slowness:.2f} times the {LIMITS_CPU_MS} ms of processor"
+            " that it takes where the limits were set"
+        )
         yield _verdict("throughput to bare", ratio, f"at least {LEAST_RATIO}", ratio >= LEAST_RATIO)
         for share, most, name in ((P50, MOST_ADDED_P50_MS, "p50"), (P99, MOST_ADDED_P99_MS, "p99")):
             added = self.added_ms(WAITING, PRODUCT, share)
             assert added is not None
             yield _verdict(f"added {name}, ms", added, f"at most {most:g}", added <= most)
+            yield f"{'':8} {added / slowness:.2f} at the speed of the machine that the limit is for"
 
 
 def memory_verdict(answers: Sequence[int], resident_bytes: Sequence[int]) -> str:
