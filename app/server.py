@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import yaml
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,6 +33,7 @@ from rest_compat import problems
 from rest_compat.direct import DirectPath
 from rest_compat.direct_paths import create_direct
 from rest_compat.openapi import describe
+from rest_compat.parameters import refuse_unknown_parameters
 from rest_compat.routes import (
     added_traces,
     candidates,
@@ -76,6 +77,8 @@ ROUTERS = (
     added_traces.router,
     spans.router,
 )
+# Others say what is sent there, and their clients may send more than is read.
+FOREIGN = (openai.direct, openai.router, spans.router)
 
 
 class YamlResponse(Response):
@@ -226,8 +229,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     direct = create_direct(shared.services, shared.authenticator)
     app.state.direct = {path.name: path.endpoint for path in direct}
     problems.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
+    _serve_routes(app)
     _serve_health(app, shared)
     serve_metrics(app, metrics)
     describe(app)
@@ -238,6 +240,12 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     bounded = _boundary(settings, shared.meters)
     is_traced = shared.meters.tracing is not None
     return Site(app, graphql, direct, bounded=bounded, is_traced=is_traced)
+
+
+def _serve_routes(app: FastAPI) -> None:
+    known_alone = [Depends(refuse_unknown_parameters)]
+    for router in ROUTERS:
+        app.include_router(router, dependencies=None if router in FOREIGN else known_alone)
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:

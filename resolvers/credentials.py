@@ -20,7 +20,7 @@ from engine.instants import rfc3339
 from resolvers.auth import Principal, TokenLimits, expand_scopes, session_grants
 from resolvers.change_cache import ChangeCache
 from resolvers.columns import kept_query
-from resolvers.errors import ForbiddenError, UnauthenticatedError
+from resolvers.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from resolvers.paging import AnySelect
 
 TOKEN_PREFIX = "drgero_"  # noqa: S105 - what tokens begin with
@@ -175,6 +175,7 @@ class Authenticator:
 
         Raises:
             UnauthenticatedError: The credential is unknown, expired or revoked.
+            InvalidInputError: The workspace is not a UUID.
             ForbiddenError: The session's user is not in that workspace, or in none.
         """
         if len(credential) > MAX_CREDENTIAL_CHARACTERS:
@@ -230,7 +231,7 @@ class Authenticator:
             try:
                 statement = statement.where(Member.workspace_id == UUID(workspace))
             except ValueError as error:
-                raise ForbiddenError(f"X-Workspace-Id: {workspace!r} is not a UUID") from error
+                raise InvalidInputError(f"X-Workspace-Id: {workspace!r} is not a UUID") from error
         async with self._database.read() as session:
             member = (await session.execute(statement.limit(1))).one_or_none()
         if member is None:

@@ -40,6 +40,9 @@ OUTAGES = (
     TimeoutError,
 )
 
+# There are no migrations, or not all of them.
+UNMIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+UNMIGRATED_RETRY_SECONDS = 10
 # What these say comes from the interpreter, the network or the pool, and quotes no value. Others
 # may quote what a user, a model or a row said.
 QUOTES_NOTHING = (
@@ -98,6 +101,12 @@ def explain_failure(error: BaseException, request_id: str) -> AppError:
         return error
     if isinstance(error, ValidationError):
         return invalid_input(error.errors(include_url=False))
+    if isinstance(_drivers_own(error), UNMIGRATED):
+        log.error("request %s failed for what the database lacks", request_id, exc_info=error)
+        return UnavailableError(
+            "the database lacks what this version needs; 'gero migrate' brings it up to date",
+            retry_after_seconds=UNMIGRATED_RETRY_SECONDS,
+        )
     if is_outage(error):
         log.warning("request %s: the database can't be reached: %s", request_id, describe(error))
         return UnavailableError("the database can't be reached; try again", retry_after_seconds=1)
@@ -110,13 +119,16 @@ def explain_failure(error: BaseException, request_id: str) -> AppError:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether *error* means that the database can't be reached, or has no room."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OUTAGES) or isinstance(_drivers_own(error), OUTAGES)
+
+
+def _drivers_own(error: BaseException) -> BaseException | None:
+    """Return what the driver raised, which SQLAlchemy does not tell apart."""
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        # What the driver said, which SQLAlchemy does not tell apart.
-        driver_error = error.orig.__cause__ if error.orig is not None else None
-        return isinstance(error, OUTAGES) or isinstance(driver_error, OUTAGES)
-    return isinstance(error, OUTAGES)
+        return error.orig.__cause__ if error.orig is not None else None
+    return error
 
 
 def explain_errors(errors: Iterable[str | None]) -> str | None:

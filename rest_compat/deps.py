@@ -70,6 +70,7 @@ async def identify(authenticator: Authenticator, headers: Mapping[str, str]) -> 
 
     Raises:
         UnauthenticatedError: The credential is not valid, or is so no longer.
+        InvalidInputError: The workspace that is asked for is not a UUID.
         ForbiddenError: It does not open the workspace that is asked for.
     """
     credential = find_credential(headers)

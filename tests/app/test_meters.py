@@ -89,7 +89,7 @@ async def test_requests_are_counted_by_route_method_and_class_of_status(
 ) -> None:
     board = await make_leaderboard(process, tenant.workspace_id)
     for _ in range(2):
-        await client.get(f"/api/leaderboards/{board.id}/runs?x=1")
+        await client.get(f"/api/leaderboards/{board.id}/runs?limit=1")
     await client.get("/api/leaderboards/none/runs")
     await client.get("/nope")
     await client.request("PROPFIND", "/healthz")

@@ -103,9 +103,9 @@ async def test_a_request_goes_on_with_its_clients_trace(
     client: httpx2.AsyncClient, process: Process, tenant: Tenant, collector: Collector
 ) -> None:
     board = await make_leaderboard(process, tenant.workspace_id)
-    path = f"/api/leaderboards/{board.id}/runs"
+    path = f"/v1/leaderboard/{board.id}/traces"
     answered = await client.get(
-        f"{path}?secret={QUERY}",
+        f"{path}?search={QUERY}",
         headers={
             "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01",
             "tracestate": "vendor=1",
@@ -115,7 +115,7 @@ async def test_a_request_goes_on_with_its_clients_trace(
     assert answered.status_code == 200
     await ask(client, "{ __typename }")
     await flush(process)
-    route = "/api/leaderboards/{leaderboard_id}/runs"
+    route = "/v1/leaderboard/{leaderboard_id}/traces"
     span = collector.named(f"GET {route}")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, PARENT_ID)
     assert (span.kind, span.trace_state) == (Span.SPAN_KIND_SERVER, "vendor=1")

@@ -189,6 +189,7 @@ async def test_a_wrong_option_is_400_and_named(
         ("offset=-1", "offset: Input should be greater than or equal to 0 (got '-1')"),
         ("batch_limit=101", "batch_limit: Input should be less than or equal to 100"),
         ("run_id=x", "run_id: Input should be a valid UUID"),
+        ("sorce=run&limit=5&stauts=ok", "sorce: unknown field; stauts: unknown field"),
     ]:
         answer = await client.get(f"/v1/leaderboard/{board.id}/traces?{query}")
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_input")

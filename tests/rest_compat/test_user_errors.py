@@ -5,6 +5,7 @@ from urllib.parse import urljoin
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.services import Process
 from tests.conftest import await_run, session_token
@@ -259,3 +260,35 @@ async def test_a_bound_that_bounds_nothing_is_400_and_named(
             assert asked.json()["details"]["fields"][0]["field"] == name
             said = f"params: {name} must be a whole number from 1 to"
             assert added.json()["error"].startswith(said)
+
+
+async def test_a_workspace_that_is_no_id_is_400(
+    anonymous: httpx2.AsyncClient, tenant: Tenant
+) -> None:
+    headers = {
+        "Authorization": f"Bearer {session_token(tenant.owner_id)}", "X-Workspace-Id": "abc",
+    }  # fmt: skip
+    answer = await anonymous.get("/api/leaderboards", headers=headers)
+    assert problem(answer) == (400, "invalid_input")
+    assert answer.json()["error"] == "X-Workspace-Id: 'abc' is not a UUID"
+
+
+async def test_a_database_without_this_versions_migrations_is_503(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    async with process.database.write() as session:
+        await session.execute(text("ALTER TABLE leaderboard RENAME TO older"))
+        await session.execute(text("ALTER TABLE run DROP COLUMN system_prompt"))
+    path = f"/v1/leaderboard/{board.id}"
+    for answer in (
+        await client.get("/api/leaderboards"),
+        await client.get(f"/api/leaderboards/{board.id}/runs"),
+        await client.post(f"{path}/inference", json={"input": "2 + 3"}),
+    ):
+        assert problem(answer) == (503, "unavailable")
+        assert "'gero migrate'" in answer.json()["error"]
+        assert answer.headers["Retry-After"] == "10"
+    answer = await client.post("/graphql", json={"query": "{ leaderboards { totalCount } }"})
+    (told,) = answer.json()["errors"]
+    assert (told["extensions"]["code"], told["extensions"]["status"]) == ("unavailable", 503)
