@@ -34,6 +34,7 @@ from resolvers.group_commit import GroupCommit
 from resolvers.label_lifecycle import JOB_CHANNEL
 from resolvers.label_storage import store_replies
 from resolvers.loaders.base import NO_WORKSPACE
+from resolvers.meters import Refusal
 from resolvers.provider_health import ProviderHealth
 from resolvers.push import Push
 from resolvers.push_storage import store_pushes
@@ -152,8 +153,8 @@ class Process:
             ),
             hub=self._hub(settings),
             boards=ServingBoards(self.changes),
-            admission=Admission(settings.max_inferences),
-            door=Admission(settings.max_inferences),
+            admission=self._admission(settings),
+            door=self._admission(settings),
             reservations=reservations,
             leases=BudgetLeases(reservations, self.writers[3]),
             calls=self._calls(settings, traces),
@@ -185,6 +186,10 @@ class Process:
             meters=self.meters,
             limits=_limits(settings),
         )
+
+    def _admission(self, settings: Settings) -> Admission:
+        note = partial(self.meters.refused, Refusal.CONCURRENCY)
+        return Admission(settings.max_inferences, note_refusal=note)
 
     def _chat(self, settings: Settings) -> HttpChatProvider:
         return HttpChatProvider(

@@ -1,6 +1,7 @@
 """How many calls of production a process has under way: no more than it can hold."""
 
 import asyncio
+from collections.abc import Callable
 
 from resolvers.errors import UnavailableError
 
@@ -15,10 +16,12 @@ class Admission:
 
     Args:
         max_calls: Under way at once.
+        note_refusal: Told of each that is refused.
     """
 
-    def __init__(self, max_calls: int) -> None:
+    def __init__(self, max_calls: int, *, note_refusal: Callable[[], None] = lambda: None) -> None:
         self._max_calls = max_calls
+        self._note_refusal = note_refusal
         self._emptied: asyncio.Event | None = None
         self.count = 0
 
@@ -29,6 +32,7 @@ class Admission:
             UnavailableError: There is none.
         """
         if self.count >= self._max_calls:
+            self._note_refusal()
             raise UnavailableError(
                 f"the server has {self._max_calls} calls under way, and takes no more just now",
                 retry_after_seconds=RETRY_SECONDS,

@@ -1,7 +1,13 @@
 """Every failure a caller can act on. How each is shown is the edges' business."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from resolvers.budgets import Budget
+    from resolvers.reservations import TokenState
 
 
 class ErrorCode(StrEnum):
@@ -32,12 +38,28 @@ class ErrorCode(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a call of production that failed, or was refused, leaves its caller.
+
+    Attributes:
+        trace_id: Of the call; None when it was refused.
+        budget: The token's, if it has one.
+        limits: The token's, as they were when the call was decided on; None when it has none.
+    """
+
+    trace_id: UUID | None
+    budget: "Budget | None"
+    limits: "TokenState | None"
+
+
 class AppError(Exception):
     """Base of the expected failures; anything else is a bug and gets masked.
 
     Attributes:
         details: JSON-ready facts for a program to read; never a secret.
         retry_after_seconds: When a repeat may succeed, if that is known.
+        standing: Of a call of production, where that leaves its caller.
     """
 
     code: ClassVar[ErrorCode]
@@ -52,6 +74,7 @@ class AppError(Exception):
         super().__init__(message)
         self.details = details or {}
         self.retry_after_seconds = retry_after_seconds
+        self.standing: Standing | None = None
 
 
 class InvalidInputError(AppError):

@@ -150,8 +150,8 @@ async def open_answer_stream(
         if served is None:
             call.is_read = True
             return stream
-        await call.end(served)
-    raise _upstream_error(call.id, served.outcome.error)
+        ended = await call.end(served)
+    raise _failure(call, served, ended)
 
 
 async def _keep_for_repeats(ctx: Context, claim: Claim, call: ServingCall, served: Served) -> None:
@@ -237,7 +237,7 @@ def _messages(board: ServingBoard, request: InferenceRequest) -> Sequence[Mappin
 def _answer(call: ServingCall, served: Served, ended: EndedCall) -> InferenceAnswer:
     answer = served.outcome.answer
     if answer is None:
-        raise _upstream_error(call.id, served.outcome.error)
+        raise _failure(call, served, ended)
     model = served.model
     # By position: names cost as much again, of what is made for each call.
     return InferenceAnswer(
@@ -278,6 +278,12 @@ async def list_served(ctx: Context) -> Sequence[Leaderboard]:
 def explain_break(trace_id: UUID, error: ProviderError) -> UpstreamError:
     """Return what is told of an answer that breaks off in the middle."""
     return _upstream_error(trace_id, error)
+
+
+def _failure(call: ServingCall, served: Served, ended: EndedCall) -> UpstreamError:
+    error = _upstream_error(call.id, served.outcome.error)
+    error.standing = call.standing(ended)
+    return error
 
 
 def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamError:

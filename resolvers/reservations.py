@@ -18,7 +18,7 @@ from uuid import UUID
 
 from db.records import Row
 from db.writing import StatementWriter, array_literal
-from resolvers.budgets import ZERO, window_start
+from resolvers.budgets import ZERO, Budget, window_end, window_start
 
 if TYPE_CHECKING:
     from resolvers.lease_accounts import Account, Lease
@@ -132,6 +132,15 @@ class Reservation:
     account: "Account | None" = None
     lease: "Lease | None" = None
     is_settled: bool = False
+
+    def budget(self) -> Budget | None:
+        """Return the token's budget as it was when this was decided; None when it has none."""
+        now = datetime.now(UTC)
+        if self.lease is not None and self.account is not None:
+            return self.account.budget(self.interval, now)
+        if self.state is None or self.state.limit_usd is None:
+            return None
+        return Budget(self.state.limit_usd, self.state.used_usd, window_end(self.interval, now))
 
     @property
     def tokens_to_free(self) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
 from types import TracebackType
@@ -17,7 +16,7 @@ from engine.rollouts import Arm, Observation, observe_leaver
 from providers.answer_json import first_choice
 from providers.base import ChatAnswer, ProviderError, ProviderErrorCode
 from providers.chat_answers import called_tools
-from resolvers.budgets import ZERO, Budget, window_end
+from resolvers.budgets import ZERO, Budget
 from resolvers.call_bounds import CallSize, bound_call, size_call
 from resolvers.call_storage import EndedCall
 from resolvers.context import Context
@@ -26,11 +25,11 @@ from resolvers.errors import (
     BudgetExceededError,
     PriceUnknownError,
     RateLimitedError,
-    UnavailableError,
+    Standing,
 )
 from resolvers.failures import is_outage
 from resolvers.inference_request import InferenceRequest
-from resolvers.meters import CallSource, Refusal
+from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, call_model, trace_values
 from resolvers.reservations import Reservation
 from resolvers.serving import LONGEST_WAIT_SECONDS, RETRIES, ServingBoard, ServingModel
@@ -115,11 +114,7 @@ class ServingCall:
         Raises:
             UnavailableError: There is none.
         """
-        try:
-            self.ctx.services.admission.enter()
-        except UnavailableError:
-            self.ctx.services.meters.refused(Refusal.CONCURRENCY)
-            raise
+        self.ctx.services.admission.enter()
         return self
 
     async def __aexit__(
@@ -272,14 +267,12 @@ class ServingCall:
 
     def budget(self) -> Budget | None:
         """Return the token's budget as it was when the call began; None when it has none."""
-        for reserved in self.reservations[:1]:
-            if reserved.lease is not None and reserved.account is not None:
-                return reserved.account.budget(reserved.interval, datetime.now(UTC))
-            state = reserved.state
-            if state is not None and state.limit_usd is not None:
-                end = window_end(reserved.interval, datetime.now(UTC))
-                return Budget(state.limit_usd, state.used_usd, end)
-        return None
+        return self.reservations[0].budget() if self.reservations else None
+
+    def standing(self, ended: EndedCall) -> Standing:
+        """Return where the call leaves its caller, once it has ended."""
+        limits = self.reservations[0].state if self.reservations else None
+        return Standing(self.id, ended.budget or self.budget(), limits)
 
     def broken_off(self, answer: ChatAnswer | None = None) -> Served:
         """Return how the call ends when its caller goes away.

@@ -16,6 +16,7 @@ from resolvers.errors import (
     AppError,
     BudgetExceededError,
     RateLimitedError,
+    Standing,
     UnauthenticatedError,
 )
 from resolvers.meters import Refusal
@@ -155,6 +156,12 @@ def is_lasting(refusal: AppError) -> bool:
 
 
 def _refusal(asked: Reservation, state: TokenState) -> AppError:
+    error = _explain(asked, state)
+    error.standing = Standing(None, asked.budget(), state)
+    return error
+
+
+def _explain(asked: Reservation, state: TokenState) -> AppError:
     if asked.refused == "budget":
         return _over_budget(asked, state)
     rate = state.requests if asked.refused == "requests" else state.tokens

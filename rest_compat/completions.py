@@ -7,14 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from starlette.responses import Response
 
 from engine.instants import rfc3339
 from engine.money import plain_usd
 from resolvers.answer_streams import AnswerStream
 from resolvers.budgets import Budget
+from resolvers.errors import AppError
 from resolvers.inference import InferenceAnswer
 from resolvers.reservations import TokenState
 from rest_compat.direct import RawHeaders
+from rest_compat.problems import problem_response
 
 # X-Dr.Gero-Token-Budget-...
 BUDGET = (b"limit-usd", b"used-usd", b"remaining-usd", b"reset-at")
@@ -84,10 +87,26 @@ def stream_headers(stream: AnswerStream) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+def refuse_call(error: AppError, path: str = "") -> Response:
+    """Return a failure as an answer, with what headers tell of where it leaves the caller."""
+    response = problem_response(error, path)
+    standing = error.standing
+    if standing is not None:
+        if standing.trace_id is not None:
+            response.raw_headers.append(_trace_header(standing.trace_id))
+        response.raw_headers += _budget_headers(standing.budget)
+        response.raw_headers += rate_headers(standing.limits)
+    return response
+
+
+def _trace_header(trace_id: UUID) -> tuple[bytes, bytes]:
+    # As `str` would write it, which takes longer.
+    return b"x-dr.gero-trace-id", orjson.dumps(trace_id, default=str)[1:-1]
+
+
 def _origin(trace_id: UUID, model: str, provider: str) -> list[tuple[bytes, bytes]]:
     return [
-        # As `str` would write it, which takes longer.
-        (b"x-dr.gero-trace-id", orjson.dumps(trace_id, default=str)[1:-1]),
+        _trace_header(trace_id),
         (b"x-dr.gero-selected-model", _written_name(model)),
         (b"x-dr.gero-selected-provider", provider.encode()),
     ]

@@ -5,8 +5,9 @@ from functools import partial
 
 from resolvers.context import Services
 from resolvers.credentials import Authenticator
+from rest_compat.completions import refuse_call
 from rest_compat.direct import DirectEndpoint, DirectPath
-from rest_compat.problems import CHAT_PATH, problem_response
+from rest_compat.problems import CHAT_PATH
 from rest_compat.routes import openai
 from rest_compat.routes.inference import (
     ALIAS,
@@ -19,8 +20,8 @@ from rest_compat.routes.inference import (
 
 def create_direct(services: Services, authenticator: Authenticator) -> list[DirectPath]:
     """Build the endpoints, the most wanted first."""
-    infer = DirectEndpoint(services, authenticator, answer_inference, problem_response)
-    refuse_chat = partial(problem_response, path=CHAT_PATH)
+    infer = DirectEndpoint(services, authenticator, answer_inference, refuse_call)
+    refuse_chat = partial(refuse_call, path=CHAT_PATH)
     chat = DirectEndpoint(services, authenticator, openai.answer_chat, refuse_chat)
     return [
         DirectPath("infer", INFER, re.compile(PATHS), infer),

@@ -189,6 +189,15 @@ HEADERS_OF_STATUS: Final = {
 INFERENCE_HEADERS: Final = [
     name for name in HEADERS if name.startswith(("X-Dr.Gero-", "X-RateLimit-"))
 ]
+# What failures of production tell, as far as it is known.
+LIMIT_HEADERS: Final = [
+    name for name in HEADERS if name.startswith(("X-Dr.Gero-Token-", "X-RateLimit-"))
+]
+STANDING_HEADERS: Final = {
+    "402": LIMIT_HEADERS,
+    "429": LIMIT_HEADERS,
+    "502": ["X-Dr.Gero-Trace-Id", *LIMIT_HEADERS],
+}
 SERVED: Final = {"infer", "inferAlias", "createChatCompletion"}
 OPENAI: Final = {"createChatCompletion", "listServedModels", "getServedModel"}
 IDEMPOTENCY_KEY: Final = {
@@ -297,3 +306,7 @@ def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> 
         if status == "200" and name == "downloadDataset":
             names += EXPORT_HEADERS
         response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}
+        if name in SERVED and status in STANDING_HEADERS:
+            response["headers"] |= {
+                each: HEADERS[each] | {"required": False} for each in STANDING_HEADERS[status]
+            }

@@ -26,6 +26,13 @@ def _is_present(value: object) -> bool:
     return value is not None
 
 
+def _with_number(serving: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with an amount as a number, which is stored exactly."""
+    if "hold_usd" not in serving:
+        return serving
+    return {**serving, "hold_usd": float(serving["hold_usd"])}
+
+
 def _pushed(name: str) -> Any:
     """Return where a setting of a pushed dataset is read: null when it is read from a URL."""
     return Field(validation_alias=AliasPath("push", name))
@@ -152,7 +159,9 @@ class LeaderboardShape(Shape):
     )
     promotion: PromotionShape
     slug: str | None = Field(description="What clients call it by.")
-    serving: dict[str, Any] = Field(description="How production is served: what was set of it.")
+    serving: Annotated[dict[str, Any], BeforeValidator(_with_number)] = Field(
+        description="How production is served: what was set of it."
+    )
     production_leaderboard_model_id: UUID | None = Field(
         validation_alias="production_candidate_id",
         description="Who serves production; null before the first ranking.",
@@ -179,6 +188,9 @@ class CandidateShape(Shape):
     input_price_per_million_usd: Usd | None
     output_price_per_million_usd: Usd | None
     timeout_seconds: float
+    first_byte_timeout_seconds: float | None = Field(
+        description="The longest that it may keep silent first."
+    )
     created_at: Instant
 
 

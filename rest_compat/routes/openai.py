@@ -135,11 +135,19 @@ async def get_served_model(ctx: Ctx, model: str) -> ModelShape:
                 created=int(board.created_at.timestamp()),
                 owned_by=str(ctx.workspace_id),
             )
-    raise NotFoundError(f"the model {model!r} does not exist")
+    raise NotFoundError(f"the model {model!r} does not exist", details={"field": "model"})
 
 
 async def answer_chat(posted: Posted) -> Response:
     """Answer a chat completion."""
+    try:
+        return await _answer(posted)
+    except NotFoundError as error:
+        error.details["field"] = "model"  # which is what names a leaderboard here
+        raise
+
+
+async def _answer(posted: Posted) -> Response:
     request = ChatRequest.model_validate(posted.body)
     reference = read_reference(request.model)
     metadata: dict[str, Any] = {"request_id": posted.ctx.request_id}

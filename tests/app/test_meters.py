@@ -253,16 +253,17 @@ async def test_a_refusal_is_counted_by_what_refuses(
 
 
 @pytest.mark.parametrize("setting_overrides", [{"cron_secret": SECRET, "max_inferences": 1}])
+@pytest.mark.parametrize("full", ["admission", "door"])
 async def test_a_call_that_finds_no_place_is_counted(
-    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant, full: str
 ) -> None:
     await make_serving(process, tenant, "balanced-medium")
-    process.services.admission.enter()
+    getattr(process.services, full).enter()
     refused = await client.post("/v1/chat/completions", json=CHAT)
     assert refused.status_code == 503
     seen = await scrape(client)
     assert value(seen, "gero_refusals_total", reason="concurrency") == 1
-    assert value(seen, "gero_inferences_in_flight") == 1
+    assert value(seen, "gero_inferences_in_flight") == (full == "admission")
 
 
 @pytest.mark.parametrize("outcome", list(JobOutcome))

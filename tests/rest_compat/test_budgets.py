@@ -413,6 +413,31 @@ async def test_a_402_tells_the_amounts_as_the_headers_do(
         "0.0002696 USD"
     )
     assert refused.json()["details"]["needed_usd"] == float(HELD_FOR_ONE)
+    assert refused.headers[f"{HEADER}-Limit-Usd"] == "0.00015"
+    assert refused.headers[f"{HEADER}-Used-Usd"] == "0.00"
+    assert refused.headers[f"{HEADER}-Remaining-Usd"] == "0.00015"
+    assert refused.headers[f"{HEADER}-Reset-At"] == "never"
+    assert "X-Dr.Gero-Trace-Id" not in refused.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_of_the_model_tells_its_trace_and_what_is_left(
+    anonymous: httpx2.AsyncClient, process: Process, tenant: Tenant, *, stream: bool
+) -> None:
+    board = await make_serving(process, tenant, model_id="sandbox/fault-401")
+    token = await make_budget_token(process, tenant, "25")
+    body = {"model": f"leaderboard/{board.id}", "stream": stream, "messages": [
+        {"role": "user", "content": "2 + 3"}]}  # fmt: skip
+    headers = {"Authorization": f"Bearer {token}"}
+    failed = await anonymous.post("/v1/chat/completions", json=body, headers=headers)
+    assert failed.status_code == 502
+    trace_id = failed.json()["error"]["details"]["trace_id"]
+    assert failed.headers["X-Dr.Gero-Trace-Id"] == trace_id
+    assert failed.headers[f"{HEADER}-Limit-Usd"] == "25.00"
+    assert failed.headers[f"{HEADER}-Remaining-Usd"] == "25.00"
+    plain = {"Authorization": f"Bearer {tenant.token}"}
+    without = await anonymous.post("/v1/chat/completions", json=body, headers=plain)
+    assert without.headers[f"{HEADER}-Remaining-Usd"] == "unlimited"
 
 
 async def test_a_model_of_unknown_price_is_not_called_on_a_budget(

@@ -269,6 +269,10 @@ async def test_every_failure_has_openai_s_form(
     with pytest.raises(openai.NotFoundError) as unknown:
         await sdk.models.retrieve("leaderboard/nothing")
     assert (unknown.value.code, unknown.value.type) == ("not_found", "not_found_error")
+    assert unknown.value.param == "model"
+    with pytest.raises(openai.NotFoundError) as unserved:
+        await sdk.chat.completions.create(model="leaderboard/nothing", messages=SUM)
+    assert (unserved.value.code, unserved.value.param) == ("not_found", "model")
     with pytest.raises(openai.APIStatusError) as not_taken:
         await sdk.post("/models", cast_to=object)
     assert (not_taken.value.status_code, not_taken.value.code) == (405, "method_not_allowed")

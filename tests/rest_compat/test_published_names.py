@@ -46,3 +46,19 @@ async def test_each_answer_has_the_fields_of_its_schema(
     schemas = yaml.safe_load((await client.get("/openapi.yaml")).text)["components"]["schemas"]
     published = {name: sorted(schemas[name]["properties"]) for name in answered}
     assert {name: sorted(answer) for name, answer in answered.items()} == published
+
+
+async def test_amounts_and_times_are_told_as_they_were_given(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    path = f"/api/leaderboards/{board.id}"
+    serving = {"unknown_price": "allow", "hold_usd": 0.05}
+    changed = await client.patch(path, json={"serving": serving})
+    assert changed.json()["serving"] == {"fallback_models": 0, **serving}
+    model = {
+        "provider": "custom", "endpoint_url": "https://a.example/v1", "timeout_seconds": 9,
+        "first_byte_timeout_seconds": 2,
+    }  # fmt: skip
+    added = (await client.post(f"{path}/models", json=model)).json()
+    assert (added["timeout_seconds"], added["first_byte_timeout_seconds"]) == (9, 2)

@@ -69,6 +69,9 @@ async def test_requests_beyond_a_minutes_are_429_until_some_are_free_again(
         "limit": "requests", "per_minute": 3, "left": 0, "needed": 1,
     }  # fmt: skip
     assert 1 <= int(refused.headers["Retry-After"]) <= 20
+    assert refused.headers["X-RateLimit-Limit-Requests"] == "3"
+    assert refused.headers["X-RateLimit-Remaining-Requests"] == "0"
+    assert float(refused.headers["X-RateLimit-Reset-Requests"].rstrip("s")) > 0
     await let_pass(process, 21)
     assert (await infer(anonymous, board, headers)).status_code == 200
     assert (await infer(anonymous, board, headers)).status_code == 429
