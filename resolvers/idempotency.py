@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.base import new_id
@@ -22,6 +22,7 @@ log = logging.getLogger("gero")
 
 MAX_KEY_CHARACTERS = 255
 POLL_SECONDS = 0.05
+FAILURE = 400
 # A claim is renewed so often before it would end that one renewal may fail.
 RENEWALS = 3
 KEPT = timedelta(days=1)
@@ -55,9 +56,9 @@ class Claim:
 async def claim_key(ctx: Context, key: str, fingerprint: bytes) -> Claim | StoredAnswer:
     """Return the answer that *key* was given, or the right to work on it.
 
-    While another request holds the right, this waits for its answer. A holder
-    that died loses it after `idempotency_claim_seconds`; one that is alive
-    keeps it with `keeping_claim`.
+    While another request holds the right, this waits for its answer, or for its failure, which
+    whoever comes later is not given. A holder that died loses it after
+    `idempotency_claim_seconds`; one that is alive keeps it with `keeping_claim`.
 
     Args:
         ctx: Who asks; keys of different workspaces are strangers.
@@ -85,10 +86,14 @@ async def _await_answer(ctx: Context, key: str, fingerprint: bytes) -> StoredAns
     Raises:
         IdempotencyConflictError: The key was used with another request.
     """
+    holders = set()  # that were waited for
     while True:
         row = await _find(ctx, key)
         if row is None:
-            return None  # its holder failed and let go of it
+            return None  # its holder was refused and let go of it
+        if _is_failure(row) and row.holder_id not in holders:
+            return None  # it failed before this came
+        holders.add(row.holder_id)
         if row.fingerprint != fingerprint:
             raise IdempotencyConflictError(
                 f"Idempotency-Key {key!r} was used before, with another request"
@@ -98,6 +103,10 @@ async def _await_answer(ctx: Context, key: str, fingerprint: bytes) -> StoredAns
         if row.claimed_until < datetime.now(UTC):
             return None
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _is_failure(row: IdempotencyKey) -> bool:
+    return row.answer_status is not None and row.answer_status >= FAILURE
 
 
 def _opened(ctx: Context, row: IdempotencyKey) -> bytes:
@@ -112,29 +121,37 @@ def _owner(ctx: Context, key: str) -> str:
 
 
 async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None:
-    """Take a key that is new, or whose holder died."""
+    """Take a key that is new, or whose holder died or failed."""
     now = datetime.now(UTC)
-    until = now + _lease(ctx)
     holder_id = new_id()
-    statement = (
-        insert(IdempotencyKey)
-        .values(
-            workspace_id=ctx.workspace_id,
-            key=key,
-            fingerprint=fingerprint,
-            resource_id=new_id(),
-            holder_id=holder_id,
-            claimed_until=until,
-        )
-        .on_conflict_do_update(
-            index_elements=["workspace_id", "key"],
-            set_={"claimed_until": until, "holder_id": holder_id},
-            where=(IdempotencyKey.answer_status.is_(None))
-            & (IdempotencyKey.claimed_until < now)
-            & (IdempotencyKey.fingerprint == fingerprint),
-        )
-        .returning(IdempotencyKey.resource_id)
+    claiming = insert(IdempotencyKey).values(
+        workspace_id=ctx.workspace_id,
+        key=key,
+        fingerprint=fingerprint,
+        resource_id=new_id(),
+        holder_id=holder_id,
+        claimed_until=now + _lease(ctx),
     )
+    is_orphan = and_(
+        IdempotencyKey.answer_status.is_(None),
+        IdempotencyKey.claimed_until < now,
+        IdempotencyKey.fingerprint == fingerprint,
+    )
+    given = claiming.excluded
+    statement = claiming.on_conflict_do_update(
+        index_elements=["workspace_id", "key"],
+        set_={
+            "holder_id": given.holder_id,
+            "claimed_until": given.claimed_until,
+            "fingerprint": given.fingerprint,
+            # What an orphan had made is found by its id; what failed is tried anew, with another.
+            "resource_id": case((is_orphan, IdempotencyKey.resource_id), else_=given.resource_id),
+            "answer_body": case((is_orphan, IdempotencyKey.answer_body), else_=None),
+            "answer_status": None,
+            "answer_headers": None,
+        },
+        where=is_orphan | (IdempotencyKey.answer_status >= FAILURE),
+    ).returning(IdempotencyKey.resource_id)
     async with ctx.database.write() as session:
         resource_id = await session.scalar(statement)
     return None if resource_id is None else Claim(key, resource_id, holder_id)
@@ -179,14 +196,18 @@ async def _renew(ctx: Context, claim: Claim) -> None:
         log.warning("request %s could not renew its claim: %s", ctx.request_id, describe(error))
 
 
-def _held(ctx: Context, claim: Claim) -> ColumnElement[bool]:
-    """Return the condition that a key is one's own, and not answered yet."""
+def _unanswered(ctx: Context, claim: Claim) -> ColumnElement[bool]:
+    """Return the condition that a key has no answer yet."""
     return and_(
         IdempotencyKey.workspace_id == ctx.workspace_id,
         IdempotencyKey.key == claim.key,
-        IdempotencyKey.holder_id == claim.holder_id,
         IdempotencyKey.answer_status.is_(None),
     )
+
+
+def _held(ctx: Context, claim: Claim) -> ColumnElement[bool]:
+    """Return the condition that a key is one's own, and not answered yet."""
+    return and_(_unanswered(ctx, claim), IdempotencyKey.holder_id == claim.holder_id)
 
 
 async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
@@ -220,16 +241,24 @@ async def find_result(ctx: Context, claim: Claim) -> str | None:
 @credentialed
 async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
     """Remember what the request was answered, sealed: an answer may show a new secret."""
+    # Whoever holds the key: what was made by one claim is found by the next.
+    await _keep(ctx, claim, answer, _unanswered(ctx, claim))
+
+
+@credentialed
+async def keep_failure(ctx: Context, claim: Claim, failure: StoredAnswer) -> None:
+    """Remember how the request failed, for those that wait for it; who comes later tries anew."""
+    await _keep(ctx, claim, failure, _held(ctx, claim))
+
+
+async def _keep(
+    ctx: Context, claim: Claim, answer: StoredAnswer, where: ColumnElement[bool]
+) -> None:
     body = ctx.services.vault.seal(answer.body.decode(), owner=_owner(ctx, claim.key))
     async with ctx.database.write() as session:
         await session.execute(
             update(IdempotencyKey)
-            .where(
-                # Whoever holds it: what was made by one claim is found by the next.
-                IdempotencyKey.workspace_id == ctx.workspace_id,
-                IdempotencyKey.key == claim.key,
-                IdempotencyKey.answer_status.is_(None),
-            )
+            .where(where)
             .values(
                 answer_status=answer.status,
                 answer_headers=answer.headers,

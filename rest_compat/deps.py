@@ -17,16 +17,18 @@ from typing_extensions import override
 from resolvers.auth import SYSTEM_PRINCIPAL, Principal, demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
-from resolvers.errors import AppError, NotFoundError, UnauthenticatedError
+from resolvers.errors import AppError, NotFoundError, UnauthenticatedError, UpstreamError
 from resolvers.idempotency import (
     Claim,
     StoredAnswer,
     claim_key,
     keep_answer,
+    keep_failure,
     keeping_claim,
     release_key,
     yield_claim,
 )
+from rest_compat.problems import problem_response
 
 # In small letters, as servers have them.
 TOKEN_HEADERS = ("x-api-key", "x-dr.gero-api-key", "x-dr.gero-push-token")
@@ -161,7 +163,9 @@ class RepeatableRoute(APIRoute):
                 return await handle(request)
 
             where = f"{request.url.path}?{request.url.query}"
-            return await answer_once(ctx, key, where, await request.body(), answer)
+            return await answer_once(
+                ctx, key, where, await request.body(), answer, problem_response
+            )
 
         return handle_once
 
@@ -172,6 +176,7 @@ async def answer_once(
     where: str,
     body: bytes,
     answer: Callable[[Claim], Awaitable[Response]],
+    refuse: Callable[[AppError], Response],
 ) -> Response:
     """Answer a POST that bears an `Idempotency-Key`, or give it the answer that it was given.
 
@@ -181,6 +186,7 @@ async def answer_once(
         where: Path and query.
         body: What is posted.
         answer: Does the work.
+        refuse: Writes a failure, for those that wait for it.
     """
     claim = await claim_key(ctx, key, _fingerprint(ctx, where, body))
     if isinstance(claim, StoredAnswer):
@@ -189,6 +195,9 @@ async def answer_once(
         async with keeping_claim(ctx, claim):
             response = await answer(claim)
         await _keep(ctx, claim, response)
+    except UpstreamError as error:
+        await keep_failure(ctx, claim, _stored(refuse(error)))
+        raise
     except REFUSALS:
         await release_key(ctx, claim)
         raise
@@ -209,7 +218,11 @@ async def _keep(ctx: Context, claim: Claim, response: Response) -> None:
     if response.status_code >= CLIENT_ERROR:
         await release_key(ctx, claim)
         return
+    await keep_answer(ctx, claim, _stored(response))
+
+
+def _stored(response: Response) -> StoredAnswer:
     headers = {
         name: value for name, value in response.headers.items() if name not in UNKEPT_HEADERS
     }
-    await keep_answer(ctx, claim, StoredAnswer(response.status_code, headers, bytes(response.body)))
+    return StoredAnswer(response.status_code, headers, bytes(response.body))

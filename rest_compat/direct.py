@@ -196,7 +196,7 @@ class DirectEndpoint:
             return await self._answer(Posted(ctx, path, _parse(headers, body), claim))
 
         where = f"{scope['path']}?{scope['query_string'].decode('ascii', 'replace')}"
-        return answer_once(ctx, key, where, body, answer)
+        return answer_once(ctx, key, where, body, answer, self._refuse)
 
 
 def _read_headers(scope: Scope) -> dict[str, str]:

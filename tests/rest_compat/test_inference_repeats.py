@@ -113,6 +113,52 @@ async def test_fifty_repeats_at_two_servers_ask_the_model_once(
     await check_books(process, answers[0].json()["trace_id"])
 
 
+async def test_fifty_repeats_of_a_call_that_fails_share_its_failure(
+    settings: Settings, process: Process, tenant: Tenant
+) -> None:
+    asked: list[str] = []
+    is_awaited = asyncio.Event()
+
+    async def fail(exchange: Exchange) -> None:
+        asked.append(exchange.json()["messages"][-1]["content"])
+        await is_awaited.wait()
+        await exchange.answer(b'{"error": {"message": "no"}}', status="400 Bad")
+
+    async with http_peer(fail) as peer:
+        board = await make_leaderboard(process, tenant.workspace_id, system_prompt="{input}")
+        candidate = await make_candidate(process, board, endpoint_url=f"{peer.url}/v1")
+        await make_ranked_run(process, board, [candidate])
+        async with server(settings, tenant) as one, server(settings, tenant) as other:
+            asking = [
+                asyncio.create_task(ask(client, board, "hello"))
+                for client in (one, other)
+                for _ in range(REPEATS // 2)
+            ]
+            async with asyncio.timeout(WITHIN_SECONDS):
+                while not asked:
+                    await asyncio.sleep(0.01)
+            conflict = await ask(other, board, "something else")
+            await asyncio.sleep(1)  # all the others look for the first one's answer by then
+            is_awaited.set()
+            answers = await asyncio.gather(*asking)
+            assert asked == ["hello"]
+            assert {answer.status_code for answer in answers} == {502}
+            assert {answer.content for answer in answers} == {answers[0].content}
+            trace_ids = {answer.headers["X-Dr.Gero-Trace-Id"] for answer in answers}
+            assert len(trace_ids) == 1
+            assert conflict.json()["code"] == "idempotency_conflict"
+            # A failure is not kept: who comes now tries anew, be it with something else.
+            late = await ask(other, board, "hello")
+            changed = await ask(one, board, "something else")
+    assert asked == ["hello", "hello", "something else"]
+    trace_ids |= {answer.headers["X-Dr.Gero-Trace-Id"] for answer in (late, changed)}
+    assert len(trace_ids) == 3
+    assert "Idempotent-Replayed" not in late.headers
+    async with process.database.read() as session:
+        traces = list(await session.scalars(select(Trace.id).where(Trace.source == "inference")))
+    assert {str(each) for each in traces} == trace_ids
+
+
 @SHORT_CLAIMS
 async def test_a_server_whose_claim_was_taken_over_answers_what_was_stored(
     settings: Settings, process: Process, tenant: Tenant, peer: ModelPeer, board: Leaderboard
