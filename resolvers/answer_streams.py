@@ -132,7 +132,10 @@ class AnswerStream:
             await self.model.health.note(error)
             raise
         await self._stack.aclose()
-        self.ended = await self._end(self._outcome(self._tally.answer(), None))
+        answer = self._tally.answer()
+        if answer.completion_tokens is None:
+            answer = self._counted()
+        self.ended = await self._end(self._outcome(answer, None))
         if not self.model.health.is_clear():
             await self.model.health.note(None)
 

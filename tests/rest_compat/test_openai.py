@@ -371,6 +371,39 @@ async def test_all_that_a_broken_stream_has_said_is_counted(
     assert (trace.prompt_tokens or 0) > 1_000
 
 
+async def test_a_stream_that_tells_no_usage_is_counted(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    """It is not charged its whole hold, where one that broke off is charged what had come."""
+
+    async def tell_no_usage(exchange: Exchange) -> None:
+        await exchange.begin_stream()
+        for _ in range(3):
+            part = b'{"choices": [{"index": 0, "delta": {"content": "five hundred "}}]}'
+            await exchange.send_chunks(b"data: " + part + b"\n\n")
+        await exchange.send_chunks(b"data: [DONE]\n\n")
+        await exchange.end_stream()
+
+    token = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal(1))
+    async with (
+        http_peer(tell_no_usage) as peer,
+        openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client,
+    ):
+        await serve(process, tenant, {"endpoint_url": f"{peer.url}/v1"})
+        stream = await client.chat.completions.create(
+            model=MODEL, messages=SUM, stream=True, stream_options={"include_usage": True}
+        )
+        *_, last = [chunk async for chunk in stream]
+    trace = await the_trace(process)
+    assert (trace.status, trace.cost_source) == ("ok", "computed")
+    assert trace.completion_tokens == -(-len("five hundred " * 3) // 4)
+    assert last.usage is not None
+    assert last.usage.prompt_tokens == trace.prompt_tokens
+    assert last.usage.completion_tokens == trace.completion_tokens
+    charge = await the_charge(process)
+    assert (charge.source, charge.amount_usd) == ("computed", trace.cost_usd)
+
+
 async def test_what_is_counted_of_a_broken_stream_costs_no_more_than_was_held(
     base_url: str, process: Process, tenant: Tenant
 ) -> None:
