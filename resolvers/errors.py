@@ -1,5 +1,6 @@
 """Every failure a caller can act on. How each is shown is the edges' business."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -8,6 +9,10 @@ from uuid import UUID
 if TYPE_CHECKING:
     from resolvers.budgets import Budget
     from resolvers.reservations import TokenState
+
+
+# What a message begins with that tells of one field.
+NAMED_FIELD = re.compile(r"([\w.\-]+): ")
 
 
 class ErrorCode(StrEnum):
@@ -78,9 +83,23 @@ class AppError(Exception):
 
 
 class InvalidInputError(AppError):
-    """A value breaks a rule; the message names the field and the value."""
+    """A value breaks a rule; the message names the field and the value.
+
+    Where no details are given, a message like "limit: must be ..." says them.
+    """
 
     code = ErrorCode.INVALID_INPUT
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        if details is None and (named := NAMED_FIELD.match(message)):
+            details = {"fields": [{"field": named[1], "message": message[named.end() :]}]}
+        super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
 
 
 class UnsupportedOptionError(AppError):

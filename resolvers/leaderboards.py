@@ -22,6 +22,7 @@ from resolvers.inputs import (
     NewLeaderboard,
     Promotion,
     PushFields,
+    RuleError,
     check_dataset_type,
     check_judge,
     check_score_guardrail,
@@ -255,8 +256,8 @@ def _change_dataset(board: Leaderboard, pushed: Mapping[str, Any]) -> None:
     settings = {name: value for name, value in {**kept, **pushed}.items() if value is not None}
     try:
         check_dataset_type(board.dataset_type, board.dataset_url, settings)
-    except ValueError as error:
-        raise InvalidInputError(str(error)) from error
+    except RuleError as error:
+        raise error.told() from error
     board.push = push_settings(settings) if board.dataset_type == "PUSH" else None
 
 
@@ -265,8 +266,8 @@ def _check_judge(board: Leaderboard) -> None:
         check_judge(board.eval_type, board.judge_model, is_auto=board.judge_auto)
         promotion = Promotion.model_validate(board.promotion)
         check_score_guardrail(board.eval_type, promotion.rollout)
-    except ValueError as error:
-        raise InvalidInputError(str(error)) from error
+    except RuleError as error:
+        raise error.told() from error
     if board.eval_type == "judge" and board.judge_provider is None:
         board.judge_provider = "openrouter"
 

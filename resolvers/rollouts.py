@@ -14,7 +14,7 @@ from resolvers.auth import Scope, requires
 from resolvers.columns import Columns
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidInputError, NotFoundError
-from resolvers.inputs import RolloutRollback, RolloutSettings, check_score_guardrail
+from resolvers.inputs import RolloutRollback, RolloutSettings, RuleError, check_score_guardrail
 from resolvers.judge_models import fix_judge
 from resolvers.leaderboards import fetch_leaderboard
 from resolvers.loaders.rollouts import (
@@ -164,8 +164,8 @@ async def start_rollout(
 def _check_judge(board: Leaderboard, settings: RolloutSettings) -> None:
     try:
         check_score_guardrail(board.eval_type, settings)
-    except ValueError as error:
-        raise InvalidInputError(f"settings.{error}") from error
+    except RuleError as error:
+        raise error.told(within="settings.") from error
 
 
 async def fetch_entrant(

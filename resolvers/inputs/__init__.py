@@ -1,6 +1,6 @@
 """What use cases take, checked once for both edges; each aggregate's inputs are in its module."""
 
-from resolvers.inputs.base import Input, WrittenInstant, check_storable, invalid_input
+from resolvers.inputs.base import Input, RuleError, WrittenInstant, check_storable, invalid_input
 from resolvers.inputs.candidate import RESERVED_PARAMS, CandidateChanges, NewCandidate
 from resolvers.inputs.dataset import (
     NewPushToken,
@@ -72,6 +72,7 @@ __all__ = [
     "RowEdits",
     "RowLimit",
     "RowsFromTraces",
+    "RuleError",
     "ScoreScale",
     "Serving",
     "SkippedReview",

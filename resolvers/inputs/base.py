@@ -33,6 +33,28 @@ NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
 
 
+class RuleError(ValueError):
+    """Fields do not go together.
+
+    Args:
+        field: The one to change.
+        rule: What it breaks, as it goes on after the name.
+    """
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field} {rule}")
+        self.field = field
+
+    def told(self, *, within: str = "") -> InvalidInputError:
+        """Return what the caller is told.
+
+        Args:
+            within: The input that the field is of, and a point.
+        """
+        problem = {"field": f"{within}{self.field}", "message": f"{within}{self}"}
+        return InvalidInputError(problem["message"], details={"fields": [problem]})
+
+
 def _both_cases(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
@@ -73,7 +95,8 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
     Args:
         broken: As pydantic lists them.
     """
-    problems = []
+    problems: list[dict[str, str]] = []
+    told: list[str] = []
     # A field that may be left out is a choice between its type and nothing: that it is not
     # nothing is no news, and how the choice calls its type is no part of the field's name.
     choices = {problem["loc"][:-1] for problem in broken if problem["type"] == "none_required"}
@@ -90,9 +113,12 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
             message = "is required"
         elif _may_show(field, problem["input"]):
             message = f"{message} (got {_shown(problem['input'])})"
+        told.append(f"{field}: {message}" if field else message)
+        broken_rule = problem.get("ctx", {}).get("error")
+        if isinstance(broken_rule, RuleError):  # which names its field
+            field = ".".join(filter(None, (field, broken_rule.field)))
         problems.append({"field": field, "message": message})
-    shown = problems[:SHOWN_PROBLEMS]
-    told = [f"{p['field']}: {p['message']}" if p["field"] else p["message"] for p in shown]
+    shown, told = problems[:SHOWN_PROBLEMS], told[:SHOWN_PROBLEMS]
     if len(problems) > SHOWN_PROBLEMS:
         told.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
     return InvalidInputError("; ".join(told), details={"fields": shown})

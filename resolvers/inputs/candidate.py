@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from resolvers.call_bounds import find_wrong_bound
-from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Url
+from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, RuleError, Url
 
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
@@ -124,16 +124,18 @@ class NewCandidate(Input):
     def _fields_fit_the_provider(self) -> Self:
         if self.provider == "openrouter":
             if self.model_id is None:
-                raise ValueError("model_id is required when provider is openrouter")
+                raise RuleError("model_id", "is required when provider is openrouter")
             for field in ("endpoint_url", "auth_method", "auth_header_name", "auth_token"):
                 if getattr(self, field) is not None:
-                    raise ValueError(f"{field} does not go with provider openrouter")
+                    raise RuleError(field, "does not go with provider openrouter")
         elif self.endpoint_url is None:
-            raise ValueError(f"endpoint_url is required when provider is {self.provider}")
+            raise RuleError("endpoint_url", f"is required when provider is {self.provider}")
         if (self.auth_method is None) != (self.auth_token is None):
-            raise ValueError("auth_method and auth_token go together")
+            fields = ("auth_method", "auth_token")
+            missing, given = fields if self.auth_method is None else reversed(fields)
+            raise RuleError(missing, f"goes with {given}")
         if (self.auth_method == "custom_header") != (self.auth_header_name is not None):
-            raise ValueError("auth_header_name goes with auth_method custom_header")
+            raise RuleError("auth_header_name", "goes with auth_method custom_header")
         return self
 
 
@@ -150,5 +152,5 @@ class CandidateChanges(Input):
     def _null_takes_back_what_may_be_missing(self) -> Self:
         for field in {"display_name", "timeout_seconds"} & self.model_fields_set:
             if getattr(self, field) is None:
-                raise ValueError(f"{field} must not be null")
+                raise RuleError(field, "must not be null")
         return self

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
 
 from engine.matching import MatchMode, PatternError, check_pattern
-from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, Slug, Url
+from resolvers.inputs.base import Input, LeftOut, ModelId, Name, Price, RuleError, Slug, Url
 from resolvers.inputs.dataset import PushFields, push_settings
 from resolvers.inputs.rollout import RolloutSettings, check_score_guardrail
 from resolvers.inputs.serving import Serving
@@ -26,7 +26,7 @@ class ScoreScale(Input):
     @model_validator(mode="after")
     def _has_a_width(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low must be below high (got {self.low} and {self.high})")
+            raise RuleError("low", f"must be below high (got {self.low} and {self.high})")
         return self
 
 
@@ -69,7 +69,7 @@ class Evaluation(Input):
     @model_validator(mode="after")
     def _votes_go_with_scores(self) -> Self:
         if self.judge_mode == "pairwise" and self.judge_votes > 1:
-            raise ValueError("judge_votes goes with judge_mode score")
+            raise RuleError("judge_votes", "goes with judge_mode score")
         return self
 
     @field_validator("extract")
@@ -113,7 +113,7 @@ class Promotion(Input):
     @model_validator(mode="after")
     def _epsilon_goes_with_its_rule(self) -> Self:
         if (self.rule == "cheapest_within") != (self.epsilon is not None):
-            raise ValueError("epsilon goes with rule cheapest_within, which needs it")
+            raise RuleError("epsilon", "goes with rule cheapest_within, which needs it")
         return self
 
 
@@ -189,13 +189,13 @@ def check_dataset_type(
     """
     if dataset_type == "PUSH":
         if dataset_url is not None:
-            raise ValueError("dataset_url goes with dataset_type GET")
+            raise RuleError("dataset_url", "goes with dataset_type GET")
         push_settings(pushed)
         return
     if dataset_url is None:
-        raise ValueError("dataset_url is required for dataset_type GET")
+        raise RuleError("dataset_url", "is required for dataset_type GET")
     if pushed:
-        raise ValueError(f"{min(pushed)} goes with dataset_type PUSH")
+        raise RuleError(min(pushed), "goes with dataset_type PUSH")
 
 
 def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> None:
@@ -207,12 +207,12 @@ def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> No
     if eval_type != "judge":
         if judge_model is not None or is_auto:
             field = "judge_auto" if is_auto else "judge_model"
-            raise ValueError(f"{field} goes with eval_type judge")
+            raise RuleError(field, "goes with eval_type judge")
         return
     if is_auto and judge_model is not None:
-        raise ValueError("judge_model and judge_auto exclude each other")
+        raise RuleError("judge_model", "and judge_auto exclude each other")
     if not is_auto and judge_model is None:
-        raise ValueError("judge_model is required for eval_type judge, unless judge_auto is true")
+        raise RuleError("judge_model", "is required for eval_type judge, unless judge_auto is true")
 
 
 class LeaderboardChanges(PushFields):
@@ -251,5 +251,5 @@ class LeaderboardChanges(PushFields):
     def _null_only_unpins(self) -> Self:
         for field in self.model_fields_set - NULLABLE_CHANGES:
             if getattr(self, field) is None:
-                raise ValueError(f"{field} must not be null")
+                raise RuleError(field, "must not be null")
         return self

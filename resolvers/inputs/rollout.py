@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
 
-from resolvers.inputs.base import Input, Price, WrittenInstant
+from resolvers.inputs.base import Input, Price, RuleError, WrittenInstant
 
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
@@ -69,9 +69,9 @@ class RolloutSettings(Input):
     @model_validator(mode="after")
     def _steps_lead_to_production(self) -> Self:
         if not all(earlier < later for earlier, later in pairwise(self.steps)):
-            raise ValueError(f"steps must ascend (got {list(self.steps)})")
+            raise RuleError("steps", f"must ascend (got {list(self.steps)})")
         if self.steps[-1] != 1:
-            raise ValueError(f"the last of steps must be 1 (got {self.steps[-1]})")
+            raise RuleError("steps", f"must end with 1 (got {self.steps[-1]})")
         return self
 
 
@@ -90,7 +90,7 @@ class NewShadow(Input):
     @model_validator(mode="after")
     def _ends_some_day(self) -> Self:
         if self.ends_at is not None and self.ends_at <= datetime.now(UTC):
-            raise ValueError(f"ends_at must be in the future (got {self.ends_at.isoformat()})")
+            raise RuleError("ends_at", f"must be in the future (got {self.ends_at.isoformat()})")
         return self
 
 
@@ -113,4 +113,4 @@ def check_score_guardrail(eval_type: str, rollout: RolloutSettings | None) -> No
         and rollout.guardrails.min_score_difference is not None
         and eval_type != "judge"
     ):
-        raise ValueError("guardrails.min_score_difference goes with eval_type judge")
+        raise RuleError("guardrails.min_score_difference", "goes with eval_type judge")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AliasChoices, Field, model_validator
 
-from resolvers.inputs.base import Input
+from resolvers.inputs.base import Input, RuleError
 
 MAX_SEED = 2**63 - 1
 Ceiling = Annotated[Decimal, Field(gt=0, le=1_000_000, max_digits=18, decimal_places=9)]
@@ -27,7 +27,7 @@ class RowLimit(Input):
     @model_validator(mode="after")
     def _rows_or_auto(self) -> Self:
         if not self.auto and self.rows is None:
-            raise ValueError("rows is required unless auto is true")
+            raise RuleError("rows", "is required unless auto is true")
         return self
 
 
@@ -48,7 +48,7 @@ class DatasetSize(Input):
     @model_validator(mode="after")
     def _limit_goes_with_its_mode(self) -> Self:
         if (self.mode == "LIMIT") != (self.limit is not None):
-            raise ValueError("limit goes with mode LIMIT")
+            raise RuleError("limit", "goes with mode LIMIT")
         return self
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from resolvers.inputs.base import Input
+from resolvers.inputs.base import Input, RuleError
 
 MAX_FALLBACK_MODELS = 5
 
@@ -32,5 +32,5 @@ class Serving(Input):
     @model_validator(mode="after")
     def _can_be_held(self) -> Self:
         if self.unknown_price == "allow" and self.hold_usd is None:
-            raise ValueError("unknown_price: allow needs hold_usd, which is set aside")
+            raise RuleError("hold_usd", "is required with unknown_price allow: it is set aside")
         return self

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from resolvers.inputs.base import Input, WrittenInstant
+from resolvers.inputs.base import Input, RuleError, WrittenInstant
 from resolvers.trace_filter import TraceFilter, TraceSource
 
 MAX_ROWS = 10_000
@@ -95,9 +95,9 @@ class TraceConditions(Input):
         ):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
-                raise ValueError(f"{low} must not be above {high} (got {least} and {most})")
+                raise RuleError(low, f"must not be above {high} (got {least} and {most})")
         if self.metadata_value is not None and self.metadata_key is None:
-            raise ValueError("metadata_value needs a metadata_key")
+            raise RuleError("metadata_value", "needs a metadata_key")
         return self
 
     def to_filter(self) -> TraceFilter:

@@ -14,7 +14,7 @@ from resolvers.inputs import NewLeaderboard, NewShadow, Promotion, RolloutSettin
     [
         ({"steps": [0.5, 0.1, 1]}, "steps must ascend (got [0.5, 0.1, 1.0])"),
         ({"steps": [0.1, 0.1, 1]}, "steps must ascend"),
-        ({"steps": [0.1, 0.5]}, "the last of steps must be 1 (got 0.5)"),
+        ({"steps": [0.1, 0.5]}, "steps must end with 1 (got 0.5)"),
         ({"steps": [1]}, "steps: "),
         ({"steps": [0, 1]}, "steps.0: "),
         ({"steps": [0.5, 1.5]}, "steps.1: "),

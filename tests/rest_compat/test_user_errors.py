@@ -292,3 +292,32 @@ async def test_a_database_without_this_versions_migrations_is_503(
     answer = await client.post("/graphql", json={"query": "{ leaderboards { totalCount } }"})
     (told,) = answer.json()["errors"]
     assert (told["extensions"]["code"], told["extensions"]["status"]) == ("unavailable", 503)
+
+
+async def test_details_name_the_field_of_every_rule(
+    client: httpx2.AsyncClient, process: Process, tenant: Tenant
+) -> None:
+    board = await make_leaderboard(process, tenant.workspace_id)
+    await make_ranked_run(process, board, [await make_candidate(process, board)])
+    path, resource = f"/v1/leaderboard/{board.id}", f"/api/leaderboards/{board.id}"
+    custom = {"provider": "custom", "endpoint_url": "https://a.example/v1"}
+    guarded = {"rollout": {"guardrails": {"min_score_difference": -0.1}}}
+    for answer, field in (
+        (await client.post(f"{resource}/models", json={"provider": "custom"}), "endpoint_url"),
+        (
+            await client.post(f"{resource}/models", json={**custom, "auth_method": "bearer"}),
+            "auth_token",
+        ),
+        (await client.patch(resource, json={"serving": {"unknown_price": "allow"}}),
+         "serving.hold_usd"),
+        (await client.patch(resource, json={"promotion": guarded}),
+         "guardrails.min_score_difference"),
+        (await client.get(f"{path}/traces?metadata_value=x"), "metadata_value"),
+        (await client.get(f"{path}/traces?min_latency_ms=5&max_latency_ms=1"), "min_latency_ms"),
+        (await client.get(f"{path}/traces/stats?since=2020-01-01T00:00:00Z"), "since"),
+        (await client.post(f"{path}/inference", json={"input": " "}), "input"),
+    ):  # fmt: skip
+        assert problem(answer) == (400, "invalid_input")
+        fields = answer.json()["details"]["fields"]
+        assert [each["field"] for each in fields] == [field], answer.json()
+        assert fields[0]["message"] in answer.json()["error"]

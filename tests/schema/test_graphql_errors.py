@@ -254,7 +254,12 @@ async def test_a_bug_is_masked_and_logged_under_the_requests_id(
     client: httpx2.AsyncClient, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with process.database.write() as session:
-        await session.execute(text("ALTER TABLE leaderboard RENAME COLUMN name TO broken"))
+        await session.execute(
+            text(
+                "ALTER TABLE leaderboard DROP CONSTRAINT fk_leaderboard_workspace_id, "
+                "ALTER COLUMN workspace_id TYPE text"
+            )
+        )
     query = {"query": "{ leaderboards { nodes { name } } }"}
     with caplog.at_level(logging.ERROR):
         graphql = await client.post("/graphql", json=query, headers={"X-Request-Id": "first"})
