@@ -36,6 +36,8 @@ from resolvers.serving_calls import Served, ServingCall
 log = logging.getLogger("gero.calls")
 
 MAX_LISTED = 1_000
+# Who failed, when nobody stood in.
+ALONE = "the model in production failed"
 
 
 @dataclass(slots=True)
@@ -281,18 +283,25 @@ def explain_break(trace_id: UUID, error: ProviderError) -> UpstreamError:
 
 
 def _failure(call: ServingCall, served: Served, ended: EndedCall) -> UpstreamError:
-    error = _upstream_error(call.id, served.outcome.error)
+    failed = call.failures()
+    who = f"{len(failed) + 1} models failed, {served.model.name} at last" if failed else ALONE
+    error = _upstream_error(call.id, served.outcome.error, who=who)
+    if failed:
+        error.details["failed"] = failed
     error.standing = call.standing(ended)
     return error
 
 
-def _upstream_error(trace_id: UUID, error: ProviderError | None) -> UpstreamError:
+def _upstream_error(
+    trace_id: UUID, error: ProviderError | None, *, who: str = ALONE
+) -> UpstreamError:
     if error is None:
         raise RuntimeError("a call ended with neither an answer nor an error")
     wait = error.retry_after_seconds
     return _failed_call(
         trace_id,
         str(error),
+        who=who,
         reason=error.code.value,
         status=error.status,
         body=error.answered,
@@ -305,12 +314,13 @@ def _failed_call(
     message: str,
     *,
     reason: str,
+    who: str = ALONE,
     status: int | None = None,
     body: Any = None,
     retry_after_seconds: int | None = None,
 ) -> UpstreamError:
     return UpstreamError(
-        f"the model in production failed: {message}",
+        f"{who}: {message}",
         details={
             "reason": reason,
             "upstream_status": status,

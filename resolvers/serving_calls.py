@@ -388,6 +388,10 @@ class ServingCall:
             cost_usd=None if is_error else outcome.cost_usd,
         )
 
+    def failures(self) -> list[dict[str, str]]:
+        """Return the models that failed before another was asked, as they are told."""
+        return [{"model": model.name, "error": error.summary} for model, error in self.failed]
+
     def _metadata(self, answer: ChatAnswer | None) -> dict[str, Any]:
         noted = dict(self.metadata)
         if answer is not None and (names := called_tools(answer.completion or {})):
@@ -396,7 +400,7 @@ class ServingCall:
             noted["user"] = self.request.user
         if self.board.rollout is not None and self.arm is not None:
             noted |= self.board.rollout.note(self.arm)
-        failed = [{"model": model.name, "error": error.summary} for model, error in self.failed]
+        failed = self.failures()
         if self.passed_over is not None and self.board.canary is not None:
             why = f"{self.passed_over.code}: {self.passed_over}"
             failed.insert(0, {"model": self.board.canary.name, "error": why})

@@ -490,6 +490,23 @@ async def test_nobody_stands_in_unless_that_is_allowed(
     assert (await the_trace(process)).status == "error"
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_all_that_failed_are_told_when_nobody_is_left(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant, *, is_streamed: bool
+) -> None:
+    models = [{"model_id": "sandbox/fault-500"}, {"model_id": "sandbox/fault-401"}]
+    await serve(process, tenant, *models, serving={"fallback_models": 1})
+    with pytest.raises(openai.APIStatusError) as failed:
+        await sdk.chat.completions.create(model=MODEL, messages=SUM, stream=is_streamed)
+    assert failed.value.status_code == 502
+    told: Any = failed.value.body
+    assert told["message"].startswith("2 models failed, sandbox/fault-401 at last: ")
+    assert told["details"]["reason"] == "credential_refused"
+    assert told["details"]["failed"] == [
+        {"model": "sandbox/fault-500", "error": "server_error: the endpoint answered 500"}
+    ]
+
+
 async def test_a_repeat_of_a_stream_is_refused(
     base_url: str, process: Process, tenant: Tenant
 ) -> None:
