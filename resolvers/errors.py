@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from resolvers.budgets import Budget
     from resolvers.reservations import TokenState
@@ -77,9 +79,14 @@ class AppError(Exception):
         retry_after_seconds: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.details = details or {}
+        self.details = self._details_in(message) if details is None else details
         self.retry_after_seconds = retry_after_seconds
         self.standing: Standing | None = None
+
+    def _details_in(self, message: str) -> dict[str, Any]:
+        """Return the details that a message says by itself."""
+        del message
+        return {}
 
 
 class InvalidInputError(AppError):
@@ -90,16 +97,12 @@ class InvalidInputError(AppError):
 
     code = ErrorCode.INVALID_INPUT
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: dict[str, Any] | None = None,
-        retry_after_seconds: int | None = None,
-    ) -> None:
-        if details is None and (named := NAMED_FIELD.match(message)):
-            details = {"fields": [{"field": named[1], "message": message[named.end() :]}]}
-        super().__init__(message, details=details, retry_after_seconds=retry_after_seconds)
+    @override
+    def _details_in(self, message: str) -> dict[str, Any]:
+        named = NAMED_FIELD.match(message)
+        if named is None:
+            return {}
+        return {"fields": [{"field": named[1], "message": message[named.end() :]}]}
 
 
 class UnsupportedOptionError(AppError):
