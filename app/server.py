@@ -77,8 +77,8 @@ ROUTERS = (
     added_traces.router,
     spans.router,
 )
-# Others say what is sent there, and their clients may send more than is read.
-FOREIGN = (openai.direct, openai.router, spans.router)
+# Served past the router; or others say what is sent there, and clients send more than is read.
+UNCHECKED = (inference.router, openai.direct, openai.router, spans.router)
 
 
 class YamlResponse(Response):
@@ -245,7 +245,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
 def _serve_routes(app: FastAPI) -> None:
     known_alone = [Depends(refuse_unknown_parameters)]
     for router in ROUTERS:
-        app.include_router(router, dependencies=None if router in FOREIGN else known_alone)
+        app.include_router(router, dependencies=None if router in UNCHECKED else known_alone)
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:

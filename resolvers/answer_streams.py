@@ -191,7 +191,9 @@ class AnswerStream:
         prompt_tokens = answer.prompt_tokens or -(-sent_bytes // BYTES_A_TOKEN)
         generated = -(-self._tally.generated_bytes // BYTES_A_TOKEN)
         completion_tokens = max(self._chunk_count, generated)
-        cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
+        cost_usd = None
+        if not self.call.is_unbounded:
+            cost_usd = price_tokens(self.model.target, prompt_tokens, completion_tokens)
         if cost_usd is not None and answer.completion_tokens is None and self.call.held_usd:
             cost_usd = min(cost_usd, self.call.rest_usd)
         return replace(

@@ -149,6 +149,8 @@ async def _try_claim(ctx: Context, key: str, fingerprint: bytes) -> Claim | None
             "answer_body": case((is_orphan, IdempotencyKey.answer_body), else_=None),
             "answer_status": None,
             "answer_headers": None,
+            # What is answered now is kept for a day from now.
+            "created_at": case((is_orphan, IdempotencyKey.created_at), else_=func.now()),
         },
         where=is_orphan | (IdempotencyKey.answer_status >= FAILURE),
     ).returning(IdempotencyKey.resource_id)
@@ -196,18 +198,22 @@ async def _renew(ctx: Context, claim: Claim) -> None:
         log.warning("request %s could not renew its claim: %s", ctx.request_id, describe(error))
 
 
-def _unanswered(ctx: Context, claim: Claim) -> ColumnElement[bool]:
-    """Return the condition that a key has no answer yet."""
+def _works_on(ctx: Context, claim: Claim) -> ColumnElement[bool]:
+    """Return the condition that a key stands for the work that *claim* is of, whoever does it."""
     return and_(
         IdempotencyKey.workspace_id == ctx.workspace_id,
         IdempotencyKey.key == claim.key,
-        IdempotencyKey.answer_status.is_(None),
+        IdempotencyKey.resource_id == claim.resource_id,
     )
 
 
 def _held(ctx: Context, claim: Claim) -> ColumnElement[bool]:
     """Return the condition that a key is one's own, and not answered yet."""
-    return and_(_unanswered(ctx, claim), IdempotencyKey.holder_id == claim.holder_id)
+    return and_(
+        _works_on(ctx, claim),
+        IdempotencyKey.holder_id == claim.holder_id,
+        IdempotencyKey.answer_status.is_(None),
+    )
 
 
 async def _find(ctx: Context, key: str) -> IdempotencyKey | None:
@@ -241,8 +247,11 @@ async def find_result(ctx: Context, claim: Claim) -> str | None:
 @credentialed
 async def keep_answer(ctx: Context, claim: Claim, answer: StoredAnswer) -> None:
     """Remember what the request was answered, sealed: an answer may show a new secret."""
-    # Whoever holds the key: what was made by one claim is found by the next.
-    await _keep(ctx, claim, answer, _unanswered(ctx, claim))
+    # Whoever holds the key: what was made by one claim is found by the next, also if that fails.
+    is_mine = _works_on(ctx, claim) & (
+        IdempotencyKey.answer_status.is_(None) | (IdempotencyKey.answer_status >= FAILURE)
+    )
+    await _keep(ctx, claim, answer, is_mine)
 
 
 @credentialed

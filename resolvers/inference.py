@@ -23,6 +23,7 @@ from resolvers.call_storage import EndedCall
 from resolvers.context import Context
 from resolvers.errors import (
     InvalidInputError,
+    Standing,
     UnsupportedOptionError,
     UpstreamError,
 )
@@ -198,14 +199,16 @@ async def _answered_before(
         )
         if trace is None or (than is not None and trace.latency_ms == than.trace["latency_ms"]):
             return None
+        token_id = ctx.principal.token_id
+        budget = await find_budget(session, token_id) if token_id else None
         if trace.status != "ok":
             reason, _, message = (trace.error or "").partition(": ")
-            raise _failed_call(trace_id, message, reason=reason)
+            error = _failed_call(trace_id, message, reason=reason)
+            error.standing = Standing(trace_id, budget, None)
+            raise error
         candidate = (
             await session.scalars(select(Candidate).where(Candidate.id == trace.candidate_id))
         ).one()
-        token_id = ctx.principal.token_id
-        budget = await find_budget(session, token_id) if token_id else None
     result = await find_result(ctx, claim)
     kept: dict[str, Any] = {} if result is None else orjson.loads(result)
     if kept.get("latency_ms") != trace.latency_ms:  # of another who held the claim
@@ -284,6 +287,8 @@ def explain_break(trace_id: UUID, error: ProviderError) -> UpstreamError:
 
 def _failure(call: ServingCall, served: Served, ended: EndedCall) -> UpstreamError:
     failed = call.failures()
+    if call.failed and call.failed[-1][0] is served.model:  # and there was no room for another
+        failed.pop()
     who = f"{len(failed) + 1} models failed, {served.model.name} at last" if failed else ALONE
     error = _upstream_error(call.id, served.outcome.error, who=who)
     if failed:

@@ -163,9 +163,9 @@ async def start_rollout(
 
 def _check_judge(board: Leaderboard, settings: RolloutSettings) -> None:
     try:
-        check_score_guardrail(board.eval_type, settings)
+        check_score_guardrail(board.eval_type, settings, within="settings")
     except RuleError as error:
-        raise error.told(within="settings.") from error
+        raise error.told() from error
 
 
 async def fetch_entrant(

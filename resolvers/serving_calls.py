@@ -73,6 +73,7 @@ class ServingCall:
         answered_at: When it had answered whole, by `perf_counter`.
         attempts: How often that model was asked.
         is_asking: Whether that model is being asked: between two attempts it is not.
+        is_unbounded: Whether it may cost more than its tokens do, as images and searches do.
         is_repeatable: Whether a repeat of the request finds its answer by its id.
         is_ended: Whether what it leaves is on its way to be stored.
         is_read: Whether somebody reads its answer in parts, and ends it.
@@ -97,6 +98,7 @@ class ServingCall:
     answered_at: float | None = None
     attempts: int = 0
     is_asking: bool = False
+    is_unbounded: bool = False
     is_repeatable: bool = False
     is_ended: bool = False
     is_read: bool = False
@@ -176,6 +178,7 @@ class ServingCall:
         except PriceUnknownError:
             if settings.unknown_price == "refuse" or settings.hold_usd is None:
                 raise
+            self.is_unbounded = True
             return params, settings.hold_usd
         return bounded.params, settings.hold_usd or bounded.most_usd
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from resolvers.auth import SYSTEM_PRINCIPAL, Principal, demand_caller
 from resolvers.context import Context, Services
 from resolvers.credentials import Authenticator
 from resolvers.errors import AppError, NotFoundError, UnauthenticatedError, UpstreamError
+from resolvers.failures import describe
 from resolvers.idempotency import (
     Claim,
     StoredAnswer,
@@ -29,6 +31,8 @@ from resolvers.idempotency import (
     yield_claim,
 )
 from rest_compat.problems import problem_response
+
+log = logging.getLogger("gero")
 
 # In small letters, as servers have them.
 TOKEN_HEADERS = ("x-api-key", "x-dr.gero-api-key", "x-dr.gero-push-token")
@@ -143,8 +147,9 @@ class RepeatableRoute(APIRoute):
     """A route whose POST creates or spends: it honours `Idempotency-Key`.
 
     The first successful answer is kept for a day. A refused request keeps
-    nothing, so its repeat is a fresh try; one that failed may have done its
-    work, which its repeat finds. Other methods take no key: a read must show
+    nothing, so its repeat is a fresh try; the failure of a provider is shared
+    by those that waited for it alone; one that failed otherwise may have done
+    its work, which its repeat finds. Other methods take no key: a read must show
     what is there now, and the rest come to the same when repeated.
     """
 
@@ -196,7 +201,7 @@ async def answer_once(
             response = await answer(claim)
         await _keep(ctx, claim, response)
     except UpstreamError as error:
-        await keep_failure(ctx, claim, _stored(refuse(error)))
+        await _share_failure(ctx, claim, refuse(error))
         raise
     except REFUSALS:
         await release_key(ctx, claim)
@@ -219,6 +224,13 @@ async def _keep(ctx: Context, claim: Claim, response: Response) -> None:
         await release_key(ctx, claim)
         return
     await keep_answer(ctx, claim, _stored(response))
+
+
+async def _share_failure(ctx: Context, claim: Claim, response: Response) -> None:
+    try:
+        await keep_failure(ctx, claim, _stored(response))
+    except Exception as error:  # noqa: BLE001 - who waits takes over, and finds it by its trace
+        log.warning("request %s could not share its failure: %s", ctx.request_id, describe(error))
 
 
 def _stored(response: Response) -> StoredAnswer:

@@ -301,8 +301,9 @@ def _name_headers(name: str, responses: dict[str, Any], *, repeatable: bool) -> 
     for status, response in responses.items():
         names = ["X-Request-Id", *HEADERS_OF_STATUS.get(status, [])]
         if status.startswith("2"):
-            names += ["Idempotent-Replayed"] if repeatable else []
             names += INFERENCE_HEADERS if name in SERVED else []
+        if repeatable and (status.startswith("2") or status == "502"):
+            names.append("Idempotent-Replayed")
         if status == "200" and name == "downloadDataset":
             names += EXPORT_HEADERS
         response["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names}

@@ -45,14 +45,10 @@ class RuleError(ValueError):
         super().__init__(f"{field} {rule}")
         self.field = field
 
-    def told(self, *, within: str = "") -> InvalidInputError:
-        """Return what the caller is told.
-
-        Args:
-            within: The input that the field is of, and a point.
-        """
-        problem = {"field": f"{within}{self.field}", "message": f"{within}{self}"}
-        return InvalidInputError(problem["message"], details={"fields": [problem]})
+    def told(self) -> InvalidInputError:
+        """Return what the caller is told."""
+        problem = {"field": self.field, "message": str(self)}
+        return InvalidInputError(str(self), details={"fields": [problem]})
 
 
 def _both_cases(name: str) -> AliasChoices:

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from engine.edits import MAX_TAGS, MAX_WEIGHT, EditField
-from resolvers.inputs.base import Input, Name, WrittenInstant
+from resolvers.inputs.base import Input, Name, RuleError, WrittenInstant
 
 RowCount = Annotated[int, Field(ge=1, le=100_000_000)]
 # Longer than anybody lets rows wait.
@@ -89,12 +89,12 @@ def push_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         given: Fields of `PushFields`; those that are None are as if left out.
 
     Raises:
-        ValueError: They don't go together; the text names the field.
+        RuleError: They don't go together.
     """
     settings = {name: value for name, value in given.items() if value is not None}
     settings = {"auto_limit_size": False, "dedupe": True, **settings}
     if settings["auto_limit_size"] and "max_samples_to_gather" not in settings:
-        raise ValueError("auto_limit_size needs max_samples_to_gather")
+        raise RuleError("auto_limit_size", "needs max_samples_to_gather")
     return settings
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from db.base import USD_PLACES
-from resolvers.inputs.base import Input, Name, WrittenInstant
+from resolvers.inputs.base import Input, Name, RuleError, WrittenInstant
 
 MAX_TRACES = 1_000
 MAX_MESSAGES = 10_000
@@ -65,9 +65,9 @@ class NewTrace(Input):
         if not (self.input or self.messages or self.output or self.error):
             raise ValueError("one of input, messages, output and error is needed")
         if self.error is not None and self.status == "ok":
-            raise ValueError("status: a call with an error did not end ok")
+            raise RuleError("status", "must not be ok of a call with an error")
         if self.id is not None and self.started_at is None:
-            raise ValueError("started_at: is required with an id, for both make it the same trace")
+            raise RuleError("started_at", "is required with an id, for both make it the same trace")
         return self
 
 

@@ -102,8 +102,15 @@ class RolloutRollback(Input):
     )
 
 
-def check_score_guardrail(eval_type: str, rollout: RolloutSettings | None) -> None:
+def check_score_guardrail(
+    eval_type: str, rollout: RolloutSettings | None, *, within: str = "promotion.rollout"
+) -> None:
     """Check that a rollout whose scores are guarded has a judge.
+
+    Args:
+        eval_type: The leaderboard's.
+        rollout: What is asked for.
+        within: Where that stands in what the caller sent.
 
     Raises:
         ValueError: It has none; the text names the field.
@@ -113,4 +120,4 @@ def check_score_guardrail(eval_type: str, rollout: RolloutSettings | None) -> No
         and rollout.guardrails.min_score_difference is not None
         and eval_type != "judge"
     ):
-        raise RuleError("guardrails.min_score_difference", "goes with eval_type judge")
+        raise RuleError(f"{within}.guardrails.min_score_difference", "goes with eval_type judge")
