@@ -8,18 +8,19 @@ from decimal import Decimal
 import httpx2
 import orjson
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from app.server import create_app
 from app.services import Process
 from app.serving import listen, serving, url_of
 from app.settings import Settings
-from db.models import Charge, Leaderboard, Trace
+from db.models import Charge, IdempotencyKey, Leaderboard, Trace
 from resolvers.context import Context
 from resolvers.idempotency import (
     Claim,
     StoredAnswer,
     claim_key,
+    forget_old_answers,
     keep_answer,
     release_key,
     yield_claim,
@@ -147,6 +148,9 @@ async def test_fifty_repeats_of_a_call_that_fails_share_its_failure(
             trace_ids = {answer.headers["X-Dr.Gero-Trace-Id"] for answer in answers}
             assert len(trace_ids) == 1
             assert conflict.json()["code"] == "idempotency_conflict"
+            async with process.database.write() as writing:  # a day ago
+                ago = text("UPDATE idempotency_key SET created_at = created_at - interval '25 h'")
+                await writing.execute(ago)
             # A failure is not kept: who comes now tries anew, be it with something else.
             late = await ask(other, board, "hello")
             changed = await ask(one, board, "something else")
@@ -154,6 +158,9 @@ async def test_fifty_repeats_of_a_call_that_fails_share_its_failure(
     trace_ids |= {answer.headers["X-Dr.Gero-Trace-Id"] for answer in (late, changed)}
     assert len(trace_ids) == 3
     assert "Idempotent-Replayed" not in late.headers
+    await forget_old_answers(process.system_context())
+    async with process.database.read() as session:
+        assert await session.scalar(select(func.count()).select_from(IdempotencyKey)) == 1
     async with process.database.read() as session:
         traces = list(await session.scalars(select(Trace.id).where(Trace.source == "inference")))
     assert {str(each) for each in traces} == trace_ids

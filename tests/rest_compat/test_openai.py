@@ -371,10 +371,12 @@ async def test_all_that_a_broken_stream_has_said_is_counted(
     assert (trace.prompt_tokens or 0) > 1_000
 
 
+@pytest.mark.parametrize("is_bounded", [True, False])
 async def test_a_stream_that_tells_no_usage_is_counted(
-    base_url: str, process: Process, tenant: Tenant
+    base_url: str, process: Process, tenant: Tenant, *, is_bounded: bool
 ) -> None:
-    """It is not charged its whole hold, where one that broke off is charged what had come."""
+    """It is charged its whole hold only where more than its tokens may cost something."""
+    further: dict[str, Any] = {} if is_bounded else {"web_search_options": {}}
 
     async def tell_no_usage(exchange: Exchange) -> None:
         await exchange.begin_stream()
@@ -389,19 +391,23 @@ async def test_a_stream_that_tells_no_usage_is_counted(
         http_peer(tell_no_usage) as peer,
         openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client,
     ):
-        await serve(process, tenant, {"endpoint_url": f"{peer.url}/v1"})
+        serving = {"unknown_price": "allow", "hold_usd": "0.05"}
+        await serve(process, tenant, {"endpoint_url": f"{peer.url}/v1"}, serving=serving)
         stream = await client.chat.completions.create(
-            model=MODEL, messages=SUM, stream=True, stream_options={"include_usage": True}
-        )
+            model=MODEL, messages=SUM, stream=True, stream_options={"include_usage": True},
+            extra_body=further,
+        )  # fmt: skip
         *_, last = [chunk async for chunk in stream]
     trace = await the_trace(process)
-    assert (trace.status, trace.cost_source) == ("ok", "computed")
+    source = "computed" if is_bounded else "unknown"
+    assert (trace.status, trace.cost_source) == ("ok", source)
     assert trace.completion_tokens == -(-len("five hundred " * 3) // 4)
     assert last.usage is not None
     assert last.usage.prompt_tokens == trace.prompt_tokens
     assert last.usage.completion_tokens == trace.completion_tokens
     charge = await the_charge(process)
-    assert (charge.source, charge.amount_usd) == ("computed", trace.cost_usd)
+    charged = trace.cost_usd if is_bounded else Decimal("0.05")
+    assert (charge.source, charge.amount_usd) == (source, charged)
 
 
 async def test_what_is_counted_of_a_broken_stream_costs_no_more_than_was_held(
@@ -505,6 +511,24 @@ async def test_all_that_failed_are_told_when_nobody_is_left(
     assert told["details"]["failed"] == [
         {"model": "sandbox/fault-500", "error": "server_error: the endpoint answered 500"}
     ]
+
+
+async def test_who_was_not_asked_for_want_of_room_has_not_failed(
+    base_url: str, process: Process, tenant: Tenant
+) -> None:
+    dear: dict[str, Any] = {
+        "output_price_per_million_usd": Decimal(900_000),
+        "params": {"max_tokens": 100},
+    }
+    models = [{"model_id": "sandbox/fault-401", "params": {"max_tokens": 1}}, dear]
+    await serve(process, tenant, *models, serving={"fallback_models": 1})
+    token = await make_token(process, tenant.workspace_id, budget_limit_usd=Decimal(1))
+    async with openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await client.chat.completions.create(model=MODEL, messages=SUM)
+    told: Any = failed.value.body
+    assert told["message"].startswith("the model in production failed: ")
+    assert "failed" not in told["details"]
 
 
 async def test_a_repeat_of_a_stream_is_refused(

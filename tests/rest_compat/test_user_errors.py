@@ -301,6 +301,9 @@ async def test_details_name_the_field_of_every_rule(
     await make_ranked_run(process, board, [await make_candidate(process, board)])
     path, resource = f"/v1/leaderboard/{board.id}", f"/api/leaderboards/{board.id}"
     custom = {"provider": "custom", "endpoint_url": "https://a.example/v1"}
+    fed = {"name": "fed", "system_prompt": "p", "dataset_type": "PUSH"}
+    made = await client.post("/api/leaderboards", json=fed)
+    pushed = f"/api/leaderboards/{made.json()['id']}"
     guarded = {"rollout": {"guardrails": {"min_score_difference": -0.1}}}
     for answer, field in (
         (await client.post(f"{resource}/models", json={"provider": "custom"}), "endpoint_url"),
@@ -312,8 +315,7 @@ async def test_details_name_the_field_of_every_rule(
          "serving.hold_usd"),
         (await client.patch(resource, json={"promotion": guarded}),
          "promotion.rollout.guardrails.min_score_difference"),
-        (await client.patch(resource, json={"dataset_type": "PUSH", "dataset_url": None,
-                                            "auto_limit_size": True}), "auto_limit_size"),
+        (await client.patch(pushed, json={"auto_limit_size": True}), "auto_limit_size"),
         (await client.get(f"{path}/traces?metadata_value=x"), "metadata_value"),
         (await client.get(f"{path}/traces?min_latency_ms=5&max_latency_ms=1"), "min_latency_ms"),
         (await client.get(f"{path}/traces/stats?since=2020-01-01T00:00:00Z"), "since"),
