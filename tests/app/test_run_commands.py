@@ -86,8 +86,10 @@ async def watching(
     """Run the real command while the block runs."""
     env = environment(**given, **more)
     started = await asyncio.create_subprocess_exec(
-        GERO, "runs", "watch", str(run_id), stdout=stdout, stderr=PIPE, env=env
-    )
+        GERO, "runs", "watch", str(run_id), stdout=stdout, stderr=PIPE, env=env,
+        # A shell's job in the background, as a suite may be, passes on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             yield started
