@@ -73,7 +73,7 @@ class ServingCall:
         answered_at: When it had answered whole, by `perf_counter`.
         attempts: How often that model was asked.
         is_asking: Whether that model is being asked: between two attempts it is not.
-        is_unbounded: Whether it may cost more than its tokens do, as images and searches do.
+        is_unbounded: Whether that model may charge for more than tokens, as images and searches.
         is_repeatable: Whether a repeat of the request finds its answer by its id.
         is_ended: Whether what it leaves is on its way to be stored.
         is_read: Whether somebody reads its answer in parts, and ends it.
@@ -180,6 +180,7 @@ class ServingCall:
                 raise
             self.is_unbounded = True
             return params, settings.hold_usd
+        self.is_unbounded = False  # whoever was asked before
         return bounded.params, settings.hold_usd or bounded.most_usd
 
     async def ask(self) -> Served:

@@ -185,7 +185,7 @@ def check_dataset_type(
         pushed: The settings of a pushed dataset that are given.
 
     Raises:
-        ValueError: It is otherwise; the text names the field.
+        RuleError: It is otherwise.
     """
     if dataset_type == "PUSH":
         if dataset_url is not None:
@@ -202,7 +202,7 @@ def check_judge(eval_type: str, judge_model: str | None, *, is_auto: bool) -> No
     """Check that a leaderboard that is judged has one judge, and that no other has one.
 
     Raises:
-        ValueError: It is otherwise; the text names the field.
+        RuleError: It is otherwise.
     """
     if eval_type != "judge":
         if judge_model is not None or is_auto:

@@ -113,7 +113,7 @@ def check_score_guardrail(
         within: Where that stands in what the caller sent.
 
     Raises:
-        ValueError: It has none; the text names the field.
+        RuleError: It has none.
     """
     if (
         rollout is not None

@@ -392,7 +392,13 @@ async def test_a_stream_that_tells_no_usage_is_counted(
         openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=token) as client,
     ):
         serving = {"unknown_price": "allow", "hold_usd": "0.05"}
-        await serve(process, tenant, {"endpoint_url": f"{peer.url}/v1"}, serving=serving)
+        # It fails, and what can't be told of it is nothing of the one that stands in.
+        unpriced: dict[str, Any] = {
+            "model_id": "sandbox/fault-401",
+            "output_price_per_million_usd": None,
+        }
+        models = [unpriced, {"endpoint_url": f"{peer.url}/v1"}]
+        await serve(process, tenant, *models, serving={**serving, "fallback_models": 1})
         stream = await client.chat.completions.create(
             model=MODEL, messages=SUM, stream=True, stream_options={"include_usage": True},
             extra_body=further,
