@@ -59,7 +59,8 @@ async def serve(*, port: int, host: str) -> None:
     """Serve the API alone; workers run elsewhere."""
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
-    await run_until_stopped(serving(create_app(settings), listen(host, port)))
+    app, listener = create_app(settings), listen(host, port)
+    await run_until_stopped(serving(app, listener, keep_alive_seconds=settings.keep_alive_seconds))
 
 
 @main.command()

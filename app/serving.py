@@ -24,6 +24,7 @@ BACKLOG = 2_048
 MAX_MESSAGE_BYTES = 1024 * 1024
 # Measured on a query of 1,800 objects: it halves the processor's work, and the p95.
 COLLECTOR_THRESHOLDS = (50_000, 20, 100)
+KEEP_ALIVE_SECONDS = 75
 
 
 class PortInUseError(Exception):
@@ -121,8 +122,17 @@ def settle_memory() -> None:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve *app* on *listener* while the block runs; requests under way may finish."""
+async def serving(
+    app: ASGIApp, listener: socket.socket, *, keep_alive_seconds: int = KEEP_ALIVE_SECONDS
+) -> AsyncIterator[None]:
+    """Serve *app* on *listener* while the block runs; requests under way may finish.
+
+    Args:
+        app: What answers.
+        listener: Where connections come in.
+        keep_alive_seconds: How long a connection is kept that nothing is asked over. Whoever asks
+            should leave it first: a request that crosses its closing is lost.
+    """
     settle_memory()
     config = uvicorn.Config(
         app,
@@ -134,6 +144,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_keep_alive=keep_alive_seconds,
         server_header=False,
     )
     server = Server(config)

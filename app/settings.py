@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         description="Admit candidate endpoints over http and at private addresses. Only for a "
         "machine of your own: it lets users make the server call your internal network.",
     )
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=75,
+        description="How long a client's connection is kept unused. Longer than a load balancer "
+        "before the server keeps its own, or calls that cross the closing of one fail: AWS's keeps "
+        "them for 60 seconds, Google's for 600.",
+    )
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
         default=20,
         description="Database connections of one process that serve requests; its background "

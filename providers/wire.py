@@ -22,9 +22,12 @@ LOW_UNREAD_BYTES = 64 * 1024
 JOINED_BYTES = 64 * 1024
 # Not everywhere; where it is missing, a closed connection is readable all the same.
 PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
-IDLE_SECONDS = 15.0
-# How much earlier than its server a connection is given up: its closing takes time to arrive.
+# How much earlier than its server a connection is given up: its closing takes time to arrive, and a
+# request that crosses it is lost, and not sent again.
 IDLE_MARGIN_SECONDS = 1.0
+# Where a server doesn't say: those of uvicorn, so vLLM's, and of Node keep them for 5 s.
+UNSTATED_IDLE_SECONDS = 5.0 - IDLE_MARGIN_SECONDS
+LONGEST_IDLE_SECONDS = 15.0
 KEEP_ALIVE_TIMEOUT = re.compile(rb'\btimeout\s*=\s*"?([0-9]{1,6})\b', re.IGNORECASE)
 # What two copies of could make end elsewhere for another reader.
 ONCE = frozenset({b"content-length", b"transfer-encoding"})
@@ -89,7 +92,7 @@ class Wire(asyncio.Protocol):
         self.loss: str | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
-        self.idle_seconds = IDLE_SECONDS
+        self.idle_seconds = UNSTATED_IDLE_SECONDS
 
     # What its user calls.
 
@@ -120,7 +123,7 @@ class Wire(asyncio.Protocol):
         self._unbodied_bytes = 0
         self._ends_with_connection = False
         self.has_head = self.is_complete = False
-        self.idle_seconds = IDLE_SECONDS
+        self.idle_seconds = UNSTATED_IDLE_SECONDS
         self._on_sent = on_sent
         if content is None:
             self._transport.write(head)
@@ -362,5 +365,5 @@ def _read_fields(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def _read_idle_seconds(keep_alive: bytes) -> float:
     stated = KEEP_ALIVE_TIMEOUT.search(keep_alive)
     if stated is None:
-        return IDLE_SECONDS
-    return min(IDLE_SECONDS, max(0.0, int(stated[1]) - IDLE_MARGIN_SECONDS))
+        return UNSTATED_IDLE_SECONDS
+    return min(LONGEST_IDLE_SECONDS, max(0.0, int(stated[1]) - IDLE_MARGIN_SECONDS))

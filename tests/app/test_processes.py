@@ -96,7 +96,7 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
     token = await invoke("token", "create", "--name", "x", **given)
     port = free_port()
     with (
-        running("serve", "--port", str(port), cwd=tmp_path, **given),
+        running("serve", "--port", str(port), cwd=tmp_path, **given, GERO_KEEP_ALIVE_SECONDS="1"),
         running("worker", cwd=tmp_path, **given),
     ):
         headers = {"Authorization": f"Bearer {token.stdout.strip()}"}
@@ -107,6 +107,16 @@ async def test_an_operator_goes_from_an_empty_database_to_a_ranking(
             session = {"Authorization": f"Bearer {session_token(owner)}"}
             seen = await client.get("/api/leaderboards", headers=session)
             assert seen.json()["total"] == 1
+        await until_unused_connection_is_closed(port)
+
+
+async def until_unused_connection_is_closed(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: gero\r\n\r\n")
+    async with asyncio.timeout(LONGEST_SECONDS):  # less than the 75 that nobody has set
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    writer.close()
 
 
 async def until_ready(client: httpx2.AsyncClient) -> None:

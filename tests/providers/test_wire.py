@@ -477,3 +477,24 @@ async def test_a_wait_for_a_connection_is_limited_as_a_read_is() -> None:
         assert at.value.code == ProviderErrorCode.CONNECTION_FAILED
         first.cancel()
         await asyncio.wait([first])
+
+
+@pytest.mark.parametrize(
+    ("header", "idle_seconds"),
+    [
+        ("X-Nothing: said", 4),
+        ("Keep-Alive: max=5", 4),
+        ("Keep-Alive: timeout=5, max=5", 4),
+        ("Keep-Alive: timeout=10", 9),
+        ("Keep-Alive: timeout=600", 15),
+        ("Keep-Alive: timeout=0", 0),
+    ],
+)
+async def test_an_unused_connection_is_left_before_its_server_closes_it(
+    header: str, idle_seconds: float
+) -> None:
+    """A request that crosses the closing would be lost; where nothing is said, most wait 5 s."""
+    async with a_wire() as wire:
+        assert wire.send(b"", None, is_head=False, on_sent=lambda: None)
+        wire.data_received(OK + header.encode() + b"\r\nContent-Length: 0\r\n\r\n")
+        assert wire.idle_seconds == idle_seconds
