@@ -224,6 +224,7 @@ async def test_a_call_whose_caller_leaves_is_counted_once(
         while process.services.admission.count:
             await asyncio.sleep(0.01)
     assert value(await scrape(client), "gero_model_calls_total", **by) == 1
+    peer.open.set()  # so that it can end at once
 
 
 @pytest.mark.parametrize(
