@@ -25,7 +25,7 @@ from app.services import Process
 from app.settings import load_settings
 from bench.graphql.product import SECRET_KEY
 from bench.graphql.scene import Scene
-from bench.traces.exporting import MEBIBYTE, export
+from bench.traces.exporting import MEBIBYTE, export, export_plain
 from bench.traces.reading import questions_of, time_question
 from bench.traces.seeding import DAYS, Owner, fill
 from bench.traces.storing import drop_filter_indexes, rows_per_second, words_per_second
@@ -83,14 +83,13 @@ async def measure(dsn: str, owners: list[Owner], arguments: argparse.Namespace) 
     for row in await connection.fetch(SIZES):
         print(f"{row['name']:12} rows {row['rows']:>10}  indexes {row['indexes']:>10}")
     await _read(process, connection, owners, arguments.rounds)
-    await connection.close()
     largest = owners[0]
-    exported = await export(
-        Scene(dsn, largest.workspace_id, largest.leaderboard_id, largest.api_token)
-    )
+    scene = Scene(dsn, largest.workspace_id, largest.leaderboard_id, largest.api_token)
+    print(f"\nexport, plain: {await export_plain(connection, scene)}")
+    await connection.close()
+    exported = await export(scene)
     print(
-        f"\nexport: {exported.rows:,} rows, {exported.size_bytes / MEBIBYTE:,.0f} MiB, "
-        f"{exported.rows / exported.seconds:,.0f} rows/s; the server's memory "
+        f"export: {exported.shown}; the server's memory "
         f"{exported.first_memory_bytes / MEBIBYTE:.0f} MiB before and at most "
         f"{exported.most_memory_bytes / MEBIBYTE:.0f} MiB"
     )
