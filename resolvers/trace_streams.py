@@ -221,6 +221,6 @@ async def _with_texts(ctx: Context, traces: Sequence[Row]) -> list[WholeTrace]:
         texts_to=max(ids),
         workspace_id=ctx.workspace_id,
     )
-    text_of = {text.id: text for text in texts}
+    text_of = {text["id"]: text for text in texts}
     absent: Mapping[str, Any] = dict.fromkeys(TEXTS)
-    return [{**trace, **text_of.get(trace.id, absent)} for trace in traces]
+    return [dict([*row.items(), *text_of.get(row["id"], absent).items()]) for row in traces]

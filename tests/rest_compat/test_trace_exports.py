@@ -9,12 +9,18 @@ from itertools import pairwise
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
+from asyncpg.pgproto import pgproto
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.services import Process
 from db.models import Candidate, Leaderboard
 from resolvers.trace_filter import TraceFilter
 from resolvers.trace_streams import STREAMED_TEXT_BYTES, STREAMED_TRACES, open_trace_export
+from rest_compat.routes.traces import encode_trace
+from rest_compat.shapes import TraceShape
 from tests.conftest import ON_OLDEST_TOO, SqlLog
 from tests.factories import (
     make_leaderboard,
@@ -24,6 +30,40 @@ from tests.factories import (
 )
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+IDS = st.uuids().map(lambda made: pgproto.UUID(made.bytes))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS = st.integers(0, 2**31 - 1)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | NUMBERS | TEXTS,
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(TEXTS, each, max_size=3),
+    max_leaves=5,
+)
+WHOLE_TRACES = st.fixed_dictionaries({
+    "id": IDS,
+    "workspace_id": IDS,
+    "source": st.sampled_from(["run", "inference", "shadow", "dataset", "manual"]),
+    "status": st.sampled_from(["ok", "error", "cancelled"]),
+    "latency_ms": NUMBERS,
+    "trace_metadata": st.dictionaries(TEXTS, JSON, max_size=3),
+    "created_at": st.datetimes(timezones=st.just(UTC)),
+    "messages": st.none() | st.lists(JSON, max_size=3),
+    "score": st.none() | NUMBERS,
+    "cost_usd": st.none() | st.decimals(0, 10**9, places=12),
+    **{name: st.none() | IDS for name in ("leaderboard_id", "run_id", "candidate_id", "token_id")},
+    **{name: st.none() | COUNTS for name in ("prompt_tokens", "completion_tokens")},
+    **{
+        name: st.none() | TEXTS
+        for name in ("provider", "model", "input", "output", "expected", "error")
+    },
+})  # fmt: skip
+
+
+@given(WHOLE_TRACES)
+def test_a_trace_is_written_as_its_shape_is(trace: dict[str, Any]) -> None:
+    shown = TraceShape.model_validate(trace).model_dump(mode="json")
+    assert encode_trace(trace) == orjson.dumps(shown)
 
 
 async def store(
