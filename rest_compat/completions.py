@@ -29,17 +29,15 @@ WRITTEN_NAMES = 1_024
 WRITTEN_BUDGETS = 64
 # A header that holds one is not sent, nor is the answer.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-# The fields of a completion; for all but the first the endpoint's own word counts.
+# The fields of OpenAI's completions.
 FIELDS = frozenset({
     "object", "id", "created", "model", "choices", "usage", "system_fingerprint", "service_tier",
 })  # fmt: skip
 
 
 def completion_of(answer: InferenceAnswer) -> dict[str, Any]:
-    """Return the endpoint's own completion, or one made of its output."""
+    """Return the endpoint's own completion, or one made of its output; its own word counts."""
     completion = {**(answer.completion or {}), "object": "chat.completion"}
-    for name in completion.keys() - FIELDS:
-        del completion[name]
     if "id" not in completion:
         completion["id"] = f"chatcmpl-{answer.trace_id}"
     if "created" not in completion:

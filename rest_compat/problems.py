@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
+from providers.base import ProviderErrorCode
 from resolvers.errors import (
     AppError,
     BodyTooLargeError,
@@ -69,6 +70,15 @@ STATUS: Final[dict[ErrorCode, HTTPStatus]] = {
 }
 
 
+# Why a model failed that would fail again. OpenAI's clients ask twice more after any 5xx, unless
+# they are told.
+FINAL = {
+    ProviderErrorCode.REJECTED.value,
+    ProviderErrorCode.CREDENTIAL_REFUSED.value,
+    ProviderErrorCode.NOT_FOUND.value,
+}
+
+
 def error_body(error: AppError) -> dict[str, Any]:
     """Return the published form of *error*."""
     return {"error": str(error), "code": error.code.value, "details": error.details}
@@ -88,13 +98,22 @@ def openai_body(error: AppError) -> dict[str, Any]:
     field = error.details.get("field") or fields[0].get("field")
     return {
         "error": {
-            "message": str(error),
+            "message": _explained(error),
             "type": KINDS.get(status, "api_error"),
             "param": field if isinstance(field, str) else None,
             "code": error.code.value,
             "details": error.details,
         }
     }
+
+
+def _explained(error: AppError) -> str:
+    """Return what *error* says, and what the model said: many clients show nothing else."""
+    answered = error.details.get("upstream_body")
+    told = answered.get("error") if isinstance(answered, dict) else None
+    said = told.get("message") if isinstance(told, dict) else told
+    message = str(error)
+    return f"{message}: {said}" if isinstance(said, str) and said not in message else message
 
 
 def problem_response(error: AppError, path: str = "") -> Response:
@@ -104,10 +123,13 @@ def problem_response(error: AppError, path: str = "") -> Response:
         body_of = graphql_body
     elif path in {CHAT_PATH, MODELS_PATH} or path.startswith(f"{MODELS_PATH}/"):
         body_of = openai_body
+    headers = problem_headers(error)
+    if body_of is openai_body and error.details.get("reason") in FINAL:
+        headers["X-Should-Retry"] = "false"
     return Response(
         orjson.dumps(body_of(error)),
         STATUS[error.code],
-        problem_headers(error),
+        headers,
         media_type="application/json",
     )
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from resolvers import inference
 from resolvers.errors import InvalidInputError
 from resolvers.inference_request import InferenceRequest
-from rest_compat.completions import answer_headers, completion_of
+from rest_compat.completions import FIELDS, answer_headers, completion_of
 from rest_compat.direct import DirectAnswer, DirectRoute, Posted
 from rest_compat.shapes import InferenceShape
 
@@ -40,7 +40,8 @@ async def answer_inference(posted: Posted) -> Response:
         claim=posted.claim,
         metadata={"request_id": posted.ctx.request_id},
     )
-    body = completion_of(answer)
+    completion = completion_of(answer)
+    body = {name: value for name, value in completion.items() if name in FIELDS}
     body["output"] = answer.output
     body["trace_id"] = answer.trace_id
     body["leaderboard_id"] = answer.leaderboard_id

@@ -12,6 +12,7 @@ import openai
 import orjson
 import pytest
 from sqlalchemy import select
+from starlette.responses import JSONResponse
 
 from app.services import Process
 from db.models import (
@@ -25,6 +26,7 @@ from db.models import (
 )
 from tests.factories import Tenant, make_candidate, make_leaderboard, make_ranked_run, make_token
 from tests.faulty_model import faulty_model
+from tests.model_peer import model_peer
 from tests.providers.http_peer import Exchange, http_peer
 
 PRICES = {
@@ -500,6 +502,38 @@ async def test_nobody_stands_in_unless_that_is_allowed(
     assert failed.value.status_code == 502
     assert failed.value.code == "upstream_error"
     assert (await the_trace(process)).status == "error"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "calls"),
+    [(400, "rejected", 1), (401, "credential_refused", 1), (404, "not_found", 1), (500, "", 6)],
+)
+async def test_the_sdk_hears_what_the_model_said_and_asks_again_only_where_that_is_of_use(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant, status: int, reason: str, calls: int
+) -> None:
+    told = {"error": {"message": "the maximum context length is 10", "code": "context"}}
+    async with model_peer(1) as peer:
+        peer.answer = lambda _name, _question: JSONResponse(told, status)
+        await serve(process, tenant, {"endpoint_url": peer.endpoint("model")})
+        with pytest.raises(openai.InternalServerError) as failed:
+            await sdk.with_options(max_retries=2).chat.completions.create(model=MODEL, messages=SUM)
+        assert peer.call_count == calls
+    assert failed.value.status_code == 502
+    assert f"the endpoint answered {status}: the maximum context length is 10" in str(failed.value)
+    if reason:
+        assert failed.value.body["details"]["reason"] == reason  # type: ignore[index]
+
+
+async def test_fields_of_the_endpoints_own_pass_through(
+    sdk: openai.AsyncOpenAI, process: Process, tenant: Tenant
+) -> None:
+    message = {"role": "assistant", "content": "4"}
+    told = {"choices": [{"index": 0, "message": message}], "citations": ["https://four.example"]}
+    async with model_peer(1) as peer:
+        peer.answer = lambda _name, _question: JSONResponse(told)
+        await serve(process, tenant, {"endpoint_url": peer.endpoint("model")})
+        answer = await sdk.chat.completions.create(model=MODEL, messages=SUM)
+    assert answer.model_extra == {"citations": ["https://four.example"]}
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
