@@ -1,5 +1,6 @@
 """Revisions go up, down and up, and say what the models say."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.services import Process
 from db.migrations.revisions import current_revision, head_revision
-from db.migrations.runner import alembic_config
+from db.migrations.runner import alembic_config, migrate, migrate_url
 from db.session import open_database
 from tests.conftest import ON_OLDEST_TOO, PostgresServer
 
@@ -44,6 +46,45 @@ async def test_each_revision_goes_up_down_and_up(postgres_server: PostgresServer
     await apply(database.engine, command.check)
     await database.dispose()
     await postgres_server.admin.execute("DROP DATABASE each_revision")
+
+
+@ON_OLDEST_TOO
+async def test_two_at_once_wait_for_each_other_and_leave_no_index_half_built(
+    postgres_server: PostgresServer,
+) -> None:
+    await postgres_server.admin.execute("CREATE DATABASE two_at_once")
+    url = postgres_server.postgres.dsn.replace("/gero?", "/two_at_once?")
+    await asyncio.gather(migrate_url(url), migrate_url(url))
+    database = open_database(url, pool_size=2)
+    assert await current_revision(database.engine) == head_revision()
+    assert await broken_indexes(database.engine) == []
+    await database.dispose()
+    await postgres_server.admin.execute("DROP DATABASE two_at_once")
+
+
+@ON_OLDEST_TOO
+async def test_an_index_that_was_left_half_built_is_mended(process: Process) -> None:
+    engine = process.database.engine
+    slugs = "uq_leaderboard_workspace_id_slug"
+    leftover = "ix_leaderboard_name_ccnew"
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE INDEX {leftover} ON leaderboard (name)"))
+        broken = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
+        for name in (slugs, leftover):
+            await connection.execute(text(broken.format(name)))
+    assert await broken_indexes(engine) == [leftover, slugs]
+    await migrate(engine)
+    assert await broken_indexes(engine) == []
+    async with engine.connect() as connection:
+        there = "SELECT to_regclass('{}') IS NOT NULL"
+        assert await connection.scalar(text(there.format(slugs)))
+        assert not await connection.scalar(text(there.format(leftover)))
+
+
+async def broken_indexes(engine: AsyncEngine) -> list[str]:
+    names = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1"
+    async with engine.connect() as connection:
+        return list(await connection.scalars(text(names)))
 
 
 @ON_OLDEST_TOO
