@@ -31,6 +31,8 @@ SHOWN_VALUE_CHARACTERS = 80
 SHOWN_PROBLEMS = 20
 NUMBER = re.compile(r"\s*[-+]?[0-9_.]+(?:[eE][-+]?[0-9]+)?\s*")
 URL_CREDENTIAL = re.compile(r"//[^/?#]*@")
+# Of names; how many tokens there are, and which one it is, is no secret.
+CREDENTIAL_FIELD = re.compile(r"secret|key|token(?!s|_?id)", re.IGNORECASE)
 
 
 class RuleError(ValueError):
@@ -122,7 +124,7 @@ def invalid_input(broken: Sequence[ErrorDetails]) -> InvalidInputError:
 
 def _may_show(field: str, value: object) -> bool:
     if isinstance(value, str):
-        return not any(word in field.casefold() for word in ("token", "secret", "key"))
+        return CREDENTIAL_FIELD.search(field) is None
     return isinstance(value, int | float | Decimal | datetime | None)  # which are no secrets
 
 
