@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from typing_extensions import override
 
 from app.gathered_writes import GatheringProtocol
+from app.settings import KEEP_ALIVE_SECONDS
 from jobs.worker import Worker
 
 DRAIN_SECONDS = 10
@@ -24,7 +25,6 @@ BACKLOG = 2_048
 MAX_MESSAGE_BYTES = 1024 * 1024
 # Measured on a query of 1,800 objects: it halves the processor's work, and the p95.
 COLLECTOR_THRESHOLDS = (50_000, 20, 100)
-KEEP_ALIVE_SECONDS = 75
 
 
 class PortInUseError(Exception):

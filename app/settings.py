@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from providers.object_store import ObjectStoreOptions
 
 MEBIBYTE = 1024 * 1024
+KEEP_ALIVE_SECONDS = 75
 DEFAULT_DATA_DIR = Path(".gero")
 VAULT_KEY_BYTES = 32
 
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
         "machine of your own: it lets users make the server call your internal network.",
     )
     keep_alive_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        default=75,
+        default=KEEP_ALIVE_SECONDS,
         description="How long a client's connection is kept unused. Longer than a load balancer "
         "before the server keeps its own, or calls that cross the closing of one fail: AWS's keeps "
         "them for 60 seconds, Google's for 600.",

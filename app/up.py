@@ -175,9 +175,9 @@ async def run_up(*, host: str, port: int, data_dir: Path, demo: bool) -> None:
         await create_demo_workspace(process)
         await stack.enter_async_context(working(create_worker(process, settings)))
         connection = await _connect(process, settings, url_of(listener), data_dir, demo=demo)
-        app, keep_alive_seconds = create_app(settings, process), settings.keep_alive_seconds
+        app = create_app(settings, process)
         await stack.enter_async_context(
-            serving(app, listener, keep_alive_seconds=keep_alive_seconds)
+            serving(app, listener, keep_alive_seconds=settings.keep_alive_seconds)
         )
         path = data_dir / "connection.json"
         write_private(path, json.dumps(asdict(connection), indent=2) + "\n")

@@ -70,8 +70,8 @@ STATUS: Final[dict[ErrorCode, HTTPStatus]] = {
 }
 
 
-# Why a model failed that would fail again. OpenAI's clients ask twice more after any 5xx, unless
-# they are told.
+# Why a model failed that would fail again, where it is the only one that was asked. OpenAI's
+# clients ask twice more after any 5xx, unless they are told.
 FINAL = {
     ProviderErrorCode.REJECTED.value,
     ProviderErrorCode.CREDENTIAL_REFUSED.value,
@@ -123,13 +123,10 @@ def problem_response(error: AppError, path: str = "") -> Response:
         body_of = graphql_body
     elif path in {CHAT_PATH, MODELS_PATH} or path.startswith(f"{MODELS_PATH}/"):
         body_of = openai_body
-    headers = problem_headers(error)
-    if body_of is openai_body and error.details.get("reason") in FINAL:
-        headers["X-Should-Retry"] = "false"
     return Response(
         orjson.dumps(body_of(error)),
         STATUS[error.code],
-        headers,
+        problem_headers(error),
         media_type="application/json",
     )
 
@@ -141,6 +138,8 @@ def problem_headers(error: AppError) -> dict[str, str]:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if STATUS[error.code] == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.details.get("reason") in FINAL and "failed" not in error.details:
+        headers["X-Should-Retry"] = "false"
     return headers
 
 

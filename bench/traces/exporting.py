@@ -12,7 +12,6 @@ import numpy as np
 from bench.graphql import product
 from bench.graphql.scene import Scene
 from bench.graphql.servers import Served, started
-from bench.traces.reading import Timing
 
 MEBIBYTE = 2**20
 # So many rows are timed together.
@@ -45,17 +44,13 @@ class Pace:
     def show(self) -> str:
         """Return it for a person."""
         seconds = time.perf_counter() - self._marks[0]
-        timing = self._timing()
+        taken = np.diff(self._marks) * 1000 if len(self._marks) > 1 else [np.nan]
+        p50, p95 = np.percentile(taken, [50, 95])
         return (
             f"{self.rows:,} rows, {self.size_bytes / MEBIBYTE:,.0f} MiB, "
             f"{self.rows / seconds:,.0f} rows/s; milliseconds of each {TIMED_ROWS:,} rows, "
-            f"p50 and p95: {timing.p50_ms:,.0f} {timing.p95_ms:,.0f}"
+            f"p50 and p95: {p50:,.0f} {p95:,.0f}"
         )
-
-    def _timing(self) -> Timing:
-        taken = np.diff(self._marks) * 1000 if len(self._marks) > 1 else [np.nan]
-        p50, p95 = np.percentile(taken, [50, 95])
-        return Timing(float(p50), float(p95))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ async def export(scene: Scene) -> Exported:
 
 
 async def export_plain(connection: asyncpg.Connection, scene: Scene) -> str:
-    """Copy as many traces as JSON out of the plain table, and return how fast that was."""
+    """Copy the workspace's traces as JSON out of the plain table; return how fast that was."""
     pace = Pace()
 
     async def note(piece: bytes) -> None:

@@ -519,6 +519,7 @@ async def test_the_sdk_hears_what_the_model_said_and_asks_again_only_where_that_
             await sdk.with_options(max_retries=2).chat.completions.create(model=MODEL, messages=SUM)
         assert peer.call_count == calls
     assert failed.value.status_code == 502
+    assert failed.value.response.headers.get("X-Should-Retry") == ("false" if reason else None)
     assert f"the endpoint answered {status}: the maximum context length is 10" in str(failed.value)
     if reason:
         assert failed.value.body["details"]["reason"] == reason  # type: ignore[index]
