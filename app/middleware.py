@@ -13,7 +13,13 @@ from uuid_utils import uuid4
 from app.logs import current_otel_trace_id, current_request_id
 from app.meters import OTHER, PrometheusMeters
 from app.request_log import RequestLog
-from resolvers.errors import AppError, BodyTooLargeError, UnavailableError
+from resolvers.errors import (
+    AppError,
+    BodyTooLargeError,
+    UnavailableError,
+    UnsupportedMediaTypeError,
+)
+from rest_compat.otlp_answers import OTLP_PATHS, UNCOMPRESSED
 from rest_compat.refusals import refusal_response
 
 if TYPE_CHECKING:
@@ -84,6 +90,8 @@ class RequestBoundary:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             exchange.refusal = _too_large(self._max_body_bytes)
+        elif b"content-encoding" in headers and scope["path"] not in OTLP_PATHS:
+            exchange.refusal = _find_coding(headers[b"content-encoding"])
         if self._tracing is None:
             return self._serve(scope, exchange)
         return self._serve_traced(self._tracing, scope, headers, exchange)
@@ -204,6 +212,14 @@ async def _nothing() -> None:
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is over the limit of {max_bytes} bytes")
+
+
+def _find_coding(stated: bytes) -> UnsupportedMediaTypeError | None:
+    """Return the refusal of a body that is compressed; None for one that is not."""
+    coding = stated.decode("latin-1").strip()
+    if coding.lower() in UNCOMPRESSED:
+        return None
+    return UnsupportedMediaTypeError(f"Content-Encoding: must be identity (got {coding!r})")
 
 
 def _no_room() -> UnavailableError:

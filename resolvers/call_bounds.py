@@ -32,11 +32,19 @@ OTHERWISE_BILLED = frozenset({
     "service_tier",
     "web_search_options",
 })  # fmt: skip
+# But for these values; null is one for all of them.
+PLAINLY_BILLED: Mapping[str, Sequence[object]] = {
+    "modalities": (None, ["text"]),
+    "service_tier": (None, "default"),
+}
+# Parts of messages that are text, each under the name of its kind.
+TEXT_PARTS = frozenset({"text", "refusal"})
 # Chat templates wrap each message in a few tokens of their own, and tools in an instruction.
 TOKENS_A_MESSAGE = 16
 TOKENS_OF_TOOLS = 1_000
 BYTES_A_TOKEN = 4
 MILLION = 1_000_000
+OPENAI_URL = "https://api.openai.com/"
 SMALLEST_USD = Decimal(1).scaleb(-USD_PLACES)
 
 
@@ -113,8 +121,10 @@ def size_call(
     if not BOUNDS.keys().isdisjoint(merged):
         longest, choices = _read_bounds(merged)
     if longest == 0:
-        longest = merged["max_tokens"] = default_max_tokens
-        params = {**params, "max_tokens": longest}
+        longest = default_max_tokens
+        bound = {_bound_of(target): longest}
+        merged |= bound
+        params = {**params, **bound}
     merged["messages"] = list(messages)
     # Written as it is sent: it was checked when it came, and to do that again takes seconds.
     sent_bytes = len(orjson.dumps(merged))
@@ -122,6 +132,16 @@ def size_call(
     if merged.get("tools") or merged.get("functions"):
         prompt_tokens += TOKENS_OF_TOOLS
     return CallSize(params, sent_bytes, prompt_tokens, longest * choices)
+
+
+def _bound_of(target: ChatTarget) -> str:
+    """Return the parameter that bounds an answer there.
+
+    OpenAI's reasoning models refuse `max_tokens`, which most other servers know alone. Source:
+    https://platform.openai.com/docs/api-reference/chat/create, `max_tokens`.
+    """
+    is_openai = target.url is not None and target.url.startswith(OPENAI_URL)
+    return "max_completion_tokens" if is_openai else "max_tokens"
 
 
 def _read_bounds(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -187,7 +207,9 @@ def _refuse_what_has_no_bound(
     unbounded = []
     if not OTHERWISE_BILLED.isdisjoint(params):
         unbounded += [
-            name for name in params if name in OTHERWISE_BILLED and params[name] is not None
+            name
+            for name in params
+            if name in OTHERWISE_BILLED and params[name] not in PLAINLY_BILLED.get(name, (None,))
         ]
     tools = params.get("tools")
     if isinstance(tools, list) and not all(_is_a_function(tool) for tool in tools):
@@ -210,5 +232,7 @@ def _is_a_function(tool: object) -> bool:
 
 def _is_text(part: object) -> bool:
     return (
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        isinstance(part, dict)
+        and (kind := part.get("type")) in TEXT_PARTS
+        and isinstance(part.get(kind), str)
     )

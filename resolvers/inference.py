@@ -29,7 +29,7 @@ from resolvers.errors import (
 )
 from resolvers.failures import describe
 from resolvers.idempotency import Claim, find_result, keep_result
-from resolvers.inference_request import InferenceRequest
+from resolvers.inference_request import ModelRequest
 from resolvers.reservations import TokenState
 from resolvers.serving import ServingBoard
 from resolvers.serving_calls import Served, ServingCall
@@ -74,7 +74,7 @@ class InferenceAnswer:
 async def infer(
     ctx: Context,
     leaderboard: UUID | str,
-    request: InferenceRequest,
+    request: ModelRequest,
     *,
     claim: Claim | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -126,7 +126,7 @@ async def infer(
 async def open_answer_stream(
     ctx: Context,
     leaderboard: UUID | str,
-    request: InferenceRequest,
+    request: ModelRequest,
     *,
     metadata: Mapping[str, Any] | None = None,
 ) -> AnswerStream:
@@ -229,7 +229,7 @@ async def _answered_before(
     )
 
 
-def _messages(board: ServingBoard, request: InferenceRequest) -> Sequence[Mapping[str, Any]]:
+def _messages(board: ServingBoard, request: ModelRequest) -> Sequence[Mapping[str, Any]]:
     if request.messages is not None:
         return request.messages
     if request.text is None or not request.text.strip():

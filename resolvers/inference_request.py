@@ -14,10 +14,10 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, override
 
 from resolvers.call_bounds import BOUNDS, MAX_CHOICES, MAX_TOKENS
-from resolvers.inputs import RESERVED_PARAMS, check_storable
+from resolvers.inputs import check_storable
 
 MAX_MESSAGES = 2_000
 MAX_ROLE_CHARACTERS = 100
@@ -45,11 +45,12 @@ PART_SCHEMA: Any = {
 }
 CONTENT_SCHEMA: Any = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}, {"type": "null"}],
-    "description": "Text, or a list of parts; an assistant's may be null.",
+    "description": "Text, or a list of parts; an assistant's or a function's may be null.",
 }
+MAY_BE_EMPTY = ("assistant", "function")
 MESSAGE_SCHEMA: Any = {
     "anyOf": [
-        {"properties": {"role": {"const": "assistant"}}},
+        {"properties": {"role": {"enum": MAY_BE_EMPTY}}},
         {"properties": {"content": {"type": ["string", "array"]}}, "required": ["content"]},
     ]
 }
@@ -81,8 +82,8 @@ class Message(TypedDict):
 
 
 def _has_content(message: Message) -> Message:
-    if message.get("content") is None and message["role"] != "assistant":
-        raise ValueError("content is required, unless the role is assistant")
+    if message.get("content") is None and message["role"] not in MAY_BE_EMPTY:
+        raise ValueError(f"content is required, unless the role is {' or '.join(MAY_BE_EMPTY)}")
     return message
 
 
@@ -121,17 +122,11 @@ Messages = Annotated[
 ]
 
 
-class InferenceRequest(BaseModel):
-    """A request to the model in production; other fields are forwarded to it."""
+class ModelRequest(BaseModel):
+    """A request to a model; other fields are forwarded to it."""
 
-    model_config = ConfigDict(
-        extra="allow", frozen=True, json_schema_extra={"anyOf": SOMETHING_TO_ANSWER}
-    )
+    model_config = ConfigDict(extra="allow", frozen=True)
 
-    input: str | None = Field(default=None, max_length=2_000_000)
-    prompt: str | None = Field(default=None, max_length=2_000_000)
-    question: str | None = Field(default=None, max_length=2_000_000)
-    query: str | None = Field(default=None, max_length=2_000_000)
     messages: Messages | None = Field(
         default=None, description="OpenAI chat messages, sent as they are."
     )
@@ -141,11 +136,7 @@ class InferenceRequest(BaseModel):
     )
     n: Choices | None = Field(default=None, description="How many answers; the first is `output`.")
     best_of: Choices | None = Field(default=None, description="How many answers to choose from.")
-    stream: bool = Field(
-        default=False,
-        description="Must be false: this route does not stream.",
-        json_schema_extra={"const": False},
-    )
+    stream: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -154,10 +145,7 @@ class InferenceRequest(BaseModel):
 
     @property
     def text(self) -> str | None:
-        """The input, under whichever of its names it came; a blank one is none."""
-        for text in (self.input, self.prompt, self.question, self.query):
-            if text is not None and text.strip():
-                return text
+        """What is asked, where it is no list of messages."""
         return None
 
     @property
@@ -170,8 +158,39 @@ class InferenceRequest(BaseModel):
     def params(self) -> dict[str, Any]:
         """What is forwarded to the model beside the messages."""
         given, params = self.__pydantic_fields_set__, dict(self.__pydantic_extra__ or {})
-        for name in RESERVED_PARAMS.intersection(params):
-            del params[name]
         if not given.isdisjoint(BOUNDS):
             params |= {name: getattr(self, name) for name in BOUNDS if name in given}
+        return params
+
+
+class InferenceRequest(ModelRequest):
+    """A request to the model in production; other fields are forwarded to it."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": SOMETHING_TO_ANSWER})
+
+    input: str | None = Field(default=None, max_length=2_000_000)
+    prompt: str | None = Field(default=None, max_length=2_000_000)
+    question: str | None = Field(default=None, max_length=2_000_000)
+    query: str | None = Field(default=None, max_length=2_000_000)
+    stream: bool = Field(
+        default=False,
+        description="Must be false: this route does not stream.",
+        json_schema_extra={"const": False},
+    )
+
+    @property
+    @override
+    def text(self) -> str | None:
+        """The input, under whichever of its names it came; a blank one is none."""
+        for text in (self.input, self.prompt, self.question, self.query):
+            if text is not None and text.strip():
+                return text
+        return None
+
+    @property
+    @override
+    def params(self) -> dict[str, Any]:
+        """What is forwarded to the model beside the messages."""
+        params = super().params
+        params.pop("model", None)
         return params

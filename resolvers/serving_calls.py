@@ -28,7 +28,7 @@ from resolvers.errors import (
     Standing,
 )
 from resolvers.failures import is_outage
-from resolvers.inference_request import InferenceRequest
+from resolvers.inference_request import ModelRequest
 from resolvers.meters import CallSource
 from resolvers.model_calls import CallOutcome, call_model, trace_values
 from resolvers.reservations import Reservation
@@ -81,7 +81,7 @@ class ServingCall:
 
     ctx: Context
     board: ServingBoard
-    request: InferenceRequest
+    request: ModelRequest
     messages: Sequence[Mapping[str, Any]]
     id: UUID
     metadata: Mapping[str, Any]

@@ -77,7 +77,7 @@ OPERATORS_ONLY: Final = {
     500: COMMON[500],
 }
 NOT_FOUND: Final = {404: "There is no such thing in the workspace."}
-TOO_LARGE: Final = {413: "The body is too large."}
+BODY_REFUSED: Final = {413: "The body is too large.", 415: "The body is compressed."}
 ALSO: Final[dict[str, dict[int, str]]] = {
     "createLeaderboard": {409: "The Idempotency-Key was used otherwise.", 502: "The hub failed."},
     "updateLeaderboard": {409: "Nothing is selected for manual selection.", 502: "The hub failed."},
@@ -280,7 +280,7 @@ def _finish(path: str, operation: dict[str, Any], *, repeatable: bool) -> None:
     failures = COMMON | (NOT_FOUND if "{" in path else {}) | ALSO.get(name, {})
     failures = OPERATORS_ONLY if is_operators else failures
     if "requestBody" in operation:
-        failures = TOO_LARGE | failures
+        failures = BODY_REFUSED | failures
     for status, description in sorted(failures.items()):
         content = deepcopy(_failure_of(name))
         responses[str(status)] = {"description": description, "content": content}

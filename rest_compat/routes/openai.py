@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
+from typing_extensions import override
 
 from providers.base import ProviderError
 from resolvers import inference
@@ -17,7 +18,7 @@ from resolvers.errors import (
     NotFoundError,
     UnsupportedOptionError,
 )
-from resolvers.inference_request import InferenceRequest, Messages
+from resolvers.inference_request import Messages, ModelRequest
 from resolvers.serving import MODEL_PREFIX, read_reference
 from rest_compat.completions import (
     answer_headers,
@@ -48,10 +49,8 @@ def _false_if_null(value: object) -> object:
     return False if value is None else value
 
 
-class ChatRequest(InferenceRequest):
+class ChatRequest(ModelRequest):
     """A chat completion, as OpenAI's API has it; other fields are forwarded to the model."""
-
-    model_config = ConfigDict(json_schema_extra={})
 
     model: str = Field(
         description="leaderboard/ and a leaderboard's id or slug: its model in production answers."
@@ -66,6 +65,15 @@ class ChatRequest(InferenceRequest):
         Field(description="Answer in parts, as server-sent events."),
     ] = False
     stream_options: StreamOptions | None = None
+
+    @property
+    @override
+    def params(self) -> dict[str, Any]:
+        """What is forwarded to the model beside the messages."""
+        params = super().params
+        if self.stream and self.stream_options is not None:
+            params["stream_options"] = self.stream_options.model_dump()
+        return params
 
 
 class ModelShape(BaseModel):
@@ -180,12 +188,17 @@ async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[
         "created": int(time.time()),
         "model": stream.model.name,
     }
+    # Many clients take it that each chunk has a choice: what comes without one goes with the next.
+    kept: dict[str, Any] = {}
     try:
         async with stream:
             async for chunk in stream.chunks():
                 head |= {name: chunk[name] for name in head if chunk.get(name)}
-                if chunk.get("choices"):
-                    body = {**chunk, **head, "usage": None} if wants_usage else _plain(chunk, head)
+                body = {**kept, **chunk, **head, "usage": None}
+                if not wants_usage:
+                    del body["usage"]
+                kept = {} if chunk.get("choices") else body
+                if not kept:
                     yield _event(body)
     except ProviderError as error:
         yield _event(openai_body(inference.explain_break(stream.call.id, error)))
@@ -193,12 +206,8 @@ async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[
     if wants_usage and stream.ended is not None:
         trace = stream.ended.trace
         usage = stream.usage or usage_of(trace["prompt_tokens"], trace["completion_tokens"])
-        yield _event({**head, "choices": [], "usage": usage})
+        yield _event({**kept, **head, "choices": [], "usage": usage})
     yield DONE
-
-
-def _plain(chunk: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in {**chunk, **head}.items() if name != "usage"}
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -115,6 +115,39 @@ def test_what_is_billed_by_other_rules_is_refused(
     assert refused.value.details == {"reason": "unbounded", "field": field}
 
 
+@pytest.mark.parametrize(
+    ("params", "content"),
+    [
+        ({"modalities": ["text"]}, "x"),
+        ({"service_tier": "default"}, "x"),
+        ({"modalities": None, "service_tier": None}, "x"),
+        ({}, [{"type": "refusal", "refusal": "I can't."}, {"type": "text", "text": "Why?"}]),
+    ],
+)
+def test_what_is_billed_as_any_other_text_is_bounded(params: dict[str, Any], content: Any) -> None:
+    call = bounded(params, messages=[{"role": "assistant", "content": content}])
+    assert call.most_usd > 7 * ANSWER_USD
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1/chat/completions", "max_completion_tokens"),
+        ("https://api.openai.com.example.org/v1/chat/completions", "max_tokens"),
+        (None, "max_tokens"),
+    ],
+)
+def test_openai_is_told_the_bound_by_the_name_that_all_its_models_take(
+    url: str | None, name: str
+) -> None:
+    target = ChatTarget(
+        provider="custom", model_id="m", url=url, headers={}, params={}, timeout_seconds=1.0,
+        input_price_per_million_usd=Decimal(2), output_price_per_million_usd=Decimal(5),
+    )  # fmt: skip
+    size = size_call(target, MESSAGES, {"user": "u"}, default_max_tokens=7)
+    assert (size.params, size.most_completion_tokens) == ({"user": "u", name: 7}, 7)
+
+
 @pytest.mark.parametrize("prices", [(None, Decimal(1)), (Decimal(1), None), (None, None)])
 def test_a_model_of_unknown_price_is_refused(prices: tuple[Decimal | None, Decimal | None]) -> None:
     with pytest.raises(PriceUnknownError) as refused:
