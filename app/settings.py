@@ -17,6 +17,9 @@ MEBIBYTE = 1024 * 1024
 KEEP_ALIVE_SECONDS = 75
 DEFAULT_DATA_DIR = Path(".gero")
 VAULT_KEY_BYTES = 32
+# Of what can be wrong with a value, as pydantic calls it, that of a number, a switch or a choice
+# alone: other values may hold a secret.
+PLAIN_KINDS = ("int", "float", "finite", "bool", "literal", "greater", "less")
 
 
 class SettingsError(Exception):
@@ -345,4 +348,6 @@ def load_settings(**overrides: Any) -> Settings:
         if problem["type"] == "missing":
             raise SettingsError(f"{name} is not set") from error
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"].startswith(PLAIN_KINDS):
+            message += f" (got {problem['input']!r})"
         raise SettingsError(f"{name}: {message}") from error

@@ -4,10 +4,24 @@ import re
 import unicodedata
 
 MAX_CHARACTERS = 60
+# What reads as a UUID, which is looked up as an id: of its hyphens, any may be missing.
+READS_AS_ID = r"(?:-*[0-9a-f]){32}"
 NOT_IN_A_SLUG = re.compile(r"[^a-z0-9]+")
 
 
 def slug_of(name: str, *, default: str) -> str:
-    """Return *name* in lower-case letters, digits and hyphens; *default* when nothing is left."""
+    """Return *name* in lower-case letters, digits and hyphens, in front *default* if it is an id.
+
+    Args:
+        name: For people.
+        default: When nothing is left.
+    """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return NOT_IN_A_SLUG.sub("-", plain).strip("-")[:MAX_CHARACTERS].strip("-") or default
+    slug = _cut(NOT_IN_A_SLUG.sub("-", plain))
+    if re.fullmatch(READS_AS_ID, slug):
+        slug = _cut(f"{default}-{slug}")
+    return slug or default
+
+
+def _cut(slug: str) -> str:
+    return slug.strip("-")[:MAX_CHARACTERS].strip("-")

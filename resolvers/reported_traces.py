@@ -85,7 +85,8 @@ def _trace_of(ctx: Context, seed: UUID, place: int, reported: NewTrace) -> dict[
     started_at = reported.started_at or instant_of(seed)
     fault = find_time_fault(ctx, "started_at", started_at)
     if fault is not None:
-        raise InvalidInputError(fault, details={"index": place})
+        problem = {"field": "started_at", "message": fault}
+        raise InvalidInputError(fault, details={"index": place, "fields": [problem]})
     messages = reported.messages
     text = reported.input
     if text is None and messages is not None:

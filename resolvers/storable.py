@@ -1,6 +1,8 @@
 """Which of callers' values can be stored, and forwarded to models, as they are."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 # JSON has numbers of any size; what stores and forwards them has 64 bits.
@@ -56,6 +58,45 @@ def find_unstorable(value: object) -> str | None:
         if level and depth > MAX_DEPTH:
             return f"values nested more than {MAX_DEPTH} deep"
     return None
+
+
+def place_of_unstorable(value: object) -> tuple[str | int, ...]:
+    """Return the names and numbers that lead to what `find_unstorable` found, as far as it goes.
+
+    Of a name that is wrong itself they lead to the object; of values too deep, nowhere.
+    """
+    level: list[tuple[_Place | None, object]] = [(None, value)]
+    while level:
+        below: list[tuple[_Place | None, object]] = []
+        for place, part in level:
+            steps: Iterable[tuple[str | int, object]] = ()
+            if isinstance(part, dict):
+                if any(map(find_unstorable, part)):
+                    return _read_place(place)
+                steps = part.items()
+            elif isinstance(part, list | tuple):
+                steps = enumerate(part)
+            elif find_unstorable(part) is not None:
+                return _read_place(place)
+            below += ((_Place(place, step), each) for step, each in steps)
+        level = below
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A step into a value, after others."""
+
+    before: "_Place | None"
+    step: str | int
+
+
+def _read_place(place: _Place | None) -> tuple[str | int, ...]:
+    steps: list[str | int] = []
+    while place is not None:
+        steps.append(place.step)
+        place = place.before
+    return tuple(reversed(steps))
 
 
 def _find_wrong_number(value: object) -> str | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from db.base import new_id
+from db.base import USD_PLACES, new_id
 from db.models import ApiToken
 from engine.instants import rfc3339
 from resolvers.auth import ADMIN, WILDCARDS, Scope, requires
@@ -151,6 +151,10 @@ def _check(
             raise InvalidInputError(f"scopes: {scope!r} is not one of {', '.join(sorted(known))}")
     if expires_in is not None and expires_in not in LIFETIMES:
         raise InvalidInputError(f"expires_in: {expires_in!r} is not one of {', '.join(LIFETIMES)}")
+    _check_budget(budget_limit_usd, budget_reset_interval)
+
+
+def _check_budget(budget_limit_usd: Decimal | None, budget_reset_interval: str) -> None:
     if budget_reset_interval not in RESET_INTERVALS:
         raise InvalidInputError(
             f"budget_reset_interval: {budget_reset_interval!r} is not one of "
@@ -160,9 +164,15 @@ def _check(
         raise InvalidInputError(
             f"budget_reset_interval: {budget_reset_interval!r} needs a budget_limit"
         )
-    if budget_limit_usd is not None and not 0 <= budget_limit_usd <= MAX_BUDGET_USD:
+    if budget_limit_usd is None:
+        return
+    if not 0 <= budget_limit_usd <= MAX_BUDGET_USD:
         raise InvalidInputError(
             f"budget_limit: must be 0 to {MAX_BUDGET_USD} (got {budget_limit_usd})"
+        )
+    if budget_limit_usd != round(budget_limit_usd, USD_PLACES):
+        raise InvalidInputError(
+            f"budget_limit: must have {USD_PLACES} decimals at most (got {budget_limit_usd})"
         )
 
 

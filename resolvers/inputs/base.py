@@ -23,8 +23,9 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
 from db.base import EPOCH
+from engine.slugs import READS_AS_ID
 from resolvers.errors import InvalidInputError
-from resolvers.storable import find_unstorable
+from resolvers.storable import find_unstorable, place_of_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
 # Of what is sent by the thousand, all may be wrong in the same way.
@@ -60,9 +61,14 @@ def _both_cases(name: str) -> AliasChoices:
 def check_storable(value: object) -> object:
     """Refuse what JSON or PostgreSQL can't hold, at any depth."""
     found = find_unstorable(value)
-    if found is not None:
+    if found is None:
+        return value
+    place = ".".join(map(str, place_of_unstorable(value)))
+    if not place:
         raise ValueError(f"must not contain {found}")
-    return value
+    if len(place) > SHOWN_VALUE_CHARACTERS:
+        place = f"{place[:SHOWN_VALUE_CHARACTERS]}..."
+    raise RuleError(place, f"must not contain {found}")
 
 
 class Input(BaseModel):
@@ -168,8 +174,20 @@ def _in_utc(value: datetime) -> datetime:
 
 
 WrittenInstant = Annotated[AwareDatetime, BeforeValidator(_is_written), AfterValidator(_in_utc)]
+
+
+def _is_no_id(value: str) -> str:
+    """Refuse what another leaderboard may be called by."""
+    if re.fullmatch(READS_AS_ID, value):
+        raise ValueError("must not be an id")
+    return value
+
+
 Slug = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", max_length=70)
+    str,
+    StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", max_length=70),
+    Field(json_schema_extra={"not": {"pattern": f"^{READS_AS_ID}$"}}),
+    AfterValidator(_is_no_id),
 ]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 # The default of a field that may be left out, and may not be null.

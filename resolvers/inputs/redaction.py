@@ -7,12 +7,13 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from engine.detectors import DETECTORS
 from engine.redaction import (
     NamedPattern,
+    RedactionError,
     RedactionRules,
     check_pattern_name,
     check_redaction_pattern,
     compile_redactor,
 )
-from resolvers.inputs.base import NOT_BLANK, Input
+from resolvers.inputs.base import NOT_BLANK, Input, RuleError
 
 MAX_PATTERNS = 50
 MAX_PATTERN_CHARACTERS = 500
@@ -72,7 +73,10 @@ class Redaction(Input):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        compile_redactor(self.rules)  # a name may be taken
+        try:
+            compile_redactor(self.rules)  # a name may be taken
+        except RedactionError as error:
+            raise RuleError("patterns", f"can't be used: {error}") from error
         return self
 
     @property

@@ -23,6 +23,11 @@ class NewFeedback(Input):
     correction: Text | None = Field(default=None, description="What it should have been.")
     comment: Text | None = None
 
+    @field_validator("comment")
+    @classmethod
+    def _none_if_blank(cls, value: str | None) -> str | None:
+        return value if value and value.strip() else None
+
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.score is None and self.correction is None and self.comment is None:

@@ -205,6 +205,11 @@ async def test_a_wrong_option_of_token_create_is_one_clear_line(
         (["--budget-usd", "much"], 1, "--budget-usd: 'much' is not an amount"),
         (["--budget-usd", "-1"], 1, "--budget-usd: must be 0 to 1000000000 (got '-1')"),
         (["--budget-usd", "1e10"], 1, "--budget-usd: must be 0 to 1000000000 (got '1e10')"),
+        (
+            ["--budget-usd", "1e-13"],
+            1,
+            "budget_limit: must have 12 decimals at most (got 1E-13)",
+        ),
         (["--budget-usd", "nan"], 1, "--budget-usd: 'nan' is not an amount"),
         (["--workspace-id", "x"], 1, "--workspace-id: there is no workspace 'x'"),
         (["--name", " "], 1, "name: must have 1 to 200 characters"),

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from tests.conftest import database_dir
+from tests.conftest import SECRET_KEY, database_dir
 
 # An ordinary user, who may read what is root's (the interpreter may lie there) and change nothing.
 AS_NOBODY = [
@@ -182,6 +182,14 @@ def test_a_port_in_use_is_said_and_ends_with_1(data_dir: Path) -> None:
         (
             {"GERO_DATABASE_URL": "postgresql://x/y", "GERO_SECRET_KEY": "short"},
             "GERO_SECRET_KEY: must be base64",
+        ),
+        (
+            {
+                "GERO_DATABASE_URL": "postgresql://x/y",
+                "GERO_SECRET_KEY": SECRET_KEY,
+                "GERO_BUDGET_HOLD_SECONDS": "5",
+            },
+            "GERO_BUDGET_HOLD_SECONDS: Input should be greater than or equal to 10 (got '5')",
         ),
         (
             {"GERO_DATABSE_URL": "x"},

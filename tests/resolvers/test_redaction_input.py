@@ -61,7 +61,7 @@ def test_a_redaction_is_what_the_engine_takes() -> None:
         ),
         (
             {"patterns": [{"name": "a", "pattern": "x"}, {"name": "a", "pattern": "y"}]},
-            "a: there are 2 patterns of this name",
+            "patterns can't be used: a: there are 2 patterns of this name",
         ),
         (
             {"patterns": [{"name": f"a{n}", "pattern": "x"} for n in range(51)]},
@@ -74,3 +74,10 @@ def test_what_can_not_be_used_is_told_by_field_and_value(asked: dict[str, Any], 
     with pytest.raises(ValidationError) as refused:
         Redaction.model_validate(asked)
     assert str(invalid_input(refused.value.errors())) == told
+
+
+def test_names_that_are_taken_twice_are_told_by_their_field() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Redaction.model_validate({"patterns": [{"name": "a", "pattern": p} for p in "xy"]})
+    (problem,) = invalid_input(refused.value.errors()).details["fields"]
+    assert problem["field"] == "patterns"

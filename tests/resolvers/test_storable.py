@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolvers.storable import MAX_DEPTH, StorableObject, find_unstorable, read_storable
+from resolvers.storable import (
+    MAX_DEPTH,
+    StorableObject,
+    find_unstorable,
+    place_of_unstorable,
+    read_storable,
+)
 
 TEXTS = st.text(st.sampled_from('a\\u0\x00"/[{é\n'), max_size=8)
 VALUES = st.recursive(
@@ -44,3 +50,19 @@ def test_the_text_tells(text: bytes, is_known: bool) -> None:  # noqa: FBT001
     assert isinstance(read_storable(text, parsed), StorableObject) is is_known
     if is_known:
         assert find_unstorable(parsed) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"a": [{"b": "x\x00"}]}, ("a", 0, "b")),
+        ({"a": 1, "b": ["ok", ["ok", float("inf")]]}, ("b", 1, 1)),
+        ({"a": {"b": 2**64}}, ("a", "b")),
+        ({"a": [{"b\x00": 1}]}, ("a", 0)),
+        ({"\ud800": 1}, ()),
+        ("\ud800", ()),
+        ({"fine": [1, None, True, "é"]}, ()),
+    ],
+)
+def test_the_place_of_what_is_wrong_is_told(value: object, place: tuple[object, ...]) -> None:
+    assert place_of_unstorable(value) == place

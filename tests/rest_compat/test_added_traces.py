@@ -224,9 +224,11 @@ async def test_a_trace_that_is_too_old_or_of_the_future_takes_none_of_its_reques
     ):
         body = {"traces": [{"output": "x"}, {"output": "y", "started_at": started_at}]}
         answer = await add(client, board, body)
+        message = f"started_at: {reason}"
+        details = {"index": 1, "fields": [{"field": "started_at", "message": message}]}
         assert (answer.status_code, answer.json()) == (
             400,
-            {"error": f"started_at: {reason}", "code": "invalid_input", "details": {"index": 1}},
+            {"error": message, "code": "invalid_input", "details": details},
         )
     assert await count(process) == 0
 

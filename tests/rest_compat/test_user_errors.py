@@ -117,6 +117,10 @@ async def test_another_workspaces_things_are_404(
         ({**GOOD, "dataset_url": f"{FAULTS}/page.jsonl"}, "an HTML page"),
         ({**GOOD, "dataset_url": f"{FAULTS}/not-gzip.jsonl.gz"}, "not a valid gzip"),
         ({**GOOD, "dataset_url": f"{FAULTS}/bad-line.jsonl"}, "line 3 is not JSON"),
+        (
+            {**GOOD, "slug": "0190f1e02c6b7c3a9b1e000000000001"},
+            "slug: must not be an id (got '0190",
+        ),
         ({**GOOD, "dataset_url": f"{FAULTS}/no-usable-field.jsonl"}, "line 1"),
         ({**GOOD, "dataset_url": f"{FAULTS}/empty.jsonl"}, "has no rows"),
         ({**GOOD, "dataset_url": f"{FAULTS}/latin1.jsonl"}, "line 2 is not JSON"),

@@ -120,7 +120,7 @@ async def test_what_people_said_is_what_rows_expect(
     client: httpx2.AsyncClient, process: Process, board: Leaderboard, traces: list[UUID]
 ) -> None:
     await say(client, traces[0], correction="better", score=0.2)
-    await say(client, traces[1], score=0.1)
+    await say(client, traces[1], score=0.1, comment=" ")
     await say(client, traces[1], score=0.9, comment="on second thoughts")
     await say(client, traces[2], score=0.5)
     made = await make_rows(client, board, expected="FEEDBACK", minScore=0.8)
