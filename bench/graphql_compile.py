@@ -26,7 +26,6 @@ from bench.graphql.queries import QUERIES
 from compiled_graphql.cache import PlanCache
 from compiled_graphql.extension import execute
 from db.records import Row
-from rest_compat.problems import STATUS
 from schema.root import Schema
 
 VARIABLES = {"id": "01a2153b-558a-7343-b355-ffa626ae626d"}
@@ -70,7 +69,7 @@ def bytes_of_a_plan(schema: Any, text: str) -> float:
 def report_compiling(rounds: int) -> None:
     print(f"{'':4}{'cold ms':>10}{'warm ms':>10}{'cached ms':>11}{'KiB a plan':>12}{'lines':>7}")
     for name, text in QUERIES.items():
-        schema = Schema(status_of=STATUS)
+        schema = Schema()
         document = parse(text)
         plans = product_plans(schema)
         cold = milliseconds(lambda: compile_once(plans, document), rounds=1)  # noqa: B023

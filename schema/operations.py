@@ -230,7 +230,7 @@ class Operations:
             operation_name=asked.operation_name,
             operation_extensions=dict(asked.extensions),
         )
-        errors = result.errors or ()
+        errors = self._documented(result.errors or (), context)
         begun = result.data is not None or any(error.path for error in errors)
         return Answer(result.data, errors, has_begun=begun)
 

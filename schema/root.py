@@ -1,12 +1,13 @@
 """The schema, and what executes operations on it."""
 
 from collections.abc import Mapping
+from copy import copy
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types import ExecutionContext
 from typing_extensions import override
 
 from compiled_graphql.cache import PlanCache
@@ -15,7 +16,6 @@ from resolvers.errors import ErrorCode
 from resolvers.persisted_documents import DocumentStore
 from schema.allow_list import read_allow_list
 from schema.documents import Documents
-from schema.failures import document_error
 from schema.limits import OperationLimits
 from schema.money import PLAIN_DECIMALS
 from schema.mutations.root import Mutation
@@ -30,43 +30,24 @@ KEPT_PLANS = 500
 
 
 class Schema(strawberry.Schema):
-    """Gives every error of an answer its documented form, syntax errors too.
+    """All types and fields; `Operations` gives errors their documented form."""
 
-    Args:
-        status_of: The HTTP status that REST answers each code with.
-    """
-
-    def __init__(self, *, status_of: Mapping[ErrorCode, int]) -> None:
+    def __init__(self) -> None:
         super().__init__(
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
             scalar_overrides=PLAIN_DECIMALS | INSTANTS,
         )
-        self._status_of = status_of
-
-    @override
-    async def execute(
-        self,
-        query: str | None,
-        variable_values: dict[str, Any] | None = None,
-        context_value: Any | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> ExecutionResult:
-        """Run an operation."""
-        result = await super().execute(query, variable_values, context_value, *args, **kwargs)
-        if result.errors:
-            result.errors = [
-                document_error(error, context_value, self._status_of) for error in result.errors
-            ]
-        return result
 
     @override
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
         """Log nothing here: `document_error` knows a bug from an answer."""
+
+
+_build_schema = cache(Schema)  # in a tenth of a second, and servers of a process have the same
 
 
 def build_operations(
@@ -89,7 +70,7 @@ def build_operations(
     Raises:
         AllowListError: The manifest can't be used.
     """
-    schema = Schema(status_of=status_of)
+    schema = copy(_build_schema())  # its types are shared, its extensions are not
     documents = Documents(schema, limits)
     schema.extensions = (lambda: PreparedDocuments(documents),)
     plans = None

@@ -6,9 +6,12 @@ import httpx2
 import pytest
 
 from app.server import create_operations
+from app.services import Process
 from app.settings import Settings
+from schema.context import GraphQLContext
 from schema.documents import KEPT_CHARACTERS_IN_ALL, Documents
 from schema.limits import MAX_SELECTIONS
+from schema.operations import Asked
 from tests.conftest import ask
 from tests.factories import Tenant
 
@@ -89,3 +92,22 @@ def test_only_so_much_is_kept_and_nothing_invalid(settings: Settings) -> None:
     before = set(kept)
     assert documents.prepare("{ nothing }").errors
     assert set(kept) == before
+
+
+async def test_servers_of_one_process_keep_limits_of_their_own(
+    settings: Settings, process: Process
+) -> None:
+    lower = settings.model_copy(update={"graphql_max_depth": 1})
+    servers = [create_operations(each) for each in (settings, lower, settings)]
+    # Strawberry's own execution, whose schema they share, runs subscriptions.
+    asked = Asked('subscription { runProgress(runId: "x") { run { id } } }', None, {}, {})
+    context = GraphQLContext(process.system_context(), str)
+    told = [
+        [error.message async for answer in each.stream(asked, context) for error in answer.errors]
+        for each in servers
+    ]
+    assert told == [
+        ["runId: 'x' is not a UUID"],
+        ["'anonymous' exceeds maximum operation depth of 1"],
+        ["runId: 'x' is not a UUID"],
+    ]
