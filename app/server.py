@@ -11,8 +11,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import yaml
-from fastapi import Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -217,6 +218,7 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
         title="Gero",
         version=VERSION,
         lifespan=lifespan,
+        routes=_rest_routes(),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -229,7 +231,6 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     direct = create_direct(shared.services, shared.authenticator)
     app.state.direct = {path.name: path.endpoint for path in direct}
     problems.install(app)
-    _serve_routes(app)
     _serve_health(app, shared)
     serve_metrics(app, metrics)
     describe(app)
@@ -242,10 +243,14 @@ def create_app(settings: Settings, process: Process | None = None) -> Site:
     return Site(app, graphql, direct, bounded=bounded, is_traced=is_traced)
 
 
-def _serve_routes(app: FastAPI) -> None:
+@cache
+def _rest_routes() -> list[BaseRoute]:
+    """Build REST's routes, which find all that is a server's own in its application's state."""
+    rest = APIRouter()
     known_alone = [Depends(refuse_unknown_parameters)]
     for router in ROUTERS:
-        app.include_router(router, dependencies=None if router in UNCHECKED else known_alone)
+        rest.include_router(router, dependencies=None if router in UNCHECKED else known_alone)
+    return rest.routes
 
 
 def _boundary(settings: Settings, meters: PrometheusMeters) -> Bounded:
