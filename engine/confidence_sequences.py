@@ -25,6 +25,7 @@ _HALVINGS = 45
 _SLOPES = (-60.0, 60.0)
 # The asymptotic sequence is at its narrowest, for its error, after about so many values.
 _NARROWEST_AT = 500
+_SMALLEST = sys.float_info.min
 # Less than this is rounded to 0 when it is subtracted from 1.
 _ROUNDED = 2.0**-54
 FEWEST_ASYMPTOTIC = 50
@@ -79,25 +80,29 @@ class _Proportion:
     at most what it would be if every x were 0 or 1, which is 1. So the product over all values is
     not expected to grow, nor is its mixture over q by Beta(1/2, 1/2), which is known in closed
     form. That it ever exceeds 1 / error has a chance of at most the error (Ville's inequality).
+
+    Attributes:
+        mixture: The logarithm of what q's mixture gives the values, whatever p is.
     """
 
     count: int
     hits: float
+    misses: float
+    mixture: float
 
     @classmethod
     def of(cls, sums: Sums) -> "_Proportion":
-        return cls(sums.count, min(max(sums.total, 0.0), float(sums.count)))
-
-    @property
-    def misses(self) -> float:
-        return self.count - self.hits
+        hits = min(max(sums.total, 0.0), float(sums.count))
+        misses = sums.count - hits
+        mixture = _log_beta(hits + _PRIOR, misses + _PRIOR) - _LOG_BETA_OF_PRIOR
+        return cls(sums.count, hits, misses, mixture)
 
     def weigh(self, mean: float) -> float:
         """Return the logarithm of the evidence against *mean*, which is convex in it."""
-        evidence = _log_beta(self.hits + _PRIOR, self.misses + _PRIOR) - _LOG_BETA_OF_PRIOR
+        evidence = self.mixture
         # A mean that is 0 or 1 beside hits or misses has been rounded to that.
         if self.hits:
-            evidence -= self.hits * math.log(max(mean, sys.float_info.min))
+            evidence -= self.hits * math.log(max(mean, _SMALLEST))
         if self.misses:
             evidence -= self.misses * math.log(max(1 - mean, _ROUNDED))
         return evidence
@@ -176,10 +181,11 @@ def _find_slope(samples: Sequence[tuple[_Proportion, int]], error: float) -> flo
         error: What it is reached for.
     """
     low, high = _SLOPES
+    enough = -math.log(error)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        means = [(each, each.find_mean(side * 2.0**middle)) for each, side in samples]
-        if sum(each.weigh(mean) for each, mean in means) <= -math.log(error):
+        slope = 2.0**middle
+        if sum([each.weigh(each.find_mean(side * slope)) for each, side in samples]) <= enough:
             low = middle
         else:
             high = middle
