@@ -62,8 +62,13 @@ def shingles(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))}
 
 
+def jaccard(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)
+
+
 def similarity(one: str, other: str) -> float:
-    return len(shingles(one) & shingles(other)) / len(shingles(one) | shingles(other))
+    return jaccard(shingles(one), shingles(other))
 
 
 def write_text(random: Random, word_count: int) -> str:
@@ -94,7 +99,7 @@ def brute_force(texts: list[str], threshold: float) -> Iterator[NearDuplicate]:
     sets = [shingles(text) for text in texts]
     kept: list[int] = []
     for row, own in enumerate(sets):
-        scores = [len(own & sets[other]) / len(own | sets[other]) for other in kept]
+        scores = [jaccard(own, sets[other]) for other in kept]
         best = max(scores, default=0)
         if best >= threshold:
             yield NearDuplicate(row, kept[scores.index(best)], best)
@@ -367,9 +372,7 @@ def test_98_of_100_rows_near_to_the_other_set_are_found() -> None:
     texts = write_edited_texts(seed=13)
     ours, theirs = texts[:300], texts[300:]
     sets = [shingles(text) for text in theirs]
-    best = [
-        max(len(own & other) / len(own | other) for other in sets) for own in map(shingles, ours)
-    ]
+    best = [max(jaccard(own, other) for other in sets) for own in map(shingles, ours)]
     near = {row for row, score in enumerate(best) if score >= 0.8}
     found = find_across(ours, theirs)
     assert len(near) > 100
