@@ -12,11 +12,26 @@ _MOST_DIGITS = 18  # of what surely is an integer of 64 bits
 _DEEPEST = 250  # levels that can be written again
 
 
-def load_json(content: bytes) -> Any:
+def whole(value: Any) -> Any:
+    """Return *value* with U+FFFD in place of each half of a character."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [whole(each) for each in value]
+    if isinstance(value, dict):
+        return {whole(name): whole(each) for name, each in value.items()}
+    return value
+
+
+def load_json(content: bytes, *, keeps_halves: bool = False) -> Any:
     """Parse *content*, also where it has what the standard leaves out and Python's `json` takes.
 
     Halves of characters become U+FFFD, numbers that are none become null, and integers of more
     than 64 bits floats: whatever is returned can be written as JSON again.
+
+    Args:
+        content: What an endpoint sent.
+        keeps_halves: Leave halves of characters to the caller.
 
     Raises:
         ValueError: It is no JSON, is cut off, or is nested too deeply.
@@ -25,9 +40,10 @@ def load_json(content: bytes) -> Any:
         try:
             value = orjson.loads(content)
         except orjson.JSONDecodeError:
-            value = _whole(json.loads(content, parse_int=_number, parse_constant=_nothing))
+            value = json.loads(content, parse_int=_number, parse_constant=_nothing)
+            value = value if keeps_halves else whole(value)
         if content.count(b"{") + content.count(b"[") > _DEEPEST:
-            orjson.dumps(value)
+            orjson.dumps(whole(value))
     except (RecursionError, orjson.JSONEncodeError):
         raise ValueError("it is nested too deeply") from None
     return value
@@ -46,13 +62,3 @@ def _number(digits: str) -> int | float:
 
 def _nothing(_name: str) -> None:
     return None
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
-    if isinstance(value, dict):
-        return {_whole(name): _whole(each) for name, each in value.items()}
-    return value

@@ -1,11 +1,13 @@
 """An answer that a model's endpoint streams, chunk by chunk."""
 
 import asyncio
+import re
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from providers.answer_json import load_json
+from providers.answer_json import load_json, whole
 from providers.base import ChatTarget, ProviderError, ProviderErrorCode
 from providers.chat_answers import read_as_chunk
 from providers.event_stream import ErrorData, EventParser, EventTooLargeError
@@ -19,6 +21,9 @@ EVENT_STREAM = "text/event-stream"
 EVENT_STARTS = (b"data:", b"event:", b": ")
 LONGEST_START = max(map(len, EVENT_STARTS))
 DONE = b"[DONE]"
+# Half of a character, as JSON escapes it; a whole one has two.
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+FIRST_HALF = re.compile("[\ud800-\udbff]")
 # A body ends right after its last event, and only then can its connection be used again.
 END_WAIT_SECONDS = 0.1
 
@@ -43,6 +48,7 @@ class HttpChatStream:
         self._is_over = False
         self._has_begun = False
         self._is_finished = False
+        self._halves: dict[str, str] = {}
 
     def __aiter__(self) -> "HttpChatStream":
         return self
@@ -143,7 +149,7 @@ class HttpChatStream:
 
     def _read_event(self, data: bytes) -> dict[str, Any]:
         try:
-            chunk = load_json(data)
+            chunk = self._load(data)
         except ValueError:
             chunk = None
         if not isinstance(chunk, dict):
@@ -160,6 +166,35 @@ class HttpChatStream:
             raise failure
         self._is_finished = self._is_finished or _ends(chunk)
         return chunk
+
+    def _load(self, data: bytes) -> Any:
+        """Parse an event; of a character that is cut in two, the text comes with its second half.
+
+        Servers that write text by UTF-16 units cut where they like.
+
+        Raises:
+            ValueError: It is no JSON.
+        """
+        if not self._halves and HALF.search(data) is None:
+            return load_json(data)
+        chunk = load_json(data, keeps_halves=True)
+        choices = chunk.get("choices") if isinstance(chunk, dict) else None
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and isinstance(delta := choice.get("delta"), dict):
+                self._join_halves(str(choice.get("index")), choice, delta)
+        return whole(chunk)
+
+    def _join_halves(self, index: str, choice: Mapping[str, Any], delta: dict[str, Any]) -> None:
+        """Put a half that has come before in front of a choice's text, and keep one at its end."""
+        given = delta.get("content") or ""
+        if not isinstance(given, str):
+            return
+        text = self._halves.pop(index, "") + given
+        if not choice.get("finish_reason") and FIRST_HALF.fullmatch(text[-1:]):
+            self._halves[index] = text[-1]
+            text = text[:-1]
+        if text or given:
+            delta["content"] = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _ends(chunk: dict[str, Any]) -> bool:

@@ -302,10 +302,35 @@ async def test_a_stream_that_ends_before_its_answer_is_lost() -> None:
 
 
 async def test_a_chunk_of_json_that_only_python_takes_is_read() -> None:
-    odd = b'data: {"choices": [{"delta": {"content": "\\ud83d"}, "logprob": -Infinity}]}\n\n'
+    odd = b'data: {"choices": [{"delta": {"content": "\\ud83dx"}, "logprob": -Infinity}]}\n\n'
     assert await read_from(streaming(odd, DONE)) == [
-        {"choices": [{"delta": {"content": "\ufffd"}, "logprob": None}]}
+        {"choices": [{"delta": {"content": "\ufffdx"}, "logprob": None}]}
     ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ([r"a\ud83d", r"\ude42b"], ["a", "🙂b"]),
+        ([r"\uD83D", "", r"\uDE42"], ["", "", "🙂"]),
+        ([r"\ud83d", "b"], ["", "\ufffdb"]),
+        ([r"\ud83d", r"\ud83d", r"\ude42"], ["", "\ufffd", "🙂"]),
+        ([r"\ude42", r"\ud83d\ude42\ud83d"], ["\ufffd", "🙂"]),
+        (["🙂", r"\ud83d\ude42"], ["🙂", "🙂"]),
+    ],
+)
+async def test_a_character_that_is_cut_in_two_comes_whole(sent: list[str], read: list[str]) -> None:
+    def chunks(texts: list[str]) -> bytes:
+        start = 'data: {"choices": [{"index": %d, "delta": {"content": "%s"}}]}\n\n'
+        # The other choice's text must not get in between.
+        return "".join(start % (0, text) + start % (1, "é") for text in texts).encode()
+
+    last = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    *parts, end = await read_from(streaming(chunks(sent), last, DONE))
+    assert [part["choices"][0]["delta"]["content"] for part in parts[::2]] == read
+    assert {part["choices"][0]["delta"]["content"] for part in parts[1::2]} == {"é"}
+    left = {"content": "\ufffd"} if sent[-1].endswith(r"\ud83d") else {}
+    assert end["choices"][0]["delta"] == left
 
 
 async def test_a_status_that_is_no_success_fails_on_entering() -> None:
