@@ -39,6 +39,7 @@ KINDS: Final = {
     405: "invalid_request_error",
     409: "conflict_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     429: "rate_limit_error",
 }
 NOT_AN_OBJECT = {"missing", "model_attributes_type", "model_type", "dict_type"}

@@ -108,5 +108,7 @@ async def test_a_compressed_body_is_415(
     answered = await client.post(path, content=body, headers=headers)
     assert answered.status_code == 415
     assert "Content-Encoding: must be identity (got 'gzip')" in answered.text
+    if path == "/v1/chat/completions":
+        assert answered.json()["error"]["type"] == "invalid_request_error"
     plain = await client.post(path, content=b"{}", headers={**headers, "Content-Encoding": ""})
     assert plain.status_code == 400
