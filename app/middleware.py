@@ -91,7 +91,7 @@ class RequestBoundary:
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             exchange.refusal = _too_large(self._max_body_bytes)
         elif b"content-encoding" in headers and scope["path"] not in OTLP_PATHS:
-            exchange.refusal = _find_coding(headers[b"content-encoding"])
+            exchange.refusal = _find_coding(headers)
         if self._tracing is None:
             return self._serve(scope, exchange)
         return self._serve_traced(self._tracing, scope, headers, exchange)
@@ -214,10 +214,11 @@ def _too_large(max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is over the limit of {max_bytes} bytes")
 
 
-def _find_coding(stated: bytes) -> UnsupportedMediaTypeError | None:
-    """Return the refusal of a body that is compressed; None for one that is not."""
-    coding = stated.decode("latin-1").strip()
-    if coding.lower() in UNCOMPRESSED:
+def _find_coding(headers: Mapping[bytes, bytes]) -> UnsupportedMediaTypeError | None:
+    """Return the refusal of a body that is compressed; None where there is none."""
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    coding = headers[b"content-encoding"].decode("latin-1").strip()
+    if not has_body or coding.lower() in UNCOMPRESSED:
         return None
     return UnsupportedMediaTypeError(f"Content-Encoding: must be identity (got {coding!r})")
 

@@ -18,9 +18,12 @@ def slug_of(name: str, *, default: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = _cut(NOT_IN_A_SLUG.sub("-", plain))
-    if re.fullmatch(READS_AS_ID, slug):
-        slug = _cut(f"{default}-{slug}")
-    return slug or default
+    return _cut(f"{default}-{slug}") if reads_as_id(slug) else slug or default
+
+
+def reads_as_id(slug: str) -> bool:
+    """Tell whether *slug* would be looked up as an id."""
+    return re.fullmatch(READS_AS_ID, slug) is not None
 
 
 def _cut(slug: str) -> str:

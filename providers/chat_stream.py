@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -180,17 +179,21 @@ class HttpChatStream:
         chunk = load_json(data, keeps_halves=True)
         choices = chunk.get("choices") if isinstance(chunk, dict) else None
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and isinstance(delta := choice.get("delta"), dict):
-                self._join_halves(str(choice.get("index")), choice, delta)
+            if isinstance(choice, dict):
+                self._join_halves(str(choice.get("index") or 0), choice)
         return whole(chunk)
 
-    def _join_halves(self, index: str, choice: Mapping[str, Any], delta: dict[str, Any]) -> None:
+    def _join_halves(self, index: str, choice: dict[str, Any]) -> None:
         """Put a half that has come before in front of a choice's text, and keep one at its end."""
-        given = delta.get("content") or ""
-        if not isinstance(given, str):
+        is_last = bool(choice.get("finish_reason"))
+        delta = choice.get("delta")
+        if delta is None and is_last and index in self._halves:
+            delta = choice["delta"] = {}
+        given = (delta.get("content") or "") if isinstance(delta, dict) else None
+        if not isinstance(given, str) or not isinstance(delta, dict):
             return
         text = self._halves.pop(index, "") + given
-        if not choice.get("finish_reason") and FIRST_HALF.fullmatch(text[-1:]):
+        if not is_last and FIRST_HALF.fullmatch(text[-1:]):
             self._halves[index] = text[-1]
             text = text[:-1]
         if text or given:

@@ -106,7 +106,9 @@ class AnswerStream:
 
     async def _receive_first(self, model: ServingModel, params: Mapping[str, Any]) -> None:
         stream = await self._stack.enter_async_context(
-            self.call.ctx.services.chat.open_stream(model.target, self.call.messages, params)
+            self.call.ctx.services.chat.open_stream(
+                model.target, self.call.messages, {**params, **self.call.request.stream_params}
+            )
         )
         self._chunks = aiter(stream)
         self._first = await anext(self._chunks, {})

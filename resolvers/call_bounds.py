@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -44,7 +45,7 @@ TOKENS_A_MESSAGE = 16
 TOKENS_OF_TOOLS = 1_000
 BYTES_A_TOKEN = 4
 MILLION = 1_000_000
-OPENAI_URL = "https://api.openai.com/"
+OPENAI_HOST = ".api.openai.com"  # regions have names before it
 SMALLEST_USD = Decimal(1).scaleb(-USD_PLACES)
 
 
@@ -140,7 +141,8 @@ def _bound_of(target: ChatTarget) -> str:
     OpenAI's reasoning models refuse `max_tokens`, which most other servers know alone. Source:
     https://platform.openai.com/docs/api-reference/chat/create, `max_tokens`.
     """
-    is_openai = target.url is not None and target.url.startswith(OPENAI_URL)
+    host = urlsplit(target.url).hostname if target.url is not None else None
+    is_openai = host is not None and f".{host}".endswith(OPENAI_HOST)
     return "max_completion_tokens" if is_openai else "max_tokens"
 
 

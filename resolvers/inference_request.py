@@ -162,6 +162,11 @@ class ModelRequest(BaseModel):
             params |= {name: getattr(self, name) for name in BOUNDS if name in given}
         return params
 
+    @property
+    def stream_params(self) -> dict[str, Any]:
+        """What is forwarded besides when the answer comes in parts."""
+        return {}
+
 
 class InferenceRequest(ModelRequest):
     """A request to the model in production; other fields are forwarded to it."""

@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 
 from db.models import Leaderboard
 from db.session import WriteSession
-from engine.slugs import slug_of
+from engine.slugs import reads_as_id, slug_of
 from resolvers.errors import ConflictError
 
 DEFAULT = "leaderboard"
@@ -36,4 +36,7 @@ async def name_leaderboard(session: WriteSession, board: Leaderboard, slug: str 
     )
     if taken is not None and slug is not None:
         raise ConflictError(f"slug: {slug!r} is leaderboard {taken}'s")
-    board.slug = wanted if taken is None else f"{wanted}-{board.id.hex[-ID_CHARACTERS:]}"
+    if taken is not None:
+        wanted = f"{wanted}-{board.id.hex[-ID_CHARACTERS:]}"
+        wanted = f"{DEFAULT}-{wanted}" if reads_as_id(wanted) else wanted
+    board.slug = wanted

@@ -1,15 +1,18 @@
 """Which of callers' values can be stored, and forwarded to models, as they are."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 # JSON has numbers of any size; what stores and forwards them has 64 bits.
 SMALLEST_INTEGER = -(2**63)
 LARGEST_INTEGER = 2**64 - 1
 # Every reader of JSON ends somewhere: orjson at 254.
 MAX_DEPTH = 100
+HOLDING = (dict, list, tuple)
+
+
+_Holder: TypeAlias = tuple[Any, int, "tuple[_Holder, str | int] | None"]
 
 
 class StorableObject(dict[str, Any]):
@@ -30,81 +33,70 @@ def read_storable(text: bytes, parsed: dict[str, Any]) -> dict[str, Any]:
     return StorableObject(parsed)
 
 
-def find_unstorable(value: object) -> str | None:
-    """Return what *value*, or a part of it, must not contain; None when nothing is wrong.
+class Unstorable(NamedTuple):
+    """Why a value can't be stored.
+
+    Attributes:
+        place: The names and numbers that lead to the part; of a wrong name, to its object.
+        what: What the part must not contain.
+    """
+
+    place: tuple[str | int, ...]
+    what: str
+
+
+def find_unstorable(value: object) -> Unstorable | None:
+    """Return a part of *value* that can't be stored; None when all of it can.
 
     Args:
         value: As JSON was read.
     """
     if isinstance(value, StorableObject):
         return None
-    depth = 0
-    level: list[object] = [value]
-    while level:
-        below: list[object] = []
-        for part in level:
-            if isinstance(part, str):
-                if "\x00" in part or not (part.isascii() or _is_encodable(part)):
-                    return "NUL characters or lone surrogates"
-            elif isinstance(part, dict):
-                below += part
-                below += part.values()
-            elif isinstance(part, list | tuple):
-                below += part
-            elif (found := _find_wrong_number(part)) is not None:
-                return found
-        level = below
-        depth += 1
-        if level and depth > MAX_DEPTH:
-            return f"values nested more than {MAX_DEPTH} deep"
+    # Objects and lists that are left, each with how deep it is, and what holds it where.
+    left: list[_Holder] = [((value,), 0, None)]
+    while left:
+        holder = left.pop()
+        held, depth, _ = holder
+        pairs: Iterable[tuple[str | int, object]] = enumerate(held)
+        if isinstance(held, dict):
+            found = next(filter(None, map(_find_in_text, held)), None)
+            if found is not None:
+                return Unstorable(_steps_to(holder), found)
+            pairs = held.items()
+        for step, part in pairs:
+            find = FINDERS.get(type(part))
+            found = None if find is None else find(part)
+            if find is None and part and isinstance(part, HOLDING):
+                if depth < MAX_DEPTH:
+                    left.append((part, depth + 1, (holder, step)))
+                else:
+                    found = f"values nested more than {MAX_DEPTH} deep"
+            if found is not None:
+                return Unstorable((*_steps_to(holder), step) if depth else (), found)
     return None
 
 
-def place_of_unstorable(value: object) -> tuple[str | int, ...]:
-    """Return the names and numbers that lead to what `find_unstorable` found, as far as it goes.
-
-    Of a name that is wrong itself they lead to the object; of values too deep, nowhere.
-    """
-    level: list[tuple[_Place | None, object]] = [(None, value)]
-    while level:
-        below: list[tuple[_Place | None, object]] = []
-        for place, part in level:
-            steps: Iterable[tuple[str | int, object]] = ()
-            if isinstance(part, dict):
-                if any(map(find_unstorable, part)):
-                    return _read_place(place)
-                steps = part.items()
-            elif isinstance(part, list | tuple):
-                steps = enumerate(part)
-            elif find_unstorable(part) is not None:
-                return _read_place(place)
-            below += ((_Place(place, step), each) for step, each in steps)
-        level = below
-    return ()
+def _steps_to(holder: "_Holder") -> tuple[str | int, ...]:
+    steps = []
+    while holder[2] is not None:
+        holder, step = holder[2]
+        steps.append(step)
+    return tuple(reversed(steps))[1:]
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A step into a value, after others."""
-
-    before: "_Place | None"
-    step: str | int
+def _find_in_text(text: str) -> str | None:
+    is_fine = "\x00" not in text and (text.isascii() or _is_encodable(text))
+    return None if is_fine else "NUL characters or lone surrogates"
 
 
-def _read_place(place: _Place | None) -> tuple[str | int, ...]:
-    steps: list[str | int] = []
-    while place is not None:
-        steps.append(place.step)
-        place = place.before
-    return tuple(reversed(steps))
+def _find_in_integer(number: int) -> str | None:
+    fits = SMALLEST_INTEGER <= number <= LARGEST_INTEGER
+    return None if fits else "integers of more than 64 bits"
 
 
-def _find_wrong_number(value: object) -> str | None:
-    if isinstance(value, int) and not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
-        return "integers of more than 64 bits"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "numbers that are not finite"
-    return None
+def _find_in_float(number: float) -> str | None:
+    return None if math.isfinite(number) else "numbers that are not finite"
 
 
 def _is_encodable(text: str) -> bool:
@@ -113,3 +105,11 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# Objects are told apart by their very type, as JSON's are: true is no integer.
+FINDERS: Final[Mapping[type, Callable[[Any], str | None]]] = {
+    str: _find_in_text,
+    int: _find_in_integer,
+    float: _find_in_float,
+}

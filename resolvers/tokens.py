@@ -71,6 +71,8 @@ async def create_api_token(
         InvalidInputError: A value is out of its bounds.
     """
     _check(name, scopes, expires_in, budget_limit_usd, budget_reset_interval)
+    if budget_limit_usd is not None:
+        budget_limit_usd = round(budget_limit_usd, USD_PLACES)  # of 0E-99999 too, which is 0
     _check_rate("requests_per_minute", requests_per_minute)
     _check_rate("tokens_per_minute", tokens_per_minute)
     secret = new_token_secret()

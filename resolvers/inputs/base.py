@@ -23,9 +23,9 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
 from db.base import EPOCH
-from engine.slugs import READS_AS_ID
+from engine.slugs import READS_AS_ID, reads_as_id
 from resolvers.errors import InvalidInputError
-from resolvers.storable import find_unstorable, place_of_unstorable
+from resolvers.storable import find_unstorable
 
 SHOWN_VALUE_CHARACTERS = 80
 # Of what is sent by the thousand, all may be wrong in the same way.
@@ -63,12 +63,12 @@ def check_storable(value: object) -> object:
     found = find_unstorable(value)
     if found is None:
         return value
-    place = ".".join(map(str, place_of_unstorable(value)))
+    place, rule = ".".join(map(str, found.place)), f"must not contain {found.what}"
     if not place:
-        raise ValueError(f"must not contain {found}")
+        raise ValueError(rule)
     if len(place) > SHOWN_VALUE_CHARACTERS:
         place = f"{place[:SHOWN_VALUE_CHARACTERS]}..."
-    raise RuleError(place, f"must not contain {found}")
+    raise RuleError(place, rule)
 
 
 class Input(BaseModel):
@@ -178,7 +178,7 @@ WrittenInstant = Annotated[AwareDatetime, BeforeValidator(_is_written), AfterVal
 
 def _is_no_id(value: str) -> str:
     """Refuse what another leaderboard may be called by."""
-    if re.fullmatch(READS_AS_ID, value):
+    if reads_as_id(value):
         raise ValueError("must not be an id")
     return value
 

@@ -68,12 +68,10 @@ class ChatRequest(ModelRequest):
 
     @property
     @override
-    def params(self) -> dict[str, Any]:
-        """What is forwarded to the model beside the messages."""
-        params = super().params
-        if self.stream and self.stream_options is not None:
-            params["stream_options"] = self.stream_options.model_dump()
-        return params
+    def stream_params(self) -> dict[str, Any]:
+        """What is forwarded besides when the answer comes in parts."""
+        options = self.stream_options
+        return {} if options is None else {"stream_options": options.model_dump()}
 
 
 class ModelShape(BaseModel):
@@ -194,12 +192,14 @@ async def _events(stream: AnswerStream, request: ChatRequest) -> AsyncGenerator[
         async with stream:
             async for chunk in stream.chunks():
                 head |= {name: chunk[name] for name in head if chunk.get(name)}
+                if not chunk.get("choices"):
+                    kept |= chunk
+                    continue
                 body = {**kept, **chunk, **head, "usage": None}
+                kept = {}
                 if not wants_usage:
                     del body["usage"]
-                kept = {} if chunk.get("choices") else body
-                if not kept:
-                    yield _event(body)
+                yield _event(body)
     except ProviderError as error:
         yield _event(openai_body(inference.explain_break(stream.call.id, error)))
         return

@@ -196,6 +196,15 @@ async def test_token_create_makes_what_it_is_asked_for(
     assert refused.status_code == 403
 
 
+async def test_a_budget_of_nothing_is_one_however_it_is_written(
+    database_url: str, sandbox_url: str, tenant: Tenant
+) -> None:
+    given = variables(database_url, sandbox_url)
+    for amount in ("0", "0e-99999", "0.000000000000"):
+        ended = await invoke("token", "create", "--name", "ci", "--budget-usd", amount, **given)
+        assert (ended.exit_code, ended.stderr) == (0, "")
+
+
 async def test_a_wrong_option_of_token_create_is_one_clear_line(
     database_url: str, sandbox_url: str, tenant: Tenant
 ) -> None:

@@ -325,11 +325,11 @@ async def test_a_character_that_is_cut_in_two_comes_whole(sent: list[str], read:
         # The other choice's text must not get in between.
         return "".join(start % (0, text) + start % (1, "é") for text in texts).encode()
 
-    last = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    last = b'data: {"choices": [{"index": 0, "delta": null, "finish_reason": "stop"}]}\n\n'
     *parts, end = await read_from(streaming(chunks(sent), last, DONE))
     assert [part["choices"][0]["delta"]["content"] for part in parts[::2]] == read
     assert {part["choices"][0]["delta"]["content"] for part in parts[1::2]} == {"é"}
-    left = {"content": "\ufffd"} if sent[-1].endswith(r"\ud83d") else {}
+    left = {"content": "\ufffd"} if sent[-1].endswith(r"\ud83d") else None
     assert end["choices"][0]["delta"] == left
 
 

@@ -133,6 +133,9 @@ def test_what_is_billed_as_any_other_text_is_bounded(params: dict[str, Any], con
     ("url", "name"),
     [
         ("https://api.openai.com/v1/chat/completions", "max_completion_tokens"),
+        ("https://API.openai.com:443/v1/chat/completions", "max_completion_tokens"),
+        ("https://us.api.openai.com/v1/chat/completions", "max_completion_tokens"),
+        ("https://notapi.openai.com/v1/chat/completions", "max_tokens"),
         ("https://api.openai.com.example.org/v1/chat/completions", "max_tokens"),
         (None, "max_tokens"),
     ],

@@ -12,11 +12,11 @@ from resolvers.storable import (
     MAX_DEPTH,
     StorableObject,
     find_unstorable,
-    place_of_unstorable,
     read_storable,
 )
 
 TEXTS = st.text(st.sampled_from('a\\u0\x00"/[{é\n'), max_size=8)
+TEXT = "NUL characters or lone surrogates"
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(-1e9, 1e9) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
@@ -53,16 +53,29 @@ def test_the_text_tells(text: bytes, is_known: bool) -> None:  # noqa: FBT001
 
 
 @pytest.mark.parametrize(
-    ("value", "place"),
+    ("value", "found"),
     [
-        ({"a": [{"b": "x\x00"}]}, ("a", 0, "b")),
-        ({"a": 1, "b": ["ok", ["ok", float("inf")]]}, ("b", 1, 1)),
-        ({"a": {"b": 2**64}}, ("a", "b")),
-        ({"a": [{"b\x00": 1}]}, ("a", 0)),
-        ({"\ud800": 1}, ()),
-        ("\ud800", ()),
-        ({"fine": [1, None, True, "é"]}, ()),
+        ({"a": [{"b": "x\x00"}]}, (("a", 0, "b"), TEXT)),
+        ({"a": 1, "b": ["ok", ["ok", float("inf")]]}, (("b", 1, 1), "numbers that are not finite")),
+        ({"a": {"b": 2**64}}, (("a", "b"), "integers of more than 64 bits")),
+        ({"a": [{"b\x00": 1}], "b": 1.5}, (("a", 0), TEXT)),
+        ({"a": [{"b\x00": 1}], "b": float("nan")}, (("b",), "numbers that are not finite")),
+        ({"b": [float("nan")], "a\x00": 1}, ((), TEXT)),
+        ({"a": [1, {}, []], "b": ["\ud800"]}, (("b", 0), TEXT)),
+        ("\ud800", ((), TEXT)),
+        ({"fine": [1, None, True, 2**64 - 1, -(2**63), 0.5, "é", {}, [[]]]}, None),
     ],
 )
-def test_the_place_of_what_is_wrong_is_told(value: object, place: tuple[object, ...]) -> None:
-    assert place_of_unstorable(value) == place
+def test_the_place_of_what_is_wrong_is_told(value: object, found: object) -> None:
+    assert find_unstorable(value) == found
+
+
+def test_values_too_deep_are_told_by_where_they_are() -> None:
+    deepest: Any = 1
+    for _ in range(MAX_DEPTH):
+        deepest = [deepest]
+    assert find_unstorable(deepest) is None
+    found = find_unstorable({"a": {"b": deepest}})
+    assert found is not None
+    assert found.place == ("a", "b", *[0] * (MAX_DEPTH - 2))
+    assert found.what == f"values nested more than {MAX_DEPTH} deep"

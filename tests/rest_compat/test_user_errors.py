@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.services import Process
+from engine.slugs import reads_as_id
 from tests.conftest import await_run, session_token
 from tests.factories import (
     TWO_ROWS_URL,
@@ -133,6 +134,16 @@ async def test_a_wrong_body_is_400_and_names_the_field(
     assert answer.status_code == 400, answer.text
     assert said in answer.json()["error"]
     assert (await client.get("/api/leaderboards")).json()["total"] == 0
+
+
+async def test_a_slug_that_is_made_reads_as_no_id(client: httpx2.AsyncClient) -> None:
+    body = {**GOOD, "name": "507f1f77bcf86cd799439011"}  # a second one's has 8 digits more
+    made = [(await client.post("/api/leaderboards", json=body)).json() for _ in range(3)]
+    assert made[0]["slug"] == body["name"]
+    for each in made:
+        assert not reads_as_id(each["slug"])
+        path = f"/api/leaderboards/{each['id']}"
+        assert (await client.patch(path, json={"slug": each["slug"]})).status_code == 200
 
 
 async def test_what_is_not_json_not_an_object_or_too_large_is_refused(
