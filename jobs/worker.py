@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import asyncpg
 from pgqueuer import PgQueuer
@@ -63,6 +64,7 @@ class Worker:
         self._timeout = timedelta(seconds=timeout_seconds)
         self._stopping = asyncio.Event()
         self._engine: PgQueuer | None = None
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     def stop(self) -> None:
         """Begin to stop: jobs under way may finish."""
@@ -114,7 +116,17 @@ class Worker:
         return run
 
     async def _handle(self, engine_job: EngineJob) -> None:
-        job = await self._begin(UUID(bytes=engine_job.payload or b""))
+        """Do a job, after what an engine before this one has begun of it here.
+
+        An engine that lost the database leaves its jobs at work: what they have paid for waits to
+        be stored, and would be paid for again by another attempt beside them.
+        """
+        job_id = UUID(bytes=engine_job.payload or b"")
+        async with self._turns.setdefault(job_id, asyncio.Lock()):
+            await self._do(job_id)
+
+    async def _do(self, job_id: UUID) -> None:
+        job = await self._begin(job_id)
         if job is None:
             return
         ctx = self._make_context(job.workspace_id)

@@ -160,3 +160,23 @@ async def test_a_run_under_way_goes_on_after_an_outage_and_pays_for_nothing_twic
     assert run["progress"] == {"done": 288, "failed": 0, "total": 288}
     assert await stored_results(process, run["id"]) == 288
     assert peer.call_count == 288
+
+
+async def test_calls_that_an_outage_meets_are_not_made_again_beside_them(
+    client: httpx2.AsyncClient, own_server: OwnServer, tenant: Tenant, process: Process,
+    worker: None,
+) -> None:  # fmt: skip
+    board = await make_leaderboard(process, tenant.workspace_id)
+    async with model_peer(1) as peer:
+        await make_candidate(process, board, endpoint_url=peer.endpoint("model"))
+        peer.open.clear()
+        started = (await client.post(f"/api/leaderboards/{board.id}/run")).json()
+        while peer.under_way < 16:
+            await asyncio.sleep(0.005)
+        async with own_server.away("stopped"):
+            await asyncio.sleep(4)  # longer than a worker may be silent
+        await asyncio.sleep(6)  # until its jobs are taken again
+        peer.open.set()
+        run = await await_run(client, board.id, started["id"])
+    assert run["progress"] == {"done": 288, "failed": 0, "total": 288}
+    assert peer.call_count == 288
