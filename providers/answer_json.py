@@ -43,7 +43,7 @@ def load_json(content: bytes, *, keeps_halves: bool = False) -> Any:
             value = json.loads(content, parse_int=_number, parse_constant=_nothing)
             value = value if keeps_halves else whole(value)
         if content.count(b"{") + content.count(b"[") > _DEEPEST:
-            orjson.dumps(whole(value))
+            orjson.dumps(whole(value) if keeps_halves else value)
     except (RecursionError, orjson.JSONEncodeError):
         raise ValueError("it is nested too deeply") from None
     return value

@@ -189,8 +189,7 @@ class HttpChatStream:
         delta = choice.get("delta")
         if delta is None and is_last and index in self._halves:
             delta = choice["delta"] = {}
-        given = (delta.get("content") or "") if isinstance(delta, dict) else None
-        if not isinstance(given, str) or not isinstance(delta, dict):
+        if not isinstance(delta, dict) or not isinstance(given := delta.get("content") or "", str):
             return
         text = self._halves.pop(index, "") + given
         if not is_last and FIRST_HALF.fullmatch(text[-1:]):

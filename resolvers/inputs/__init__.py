@@ -1,7 +1,7 @@
 """What use cases take, checked once for both edges; each aggregate's inputs are in its module."""
 
 from resolvers.inputs.base import Input, RuleError, WrittenInstant, check_storable, invalid_input
-from resolvers.inputs.candidate import RESERVED_PARAMS, CandidateChanges, NewCandidate
+from resolvers.inputs.candidate import CandidateChanges, NewCandidate
 from resolvers.inputs.dataset import (
     NewPushToken,
     PushFields,
@@ -41,7 +41,6 @@ from resolvers.inputs.workspace import WorkspaceChanges
 __all__ = [
     "MAX_SEED",
     "MAX_TRACES",
-    "RESERVED_PARAMS",
     "CandidateChanges",
     "DatasetSize",
     "Evaluation",
